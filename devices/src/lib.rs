@@ -1,0 +1,1 @@
+//! One chip a file, and the board that joins them.

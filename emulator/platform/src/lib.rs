@@ -1,0 +1,1 @@
+//! Guest memory, bus, devices' contract, interrupt lines, virtual clock and event queue.

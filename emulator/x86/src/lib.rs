@@ -1,0 +1,1 @@
+//! The x86 processor: state, decoder, semantics, MMU, block cache and interpreter.

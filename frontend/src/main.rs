@@ -1,0 +1,2 @@
+//! `glassbox`: the command line.
+fn main() {}
