@@ -1,1 +1,27 @@
-//! Guest memory, bus, devices' contract, interrupt lines, virtual clock and event queue.
+//! The platform below the processor: guest memory, the bus, devices, interrupt lines, virtual time.
+//!
+//! Nothing here knows what a CPU is. A device sees the rest of the machine only through
+//! [`DeviceCtx`]; the processor sees devices only through [`Bus`].
+
+pub mod block;
+pub mod bus;
+pub mod clock;
+pub mod device;
+pub mod event;
+pub mod frame;
+pub mod input;
+pub mod line;
+pub mod memory;
+pub mod state;
+pub mod testkit;
+
+pub use block::{BlockBackend, MemoryDisk};
+pub use bus::{Bus, DeviceId, MachineRequest, Output};
+pub use clock::Clock;
+pub use device::{Device, DeviceCtx};
+pub use event::EventQueue;
+pub use frame::{Frame, TextScreen};
+pub use input::{DmaDirection, Input, Key};
+pub use line::{IrqLine, IrqLines};
+pub use memory::{GuestMemory, LinAddr, MemoryError, Page, PhysAddr};
+pub use state::{SavedState, StateError};

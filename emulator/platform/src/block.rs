@@ -1,0 +1,90 @@
+//! Where a disk's sectors come from.
+
+use std::io;
+
+/// Bytes in a sector of every block backend.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A store of 512-byte sectors behind a disk device.
+pub trait BlockBackend: Send {
+    /// How many whole sectors there are.
+    fn sectors(&self) -> u64;
+
+    /// Reads whole sectors from `lba` on; `buf` is a multiple of [`SECTOR_BYTES`].
+    ///
+    /// # Errors
+    /// A host failure, or a range past the end. The device reports it to the guest as a media error.
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// Writes whole sectors from `lba` on; each sector reaches the store whole or not at all.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read), and when the store is read-only.
+    fn write(&mut self, lba: u64, buf: &[u8]) -> io::Result<()>;
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// A host failure.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Whether writes are refused.
+    fn read_only(&self) -> bool {
+        false
+    }
+}
+
+/// A disk in memory: for tests, and for the images that the binary carries.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    bytes: Vec<u8>,
+}
+
+impl MemoryDisk {
+    /// A disk that holds `bytes`, padded with zeros to a whole sector.
+    pub fn new(mut bytes: Vec<u8>) -> Self {
+        bytes.resize(bytes.len().next_multiple_of(SECTOR_BYTES), 0);
+        Self { bytes }
+    }
+
+    /// The disk's content.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn range(&self, lba: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
+        usize::try_from(lba)
+            .ok()
+            .and_then(|lba| lba.checked_mul(SECTOR_BYTES))
+            .and_then(|start| Some(start..start.checked_add(len)?))
+            .filter(|range| range.end <= self.bytes.len())
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "sector past the end of the disk",
+                )
+            })
+    }
+}
+
+impl BlockBackend for MemoryDisk {
+    fn sectors(&self) -> u64 {
+        (self.bytes.len() / SECTOR_BYTES) as u64
+    }
+
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> io::Result<()> {
+        let range = self.range(lba, buf.len())?;
+        buf.copy_from_slice(&self.bytes[range]);
+        Ok(())
+    }
+
+    fn write(&mut self, lba: u64, buf: &[u8]) -> io::Result<()> {
+        let range = self.range(lba, buf.len())?;
+        self.bytes[range].copy_from_slice(buf);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

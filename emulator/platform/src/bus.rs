@@ -1,0 +1,420 @@
+//! Routes port I/O and MMIO to the devices, and settles the wires between them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::device::{Device, DeviceCtx};
+use crate::event::EventQueue;
+use crate::frame::Frame;
+use crate::input::Input;
+use crate::line::{IrqLine, IrqLines};
+use crate::memory::{GuestMemory, PhysAddr};
+
+/// A device's place on the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DeviceId(pub u8);
+
+/// What a device may ask of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MachineRequest {
+    /// The guest switched itself off.
+    PowerOff,
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest wrote this value to the debug-exit port.
+    DebugExit(u32),
+}
+
+/// What a device hands to the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A byte left serial port `port` (0 = COM1).
+    Serial {
+        /// Which port.
+        port: u8,
+        /// The byte.
+        byte: u8,
+    },
+    /// A byte was written to the debug console, port E9h.
+    DebugConsole(u8),
+    /// A POST code was written to port 80h.
+    PostCode(u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    device: DeviceId,
+    region: u8,
+    base: u64,
+    len: u64,
+    width: u8,
+}
+
+/// The bus: owns guest memory, the devices, their wires and their timers.
+pub struct Bus {
+    /// RAM and ROM.
+    pub memory: GuestMemory,
+    /// Virtual time.
+    pub clock: Clock,
+    /// The timers of all devices.
+    pub events: EventQueue,
+    /// The wires.
+    pub lines: IrqLines,
+    /// What devices handed out since it was last taken.
+    pub outputs: Vec<Output>,
+    /// What a device asked of the machine.
+    pub request: Option<MachineRequest>,
+    /// The latest frame presented.
+    pub frame: Option<Frame>,
+    devices: Vec<Option<Box<dyn Device>>>,
+    ports: Vec<u8>,
+    port_ranges: Vec<Range>,
+    mmio: BTreeMap<u64, Range>,
+    sinks: Vec<Vec<DeviceId>>,
+    interrupt_controller: Option<(DeviceId, u8)>,
+    dma_controller: Option<DeviceId>,
+    mail: Vec<(DeviceId, Input)>,
+}
+
+impl Bus {
+    /// A bus with memory and no device.
+    pub fn new(memory: GuestMemory, clock: Clock) -> Self {
+        Self {
+            memory,
+            clock,
+            events: EventQueue::default(),
+            lines: IrqLines::default(),
+            outputs: Vec::new(),
+            request: None,
+            frame: None,
+            devices: Vec::new(),
+            ports: vec![0; 0x1_0000],
+            port_ranges: Vec::new(),
+            mmio: BTreeMap::new(),
+            sinks: vec![Vec::new(); IrqLine::COUNT],
+            interrupt_controller: None,
+            dma_controller: None,
+            mail: Vec::new(),
+        }
+    }
+
+    /// Adds a device.
+    pub fn add(&mut self, device: Box<dyn Device>) -> DeviceId {
+        assert!(
+            self.devices.len() < 64,
+            "an interrupt line counts at most 64 holders"
+        );
+        self.devices.push(Some(device));
+        DeviceId(self.devices.len() as u8 - 1)
+    }
+
+    /// Maps `len` ports from `base` on to `region` of `device`, which takes accesses of up to `width` bytes.
+    /// Wider and straddling accesses are split.
+    pub fn map_ports(&mut self, device: DeviceId, region: u8, base: u16, len: u16, width: u8) {
+        self.port_ranges.push(Range {
+            device,
+            region,
+            base: base.into(),
+            len: len.into(),
+            width,
+        });
+        let index =
+            u8::try_from(self.port_ranges.len()).expect("a board has fewer than 256 port ranges");
+        for port in base..=base + (len - 1) {
+            assert!(
+                self.ports[usize::from(port)] == 0,
+                "port {port:#x} is mapped twice"
+            );
+            self.ports[usize::from(port)] = index;
+        }
+    }
+
+    /// Maps `len` bytes of physical addresses from `base` on (whole pages) to `region` of `device`.
+    pub fn map_mmio(&mut self, device: DeviceId, region: u8, base: PhysAddr, len: u64) {
+        self.mmio.insert(
+            base.0,
+            Range {
+                device,
+                region,
+                base: base.0,
+                len,
+                width: 8,
+            },
+        );
+    }
+
+    /// Tells `device` of every change of `line`.
+    pub fn connect(&mut self, line: IrqLine, device: DeviceId) {
+        self.sinks[usize::from(line.0)].push(device);
+    }
+
+    /// Names the device whose `region` answers interrupt acknowledge cycles: a read of one byte is the vector.
+    pub fn set_interrupt_controller(&mut self, device: DeviceId, region: u8) {
+        self.interrupt_controller = Some((device, region));
+    }
+
+    /// Names the device that serves [`Input::DmaRequest`].
+    pub fn set_dma_controller(&mut self, device: DeviceId) {
+        self.dma_controller = Some(device);
+    }
+
+    /// Reads `size` (1, 2, 4) bytes from a port. Nobody there reads as ones.
+    pub fn pio_read(&mut self, port: u16, size: u8) -> u32 {
+        let mut value = 0u64;
+        let mut done = 0;
+        while done < size {
+            let at = port.wrapping_add(done.into());
+            let (part, part_size) = match self.port_range(at) {
+                Some(range) => {
+                    let part_size = split(&range, u64::from(at), size - done);
+                    let offset = u64::from(at) - range.base;
+                    let part = self.call(range.device, |device, ctx| {
+                        device.read(ctx, range.region, offset, part_size)
+                    });
+                    (part.unwrap_or(!0), part_size)
+                }
+                None => (0xFF, 1),
+            };
+            value |= (part & mask(part_size)) << (done * 8);
+            done += part_size;
+        }
+        value as u32
+    }
+
+    /// Writes `size` (1, 2, 4) bytes to a port. Nobody there ignores it.
+    pub fn pio_write(&mut self, port: u16, size: u8, value: u32) {
+        let mut done = 0;
+        while done < size {
+            let at = port.wrapping_add(done.into());
+            let rest = u64::from(value) >> (done * 8);
+            done += match self.port_range(at) {
+                Some(range) => {
+                    let part_size = split(&range, u64::from(at), size - done);
+                    let offset = u64::from(at) - range.base;
+                    self.call(range.device, |device, ctx| {
+                        device.write(ctx, range.region, offset, part_size, rest & mask(part_size));
+                    });
+                    part_size
+                }
+                None => 1,
+            };
+        }
+    }
+
+    /// Reads `size` (1, 2, 4, 8) bytes of physical memory that is not RAM or ROM.
+    pub fn mmio_read(&mut self, addr: PhysAddr, size: u8) -> u64 {
+        let Some(range) = self.mmio_range(addr) else {
+            return mask(size);
+        };
+        if addr.0 + u64::from(size) > range.base + range.len {
+            return mask(size);
+        }
+        let read = self.call(range.device, |device, ctx| {
+            device.read(ctx, range.region, addr.0 - range.base, size)
+        });
+        read.unwrap_or(!0) & mask(size)
+    }
+
+    /// Writes `size` (1, 2, 4, 8) bytes of physical memory that is not RAM or ROM.
+    pub fn mmio_write(&mut self, addr: PhysAddr, size: u8, value: u64) {
+        let Some(range) = self.mmio_range(addr) else {
+            return;
+        };
+        if addr.0 + u64::from(size) <= range.base + range.len {
+            let offset = addr.0 - range.base;
+            self.call(range.device, |device, ctx| {
+                device.write(ctx, range.region, offset, size, value & mask(size))
+            });
+        }
+    }
+
+    /// Whether the interrupt controller asserts the processor's INTR pin.
+    #[inline]
+    pub fn intr(&self) -> bool {
+        self.lines.level(IrqLine::INTR)
+    }
+
+    /// An interrupt acknowledge cycle: the vector to serve.
+    pub fn acknowledge_interrupt(&mut self) -> u8 {
+        let Some((controller, region)) = self.interrupt_controller else {
+            return 0xFF;
+        };
+        self.call(controller, |device, ctx| device.read(ctx, region, 0, 1))
+            .unwrap_or(0xFF) as u8
+    }
+
+    /// Fires every timer that is due.
+    pub fn run_due_events(&mut self) {
+        let now_ns = self.clock.now_ns();
+        while let Some((device, timer)) = self.events.pop_due(now_ns) {
+            self.call(device, |device, ctx| device.on_timer(ctx, timer));
+        }
+    }
+
+    /// Hands `input` to `device`.
+    pub fn input(&mut self, device: DeviceId, input: &Input) {
+        self.call(device, |device, ctx| device.on_input(ctx, input));
+    }
+
+    /// Pulls the reset wire of every device.
+    pub fn reset(&mut self) {
+        for index in 0..self.devices.len() {
+            self.call(DeviceId(index as u8), |device, ctx| device.reset(ctx));
+        }
+    }
+
+    /// The devices with their numbers, for saving, restoring and listing.
+    pub fn devices(&mut self) -> impl Iterator<Item = (DeviceId, &mut Box<dyn Device>)> {
+        let numbered = self.devices.iter_mut().enumerate();
+        numbered.filter_map(|(index, device)| Some((DeviceId(index as u8), device.as_mut()?)))
+    }
+
+    fn port_range(&self, port: u16) -> Option<Range> {
+        match self.ports[usize::from(port)] {
+            0 => None,
+            index => Some(self.port_ranges[usize::from(index) - 1]),
+        }
+    }
+
+    fn mmio_range(&self, addr: PhysAddr) -> Option<Range> {
+        let (_, range) = self.mmio.range(..=addr.0).next_back()?;
+        (addr.0 - range.base < range.len).then_some(*range)
+    }
+
+    /// Calls a device and then settles: delivers wires and mail until nothing changes any more.
+    fn call<R>(
+        &mut self,
+        id: DeviceId,
+        f: impl FnOnce(&mut dyn Device, &mut DeviceCtx<'_>) -> R,
+    ) -> Option<R> {
+        let result = self.call_one(id, f);
+        self.settle();
+        result
+    }
+
+    fn settle(&mut self) {
+        loop {
+            while let Some((line, level)) = self.lines.changes.pop_front() {
+                for index in 0..self.sinks[usize::from(line.0)].len() {
+                    let sink = self.sinks[usize::from(line.0)][index];
+                    self.call_one(sink, |device, ctx| {
+                        device.on_input(ctx, &Input::Line { line, level })
+                    });
+                }
+            }
+            if self.mail.is_empty() {
+                return;
+            }
+            let (to, input) = self.mail.remove(0);
+            self.call_one(to, |device, ctx| device.on_input(ctx, &input));
+        }
+    }
+
+    fn call_one<R>(
+        &mut self,
+        id: DeviceId,
+        f: impl FnOnce(&mut dyn Device, &mut DeviceCtx<'_>) -> R,
+    ) -> Option<R> {
+        let mut device = self.devices.get_mut(usize::from(id.0))?.take()?;
+        let mut ctx = DeviceCtx {
+            id,
+            now_ns: self.clock.now_ns(),
+            events: &mut self.events,
+            lines: &mut self.lines,
+            memory: &mut self.memory,
+            mail: &mut self.mail,
+            outputs: &mut self.outputs,
+            request: &mut self.request,
+            frame: &mut self.frame,
+            dma_controller: self.dma_controller,
+        };
+        let result = f(device.as_mut(), &mut ctx);
+        self.devices[usize::from(id.0)] = Some(device);
+        Some(result)
+    }
+}
+
+/// How many of the `want` bytes at `at` one access to `range` may take: a power of two, aligned to itself.
+fn split(range: &Range, at: u64, want: u8) -> u8 {
+    let room = (range.base + range.len - at).min(u64::from(want)) as u8;
+    let mut size = range.width.min(4);
+    while size > room {
+        size /= 2;
+    }
+    size.max(1)
+}
+
+fn mask(size: u8) -> u64 {
+    if size >= 8 { !0 } else { (1 << (size * 8)) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{SavedState, StateError};
+
+    struct Latch {
+        bytes: [u8; 4],
+        heard: Vec<bool>,
+    }
+
+    impl Device for Latch {
+        fn name(&self) -> &'static str {
+            "latch"
+        }
+        fn read(&mut self, _: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8) -> u64 {
+            (0..u64::from(size))
+                .map(|i| u64::from(self.bytes[(offset + i) as usize % 4]) << (8 * i))
+                .sum()
+        }
+        fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, _: u8, value: u64) {
+            self.bytes[offset as usize % 4] = value as u8;
+            ctx.set_line(IrqLine::isa(3), value & 1 != 0);
+        }
+        fn on_input(&mut self, _: &mut DeviceCtx<'_>, input: &Input) {
+            if let Input::Line { level, .. } = input {
+                self.heard.push(*level);
+            }
+        }
+        fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
+        fn save(&self) -> SavedState {
+            SavedState::encode(1, &(self.bytes, &self.heard))
+        }
+        fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+            (self.bytes, self.heard) = state.decode(1)?;
+            Ok(())
+        }
+    }
+
+    fn bus() -> Bus {
+        let mut bus = Bus::new(GuestMemory::new(1 << 20).unwrap(), Clock::new(1, 1));
+        let latch = bus.add(Box::new(Latch {
+            bytes: [1, 2, 3, 4],
+            heard: Vec::new(),
+        }));
+        bus.map_ports(latch, 0, 0x10, 4, 1);
+        bus.connect(IrqLine::isa(3), latch);
+        bus
+    }
+
+    #[test]
+    fn a_wide_access_is_split_and_open_ports_read_ones() {
+        let mut bus = bus();
+        assert_eq!(bus.pio_read(0x10, 4), 0x0403_0201);
+        assert_eq!(bus.pio_read(0x12, 4), 0xFFFF_0403);
+        assert_eq!(bus.pio_read(0xFFFF, 2), 0x01FF | 0xFF00);
+    }
+
+    #[test]
+    fn a_wire_is_heard_after_the_call_that_changed_it() {
+        let mut bus = bus();
+        bus.pio_write(0x10, 1, 1);
+        bus.pio_write(0x10, 1, 1);
+        bus.pio_write(0x10, 1, 0);
+        let (_, latch) = bus.devices().next().unwrap();
+        let (_, heard): ([u8; 4], Vec<bool>) = latch.save().decode(1).unwrap();
+        assert_eq!(heard, vec![true, false]);
+    }
+}

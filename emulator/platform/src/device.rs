@@ -1,0 +1,128 @@
+//! The contract of a device.
+
+use crate::bus::{DeviceId, MachineRequest, Output};
+use crate::event::EventQueue;
+use crate::frame::Frame;
+use crate::input::Input;
+use crate::line::{IrqLine, IrqLines};
+use crate::memory::{GuestMemory, PhysAddr};
+use crate::state::{SavedState, StateError};
+
+/// A chip: a register file that the bus reads and writes.
+///
+/// `region` is the number under which the board mapped the range (a chip with several ranges tells
+/// them apart by it), `offset` counts from the range's start, and `size` is 1, 2, 4 or 8 bytes and
+/// never more than the range's declared width. No value of any of them may panic.
+pub trait Device: Send {
+    /// The chip's name, also its log target.
+    fn name(&self) -> &'static str;
+
+    /// Reads `size` bytes at `offset`; the bits above `size` are ignored.
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8) -> u64;
+
+    /// Writes `size` bytes at `offset`; the bits of `value` above `size` are zero.
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64);
+
+    /// A timer that this device scheduled is due.
+    fn on_timer(&mut self, _ctx: &mut DeviceCtx<'_>, _timer: u32) {}
+
+    /// Something arrived: a wire's level, a key, serial bytes, a DMA answer.
+    fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
+
+    /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
+    fn reset(&mut self, ctx: &mut DeviceCtx<'_>);
+
+    /// The whole state.
+    fn save(&self) -> SavedState;
+
+    /// Takes over a saved state. Calls no other device and fires no edge.
+    ///
+    /// # Errors
+    /// The state is of another version or damaged; the device is then as before.
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError>;
+}
+
+/// All that a device may touch while it is called.
+pub struct DeviceCtx<'a> {
+    pub(crate) id: DeviceId,
+    pub(crate) now_ns: u64,
+    pub(crate) events: &'a mut EventQueue,
+    pub(crate) lines: &'a mut IrqLines,
+    pub(crate) memory: &'a mut GuestMemory,
+    pub(crate) mail: &'a mut Vec<(DeviceId, Input)>,
+    pub(crate) outputs: &'a mut Vec<Output>,
+    pub(crate) request: &'a mut Option<MachineRequest>,
+    pub(crate) frame: &'a mut Option<Frame>,
+    pub(crate) dma_controller: Option<DeviceId>,
+}
+
+impl DeviceCtx<'_> {
+    /// The virtual time, in nanoseconds since power-on.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// This device's number; an [`Input::DmaRequest`] carries it as its sender.
+    pub fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    /// Arms this device's timer `timer` for `deadline_ns`, in place of an earlier deadline.
+    pub fn schedule(&mut self, timer: u32, deadline_ns: u64) {
+        self.events.schedule(self.id, timer, deadline_ns);
+    }
+
+    /// Disarms this device's timer `timer`.
+    pub fn cancel(&mut self, timer: u32) {
+        self.events.cancel(self.id, timer);
+    }
+
+    /// Drives a wire. Those connected to it are told when this call into the device has returned.
+    pub fn set_line(&mut self, line: IrqLine, level: bool) {
+        self.lines.set(self.id, line, level);
+    }
+
+    /// The level of a wire.
+    pub fn line(&self, line: IrqLine) -> bool {
+        self.lines.level(line)
+    }
+
+    /// Reads guest memory as a bus master; unmapped bytes read as FFh.
+    pub fn dma_read(&self, addr: PhysAddr, buf: &mut [u8]) {
+        self.memory.read(addr, buf);
+    }
+
+    /// Writes guest memory as a bus master; what is not RAM ignores it.
+    pub fn dma_write(&mut self, addr: PhysAddr, buf: &[u8]) {
+        self.memory.write(addr, buf);
+    }
+
+    /// Asks the ISA DMA controller for a transfer; the answer comes as [`Input::DmaDone`].
+    pub fn isa_dma(&mut self, request: Input) {
+        debug_assert!(matches!(request, Input::DmaRequest { .. }));
+        if let Some(controller) = self.dma_controller {
+            self.mail.push((controller, request));
+        }
+    }
+
+    /// Sends `input` to another device, after this call into the device has returned.
+    pub fn send(&mut self, to: DeviceId, input: Input) {
+        self.mail.push((to, input));
+    }
+
+    /// Hands bytes to the outside: a serial port, the debug console.
+    pub fn output(&mut self, output: Output) {
+        self.outputs.push(output);
+    }
+
+    /// Asks the machine for power-off, reset or the end of the run.
+    pub fn request(&mut self, request: MachineRequest) {
+        // The first request of an instant wins: a guest that powers off cannot be reset as well.
+        self.request.get_or_insert(request);
+    }
+
+    /// Shows a frame: the latest one wins.
+    pub fn present(&mut self, frame: Frame) {
+        *self.frame = Some(frame);
+    }
+}

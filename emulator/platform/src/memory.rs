@@ -1,0 +1,288 @@
+//! Guest-physical memory: RAM and ROM.
+
+use std::collections::BTreeMap;
+
+use memmap2::{MmapOptions, MmapRaw};
+use serde::{Deserialize, Serialize};
+
+/// A guest-physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PhysAddr(pub u64);
+
+/// A guest-linear address: after segmentation, before paging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LinAddr(pub u64);
+
+/// Bytes in the smallest page, the grain of every map here.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// RAM below 4 GiB ends here at the latest; the rest of it continues at 4 GiB.
+pub const LOW_RAM_END: u64 = 0xC000_0000;
+
+const LEGACY_HOLE: std::ops::Range<u64> = 0xA_0000..0x10_0000;
+const HIGH_RAM_START: u64 = 0x1_0000_0000;
+
+/// Why guest memory cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// A size that no machine can have.
+    #[error("guest memory of {0} bytes: expected 1M to 512G, a multiple of 4K")]
+    Size(u64),
+    /// The host refused.
+    #[error(
+        "the host cannot provide {bytes} bytes of guest memory: {source}; try a smaller --memory"
+    )]
+    Host {
+        /// How much was asked for.
+        bytes: u64,
+        /// What the host said.
+        source: std::io::Error,
+    },
+}
+
+/// What backs a page of guest-physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// RAM, at this host address.
+    Ram(*mut u8),
+    /// ROM, at this host address: writes are ignored.
+    Rom(*const u8),
+    /// Nothing, or a device.
+    None,
+}
+
+/// RAM and ROM of a machine, with a bitmap of the pages that hold decoded code.
+///
+/// RAM is one private mapping. All access is by copying through raw pointers into it, so that the
+/// processor's TLB may hold such pointers too: no Rust reference into guest memory ever exists.
+pub struct GuestMemory {
+    ram: MmapRaw,
+    ram_bytes: u64,
+    low_bytes: u64,
+    roms: BTreeMap<u64, MmapRaw>,
+    code_pages: Vec<u64>,
+    code_writes: Vec<(PhysAddr, u64)>,
+}
+
+impl GuestMemory {
+    /// `bytes` of zeroed RAM.
+    ///
+    /// # Errors
+    /// A size out of range, or the host's refusal.
+    pub fn new(bytes: u64) -> Result<Self, MemoryError> {
+        if bytes < 1 << 20 || bytes > 512 << 30 || bytes % PAGE_BYTES != 0 {
+            return Err(MemoryError::Size(bytes));
+        }
+        let host = |source| MemoryError::Host { bytes, source };
+        let len = usize::try_from(bytes).map_err(|_| MemoryError::Size(bytes))?;
+        let ram = MmapOptions::new().len(len).map_anon().map_err(host)?;
+        Ok(Self {
+            ram: MmapRaw::from(ram),
+            ram_bytes: bytes,
+            low_bytes: bytes.min(LOW_RAM_END),
+            roms: BTreeMap::new(),
+            code_pages: vec![0; (bytes / PAGE_BYTES).div_ceil(64) as usize],
+            code_writes: Vec::new(),
+        })
+    }
+
+    /// Installed RAM, in bytes.
+    pub fn ram_bytes(&self) -> u64 {
+        self.ram_bytes
+    }
+
+    /// RAM below 4 GiB, in bytes, the hole below 1 MiB included.
+    pub fn low_ram_bytes(&self) -> u64 {
+        self.low_bytes
+    }
+
+    /// Places a ROM, padded with FFh to whole pages. A ROM lies over RAM and over an earlier ROM.
+    ///
+    /// # Errors
+    /// The host's refusal of memory for it.
+    pub fn add_rom(&mut self, base: PhysAddr, image: &[u8]) -> Result<(), MemoryError> {
+        assert!(base.0 % PAGE_BYTES == 0, "a ROM starts at a page");
+        for (index, chunk) in image.chunks(PAGE_BYTES as usize).enumerate() {
+            let mut page = MmapOptions::new()
+                .len(PAGE_BYTES as usize)
+                .map_anon()
+                .map_err(|source| MemoryError::Host {
+                    bytes: PAGE_BYTES,
+                    source,
+                })?;
+            page.fill(0xFF);
+            page[..chunk.len()].copy_from_slice(chunk);
+            self.roms
+                .insert(base.0 / PAGE_BYTES + index as u64, MmapRaw::from(page));
+        }
+        Ok(())
+    }
+
+    /// The offset into RAM of a guest-physical address, if RAM is there.
+    #[inline]
+    pub fn ram_offset(&self, addr: PhysAddr) -> Option<u64> {
+        let a = addr.0;
+        if a < self.low_bytes {
+            (!LEGACY_HOLE.contains(&a)).then_some(a)
+        } else if a >= HIGH_RAM_START {
+            let offset = a - HIGH_RAM_START + LOW_RAM_END;
+            (self.ram_bytes > LOW_RAM_END && offset < self.ram_bytes).then_some(offset)
+        } else {
+            None
+        }
+    }
+
+    /// What backs the page that holds `addr`; the pointer is to the page's first byte.
+    pub fn page(&self, addr: PhysAddr) -> Page {
+        let base = addr.0 & !(PAGE_BYTES - 1);
+        if let Some(rom) = self.roms.get(&(base / PAGE_BYTES)) {
+            return Page::Rom(rom.as_ptr());
+        }
+        match self.ram_offset(PhysAddr(base)) {
+            // SAFETY: `ram_offset` returns an offset below `ram_bytes`, the length of the mapping.
+            Some(offset) => Page::Ram(unsafe { self.ram.as_mut_ptr().add(offset as usize) }),
+            None => Page::None,
+        }
+    }
+
+    /// Copies guest memory out. Bytes that nothing backs read as FFh.
+    pub fn read(&self, addr: PhysAddr, buf: &mut [u8]) {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = addr.0.wrapping_add(done as u64);
+            let within = (at % PAGE_BYTES) as usize;
+            let len = (buf.len() - done).min(PAGE_BYTES as usize - within);
+            let chunk = &mut buf[done..done + len];
+            match self.page(PhysAddr(at)) {
+                // SAFETY: the page is `PAGE_BYTES` long and `within + len` does not pass its end.
+                Page::Ram(page) => unsafe {
+                    page.add(within)
+                        .copy_to_nonoverlapping(chunk.as_mut_ptr(), len)
+                },
+                // SAFETY: as above.
+                Page::Rom(page) => unsafe {
+                    page.add(within)
+                        .copy_to_nonoverlapping(chunk.as_mut_ptr(), len)
+                },
+                Page::None => chunk.fill(0xFF),
+            }
+            done += len;
+        }
+    }
+
+    /// Copies bytes into RAM, as a bus master does. ROM and unbacked addresses ignore them.
+    ///
+    /// Writes to pages that hold decoded code are recorded for [`take_code_writes`](Self::take_code_writes).
+    pub fn write(&mut self, addr: PhysAddr, buf: &[u8]) {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = PhysAddr(addr.0.wrapping_add(done as u64));
+            let within = (at.0 % PAGE_BYTES) as usize;
+            let len = (buf.len() - done).min(PAGE_BYTES as usize - within);
+            if let Page::Ram(page) = self.page(at) {
+                // SAFETY: the page is `PAGE_BYTES` long and `within + len` does not pass its end.
+                unsafe {
+                    page.add(within)
+                        .copy_from_nonoverlapping(buf[done..].as_ptr(), len)
+                };
+                if self.is_code_page(at) {
+                    self.code_writes.push((at, len as u64));
+                }
+            }
+            done += len;
+        }
+    }
+
+    /// Reads a little-endian value of `N` bytes.
+    pub fn read_array<const N: usize>(&self, addr: PhysAddr) -> [u8; N] {
+        let mut buf = [0; N];
+        self.read(addr, &mut buf);
+        buf
+    }
+
+    /// Whether the page that holds `addr` has decoded code in it.
+    #[inline]
+    pub fn is_code_page(&self, addr: PhysAddr) -> bool {
+        self.ram_offset(addr).is_some_and(|offset| {
+            let page = offset / PAGE_BYTES;
+            self.code_pages[(page / 64) as usize] >> (page % 64) & 1 != 0
+        })
+    }
+
+    /// Notes whether the page that holds `addr` has decoded code in it. Only RAM is noted.
+    pub fn set_code_page(&mut self, addr: PhysAddr, holds_code: bool) {
+        if let Some(offset) = self.ram_offset(addr) {
+            let page = offset / PAGE_BYTES;
+            let word = &mut self.code_pages[(page / 64) as usize];
+            if holds_code {
+                *word |= 1 << (page % 64);
+            } else {
+                *word &= !(1 << (page % 64));
+            }
+        }
+    }
+
+    /// Whether a bus master wrote to pages that hold decoded code.
+    #[inline]
+    pub fn has_code_writes(&self) -> bool {
+        !self.code_writes.is_empty()
+    }
+
+    /// Takes the list of (address, length) that bus masters wrote in pages with decoded code.
+    pub fn take_code_writes(&mut self) -> Vec<(PhysAddr, u64)> {
+        std::mem::take(&mut self.code_writes)
+    }
+
+    /// Calls `visit` with all of RAM, a megabyte or less at a time, in order.
+    pub fn visit_ram(&self, mut visit: impl FnMut(&[u8])) {
+        let mut buf = vec![0u8; 1 << 20];
+        let mut offset = 0;
+        while offset < self.ram_bytes {
+            let len = (self.ram_bytes - offset).min(1 << 20) as usize;
+            // SAFETY: `offset + len` is at most `ram_bytes`, the length of the mapping.
+            unsafe {
+                self.ram
+                    .as_ptr()
+                    .add(offset as usize)
+                    .copy_to_nonoverlapping(buf.as_mut_ptr(), len)
+            };
+            visit(&buf[..len]);
+            offset += len as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_legacy_hole_is_not_ram_and_roms_ignore_writes() {
+        let mut memory = GuestMemory::new(2 << 20).unwrap();
+        memory.write(PhysAddr(0x9_FFFE), &[1, 2, 3, 4]);
+        assert_eq!(
+            memory.read_array::<4>(PhysAddr(0x9_FFFE)),
+            [1, 2, 0xFF, 0xFF]
+        );
+        memory.add_rom(PhysAddr(0xF_0000), &[0x55; 100]).unwrap();
+        memory.write(PhysAddr(0xF_0000), &[9]);
+        assert_eq!(memory.read_array::<1>(PhysAddr(0xF_0000)), [0x55]);
+        assert_eq!(memory.read_array::<1>(PhysAddr(0xF_0064)), [0xFF]);
+        assert_eq!(memory.page(PhysAddr(2 << 20)), Page::None);
+    }
+
+    #[test]
+    fn a_bus_masters_write_to_a_code_page_is_recorded() {
+        let mut memory = GuestMemory::new(1 << 20).unwrap();
+        memory.set_code_page(PhysAddr(0x5123), true);
+        memory.write(PhysAddr(0x4FFF), &[1, 2]);
+        assert_eq!(memory.take_code_writes(), vec![(PhysAddr(0x5000), 1)]);
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused() {
+        assert!(GuestMemory::new(0).is_err());
+        assert!(GuestMemory::new(u64::MAX).is_err());
+        assert!(GuestMemory::new((1 << 20) + 1).is_err());
+    }
+}
