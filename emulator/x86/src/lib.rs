@@ -1,1 +1,29 @@
-//! The x86 processor: state, decoder, semantics, MMU, block cache and interpreter.
+//! The x86 processor: state, decoder, semantics, MMU, block cache, interpreter.
+//!
+//! Start at [`Vcpu`], which is one processor with its TLB; [`Vcpu::run`] executes blocks of decoded
+//! instructions ([`Insn`]). What an instruction does stands in [`ops`]; which instructions there are
+//! stands in [`table`].
+
+pub mod block;
+pub mod cpu;
+pub mod cpuid;
+pub mod decode;
+pub mod emit;
+pub mod exception;
+pub mod flags;
+pub mod insn;
+pub mod mmu;
+pub mod ops;
+pub mod run;
+pub mod segment;
+pub mod table;
+pub mod vcpu;
+pub mod width;
+
+pub use cpu::{Cpu, Mode, Reg, Segment, SegmentRegister};
+pub use emit::Emit;
+pub use exception::Exception;
+pub use insn::{ExecFn, Insn};
+pub use run::Exit;
+pub use vcpu::Vcpu;
+pub use width::{B, D, Q, W16, Width};

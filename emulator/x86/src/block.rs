@@ -1,0 +1,539 @@
+//! Blocks of decoded instructions, found by physical address.
+//!
+//! A block is keyed by the physical address of its first byte and the part of the mode that decoding
+//! depends on. It ends at a branch, at a page's end, at an instruction that can change the mode, or
+//! at [`MAX_INSNS`]. An instruction that crosses a page makes a block of its own, which remembers
+//! both pages.
+//!
+//! A page that holds decoded code is marked in guest memory, which takes the TLB's right to write it
+//! directly; each write to it then comes to [`Vcpu::code_written`], which looks at a bitmap of the
+//! page's bytes that are code and drops only the blocks that the write touches. So data and a stack
+//! may share a page with code.
+//!
+//! A block that is dropped while it runs stays in memory until it has ended; its instructions behind
+//! the one that wrote are replaced by one that re-fetches.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use platform::PhysAddr;
+
+use crate::decode::{self, Decoded, MAX_LEN};
+use crate::exception::Exception;
+use crate::insn::Insn;
+use crate::table::Ends;
+use crate::vcpu::{Vcpu, attention};
+
+/// The most instructions in a block.
+pub const MAX_INSNS: usize = 48;
+
+const JUMP_ENTRIES: usize = 4096;
+const GRANULE: u64 = 16;
+/// A code page without blocks is given back after so many writes that met no code.
+const COLD_WRITES: u32 = 64;
+/// Blocks beyond this number are all dropped at once.
+const MAX_BLOCKS: usize = 1 << 16;
+
+/// A decoded block.
+pub(crate) struct Block {
+    /// The instructions, and behind them a `fall_through` where the last one does not set the
+    /// instruction pointer.
+    pub insns: Vec<Insn>,
+    /// Instructions without the `fall_through`.
+    pub count: u32,
+    /// Code bytes.
+    pub bytes: u16,
+    /// Whether the block that follows may be remembered in `links`.
+    pub linkable: bool,
+    /// Changes when the block is dropped.
+    pub serial: u32,
+    /// Successors within the same page.
+    pub links: [Link; 2],
+    phys: u64,
+    /// The second page, for an instruction that crosses.
+    second_page: Option<u64>,
+    key: u32,
+}
+
+/// A remembered successor.
+#[derive(Clone, Copy)]
+pub(crate) struct Link {
+    pub ip: u64,
+    pub block: *mut Block,
+    pub serial: u32,
+}
+
+const NO_LINK: Link = Link {
+    ip: !0,
+    block: std::ptr::null_mut(),
+    serial: 0,
+};
+
+#[derive(Clone, Copy)]
+struct JumpEntry {
+    lin: u64,
+    key: u32,
+    generation: u32,
+    block: *mut Block,
+    serial: u32,
+}
+
+const NO_JUMP: JumpEntry = JumpEntry {
+    lin: !0,
+    key: 0,
+    generation: 0,
+    block: std::ptr::null_mut(),
+    serial: 0,
+};
+
+/// Which bytes of a page are code, and the blocks there.
+#[derive(Default)]
+struct CodePage {
+    blocks: Vec<*mut Block>,
+    granules: [u64; 4],
+    cold_writes: u32,
+}
+
+/// A multiplicative hash: the keys are addresses, and nobody hostile chooses them to slow us down more
+/// than by running slow code.
+#[derive(Default)]
+pub(crate) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 ^= self.0 >> 32;
+    }
+}
+
+type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+
+/// All blocks of a processor.
+pub struct BlockCache {
+    map: AddressMap<(u64, u32), *mut Block>,
+    pages: AddressMap<u64, CodePage>,
+    jumps: Box<[JumpEntry; JUMP_ENTRIES]>,
+    /// Owns every block, live and dropped; a dropped one is reused, never freed, so that a stale
+    /// pointer in a link or jump entry can be followed to its changed serial.
+    pool: Vec<Box<Block>>,
+    free: Vec<*mut Block>,
+    graveyard: Vec<*mut Block>,
+    serial: u32,
+    /// The block that runs.
+    pub(crate) current: *mut Block,
+    /// Blocks decoded so far.
+    pub decoded: u64,
+    /// Blocks dropped because their bytes were written.
+    pub dropped: u64,
+}
+
+// SAFETY: the raw pointers point into `pool`, which moves with the cache.
+unsafe impl Send for BlockCache {}
+
+impl BlockCache {
+    pub(crate) fn new() -> Self {
+        Self {
+            map: AddressMap::default(),
+            pages: AddressMap::default(),
+            jumps: Box::new([NO_JUMP; JUMP_ENTRIES]),
+            pool: Vec::new(),
+            free: Vec::new(),
+            graveyard: Vec::new(),
+            serial: 1,
+            current: std::ptr::null_mut(),
+            decoded: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Drops every block. Not while one runs.
+    pub(crate) fn clear(&mut self) {
+        self.map.clear();
+        self.pages.clear();
+        self.jumps.fill(NO_JUMP);
+        self.free.clear();
+        self.graveyard.clear();
+        self.pool.clear();
+        self.current = std::ptr::null_mut();
+    }
+
+    #[inline(always)]
+    fn jump_slot(lin: u64) -> usize {
+        ((lin ^ lin >> 12) as usize) & (JUMP_ENTRIES - 1)
+    }
+
+    #[inline(always)]
+    fn jump(&self, lin: u64, key: u32, generation: u32) -> Option<*mut Block> {
+        let entry = &self.jumps[Self::jump_slot(lin)];
+        if entry.lin == lin && entry.key == key && entry.generation == generation {
+            // SAFETY: blocks of the pool are never freed while a jump entry points at them.
+            let serial = unsafe { (*entry.block).serial };
+            return (serial == entry.serial).then_some(entry.block);
+        }
+        None
+    }
+
+    /// Frees what was dropped while a block ran.
+    pub(crate) fn bury(&mut self) {
+        self.current = std::ptr::null_mut();
+        self.free.append(&mut self.graveyard);
+    }
+
+    fn insert(&mut self, mut block: Block) -> *mut Block {
+        self.serial = self.serial.wrapping_add(1).max(1);
+        block.serial = self.serial;
+        self.decoded += 1;
+        let (phys, key, bytes, second) = (
+            block.phys,
+            block.key,
+            u64::from(block.bytes),
+            block.second_page,
+        );
+        let pointer = match self.free.pop() {
+            Some(slot) => {
+                // SAFETY: a free block is in the pool, and nothing else refers to its content.
+                unsafe { *slot = block };
+                slot
+            }
+            None => {
+                self.pool.push(Box::new(block));
+                let last = self.pool.len() - 1;
+                &raw mut *self.pool[last]
+            }
+        };
+        self.map.insert((phys, key), pointer);
+        let first_len = bytes.min(4096 - (phys & 0xFFF));
+        self.note(phys, first_len, pointer);
+        if let Some(second) = second {
+            self.note(second, bytes - first_len, pointer);
+        }
+        pointer
+    }
+
+    fn note(&mut self, phys: u64, len: u64, block: *mut Block) {
+        let page = self.pages.entry(phys >> 12).or_default();
+        page.cold_writes = 0;
+        page.blocks.push(block);
+        for granule in (phys & 0xFFF) / GRANULE..=((phys & 0xFFF) + len.max(1) - 1) / GRANULE {
+            page.granules[(granule / 64) as usize] |= 1 << (granule % 64);
+        }
+    }
+
+    /// Drops the blocks that `len` bytes at `phys`, within one page, overlap. Returns whether the
+    /// page should be given back as a plain one.
+    fn written(&mut self, phys: u64, len: u64, running: Option<u16>) -> Written {
+        let number = phys >> 12;
+        let Some(page) = self.pages.get_mut(&number) else {
+            return Written {
+                give_back: true,
+                buried: false,
+            };
+        };
+        let within = phys & 0xFFF;
+        let hit = (within / GRANULE..=(within + len - 1) / GRANULE)
+            .any(|granule| page.granules[(granule / 64) as usize] >> (granule % 64) & 1 != 0);
+        if !hit {
+            page.cold_writes += 1;
+            let give_back = page.blocks.is_empty() && page.cold_writes > COLD_WRITES;
+            if give_back {
+                self.pages.remove(&number);
+            }
+            return Written {
+                give_back,
+                buried: false,
+            };
+        }
+        let (dead, alive): (Vec<_>, Vec<_>) = page.blocks.iter().partition(|&&block| {
+            // SAFETY: a page lists only blocks of the pool.
+            let block = unsafe { &*block };
+            block.overlaps(phys, len)
+        });
+        page.blocks = alive;
+        page.granules = [0; 4];
+        for &block in &page.blocks {
+            // SAFETY: as above.
+            let (first, last) = unsafe { &*block }.extent_in(number);
+            for granule in first / GRANULE..=last / GRANULE {
+                page.granules[(granule / 64) as usize] |= 1 << (granule % 64);
+            }
+        }
+        for &block in &dead {
+            self.drop_block(block, number, running);
+        }
+        self.dropped += dead.len() as u64;
+        Written {
+            give_back: false,
+            buried: !dead.is_empty(),
+        }
+    }
+
+    fn drop_block(&mut self, pointer: *mut Block, from_page: u64, running: Option<u16>) {
+        // SAFETY: `pointer` is a block of the pool. The instruction that runs is not touched: only
+        // those behind it are, through a raw pointer.
+        unsafe {
+            (*pointer).serial = 0;
+            self.map.remove(&((*pointer).phys, (*pointer).key));
+            for page in [Some((*pointer).phys), (*pointer).second_page]
+                .into_iter()
+                .flatten()
+            {
+                if page >> 12 != from_page
+                    && let Some(record) = self.pages.get_mut(&(page >> 12))
+                {
+                    record.blocks.retain(|&other| other != pointer);
+                }
+            }
+            if pointer == self.current
+                && let Some(number) = running
+            {
+                let insns = (*pointer).insns.as_mut_ptr();
+                for i in usize::from(number) + 1..(*pointer).insns.len() {
+                    (*insns.add(i)).exec = decode::retry;
+                }
+            }
+        }
+        self.graveyard.push(pointer);
+    }
+}
+
+struct Written {
+    give_back: bool,
+    buried: bool,
+}
+
+impl Block {
+    fn overlaps(&self, phys: u64, len: u64) -> bool {
+        let first_len = u64::from(self.bytes).min(4096 - (self.phys & 0xFFF));
+        let meets = |start: u64, size: u64| phys < start + size && start < phys + len;
+        meets(self.phys, first_len)
+            || self
+                .second_page
+                .is_some_and(|second| meets(second, u64::from(self.bytes) - first_len))
+    }
+
+    /// First and last offset of the block's bytes in page `number`.
+    fn extent_in(&self, number: u64) -> (u64, u64) {
+        let first_len = u64::from(self.bytes).min(4096 - (self.phys & 0xFFF));
+        if self.phys >> 12 == number {
+            (
+                self.phys & 0xFFF,
+                (self.phys & 0xFFF) + first_len.max(1) - 1,
+            )
+        } else {
+            (0, (u64::from(self.bytes) - first_len).max(1) - 1)
+        }
+    }
+}
+
+impl Vcpu {
+    /// The block at the instruction pointer, decoding it if need be.
+    ///
+    /// # Errors
+    /// #PF of the fetch, or #GP(0) when the code segment's limit or the canonical form forbids it.
+    #[inline]
+    pub(crate) fn find_block(&mut self) -> Result<*mut Block, Exception> {
+        let lin = self.fetch_linear();
+        let key = self.mode_key | u32::from(self.cpu.cpl == 3) << 8;
+        if let Some(block) = self.blocks.jump(lin, key, self.tlb.generation) {
+            return Ok(block);
+        }
+        self.find_block_slow(lin, key)
+    }
+
+    /// The linear address of the next instruction.
+    #[inline(always)]
+    pub(crate) fn fetch_linear(&self) -> u64 {
+        let ip = self.cpu.regs[crate::cpu::Reg::RIP];
+        if self.mode_key & 3 == 2 {
+            ip
+        } else {
+            ip.wrapping_add(self.cpu.seg_base[crate::cpu::SegmentRegister::CS]) & 0xFFFF_FFFF
+        }
+    }
+
+    #[cold]
+    fn find_block_slow(&mut self, lin: u64, key: u32) -> Result<*mut Block, Exception> {
+        let phys = self.translate_fetch(lin)?;
+        let mut block = self.blocks.map.get(&(phys, self.mode_key)).copied();
+        if let Some(found) = block {
+            // SAFETY: the map holds only live blocks of the pool.
+            if let Some(second) = unsafe { (*found).second_page } {
+                let next = (lin & !0xFFF).wrapping_add(4096) & self.linear_mask();
+                if self.translate_fetch(next)? != second {
+                    let len = 1;
+                    self.code_written(phys, len, None);
+                    block = None;
+                }
+            }
+        }
+        let block = match block {
+            Some(block) => block,
+            None => self.decode_block(lin, phys)?,
+        };
+        // SAFETY: as above.
+        let serial = unsafe { (*block).serial };
+        self.blocks.jumps[BlockCache::jump_slot(lin)] = JumpEntry {
+            lin,
+            key,
+            generation: self.tlb.generation,
+            block,
+            serial,
+        };
+        Ok(block)
+    }
+
+    fn decode_block(&mut self, lin: u64, phys: u64) -> Result<*mut Block, Exception> {
+        if self.blocks.map.len() >= MAX_BLOCKS {
+            // Emptied at the next look around, when no block runs and none is remembered.
+            self.attention |= attention::GRAVEYARD;
+        }
+        let mut bytes = [0u8; 4096 + MAX_LEN];
+        let room = (4096 - (phys & 0xFFF)) as usize;
+        self.fetch_bytes(phys, &mut bytes[..room]);
+        let mut block = Block {
+            insns: Vec::with_capacity(8),
+            count: 0,
+            bytes: 0,
+            linkable: true,
+            serial: 0,
+            links: [NO_LINK; 2],
+            phys,
+            second_page: None,
+            key: self.mode_key,
+        };
+        let mut offset = 0usize;
+        let mut ends = Ends::No;
+        while ends == Ends::No && block.insns.len() < MAX_INSNS && offset < room {
+            let (mut insn, how) = match decode::decode(
+                &bytes[offset..room],
+                offset as u16,
+                self.mode_key,
+                &self.model,
+            ) {
+                Decoded::Insn(insn, how) => (insn, how),
+                Decoded::Incomplete if offset > 0 => break,
+                Decoded::Incomplete => {
+                    // The instruction crosses into the next page.
+                    let next = (lin & !0xFFF).wrapping_add(4096) & self.linear_mask();
+                    let second = self.translate_fetch(next)?;
+                    self.fetch_bytes(second, &mut bytes[room..room + MAX_LEN]);
+                    block.second_page = Some(second);
+                    match decode::decode(&bytes[..room + MAX_LEN], 0, self.mode_key, &self.model) {
+                        Decoded::Insn(insn, how) => {
+                            (insn, if how == Ends::No { Ends::After } else { how })
+                        }
+                        Decoded::Incomplete => unreachable!("{MAX_LEN} bytes hold any instruction"),
+                    }
+                }
+            };
+            insn.number = block.insns.len() as u16;
+            offset = usize::from(insn.end);
+            block.insns.push(insn);
+            ends = how;
+        }
+        block.count = block.insns.len() as u32;
+        block.bytes = offset as u16;
+        if ends != Ends::Branch {
+            block.insns.push(Insn {
+                end: offset as u16,
+                number: block.count as u16,
+                ..decode::blank()
+            });
+        }
+        block.linkable = ends != Ends::After;
+        self.mark_code_page(phys);
+        if let Some(second) = block.second_page {
+            self.mark_code_page(second);
+        }
+        let from_device = self.bus().memory.page(PhysAddr(phys)) == platform::Page::None;
+        let block = self.blocks.insert(block);
+        if from_device {
+            // Nobody tells us when a device's memory changes, so such code is decoded each time.
+            self.code_written(phys, 1, None);
+        }
+        Ok(block)
+    }
+
+    /// Frees dropped blocks; drops all when there are too many. Not while a block runs.
+    pub(crate) fn tidy_blocks(&mut self) {
+        self.blocks.bury();
+        if self.blocks.map.len() >= MAX_BLOCKS {
+            self.drop_all_blocks();
+        }
+    }
+
+    fn drop_all_blocks(&mut self) {
+        let pages: Vec<u64> = {
+            let mut pages: Vec<u64> = self.blocks.pages.keys().copied().collect();
+            pages.sort_unstable();
+            pages
+        };
+        for page in pages {
+            self.bus().memory.set_code_page(PhysAddr(page << 12), false);
+        }
+        self.blocks.clear();
+    }
+
+    /// Reads code bytes; what nothing backs reads as FFh, a device's memory as the device says.
+    fn fetch_bytes(&mut self, phys: u64, buf: &mut [u8]) {
+        let len = buf.len().min((4096 - (phys & 0xFFF)) as usize);
+        if self.bus().memory.page(PhysAddr(phys)) == platform::Page::None {
+            for (i, byte) in buf[..len.min(4 * MAX_LEN)].iter_mut().enumerate() {
+                *byte = self.bus().mmio_read(PhysAddr(phys + i as u64), 1) as u8;
+            }
+            return;
+        }
+        self.bus().memory.read(PhysAddr(phys), &mut buf[..len]);
+    }
+
+    fn mark_code_page(&mut self, phys: u64) {
+        let memory = &mut self.bus().memory;
+        if !memory.is_code_page(PhysAddr(phys)) {
+            memory.set_code_page(PhysAddr(phys), true);
+            self.tlb.protect(phys & !0xFFF);
+        }
+    }
+
+    /// `len` bytes at `phys`, within one page that holds code, were written by instruction `running`
+    /// of the current block, or by a bus master.
+    pub(crate) fn code_written(&mut self, phys: u64, len: u64, running: Option<u16>) {
+        let written = self.blocks.written(phys, len, running);
+        if written.give_back {
+            self.bus().memory.set_code_page(PhysAddr(phys), false);
+        }
+        if written.buried {
+            self.attention |= attention::GRAVEYARD;
+        }
+    }
+
+    /// Drops the blocks that bus masters wrote to.
+    pub(crate) fn drain_code_writes(&mut self) {
+        for (addr, len) in self.bus().memory.take_code_writes() {
+            self.code_written(addr.0, len, None);
+        }
+    }
+
+    /// For the fetch of a string of bytes at a linear address by a debugger: reads what it can.
+    pub fn peek_linear(&mut self, lin: u64, buf: &mut [u8]) -> usize {
+        for i in 0..buf.len() {
+            let Some(phys) = self.probe(lin.wrapping_add(i as u64)) else {
+                return i;
+            };
+            let mut byte = [0];
+            self.bus().memory.read(phys, &mut byte);
+            buf[i] = byte[0];
+        }
+        buf.len()
+    }
+}

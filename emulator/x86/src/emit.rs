@@ -1,0 +1,177 @@
+//! The primitives in which the frequent instructions are written.
+//!
+//! [`Vcpu`](crate::Vcpu) implements [`Emit`] on plain integers, and the compiler turns each semantic
+//! function into a direct handler. A recompiler implements it by emitting code, so a semantic
+//! function must not look at a value with Rust's own `if`: it uses [`Emit::select`] or a primitive
+//! that decides.
+
+use crate::exception::Exception;
+use crate::flags::{Condition, FlagOp};
+use crate::insn::Insn;
+use crate::width::Width;
+
+/// A shift or rotate, with the count already masked as the instruction masks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ShiftOp {
+    Rol,
+    Ror,
+    Rcl,
+    Rcr,
+    Shl,
+    Shr,
+    Sar,
+}
+
+/// An operation on two 128-bit vectors: a type, so that each use compiles to its own code, with a
+/// number by which a recompiler recognises it.
+pub trait VectorOp {
+    /// Computes the result.
+    fn apply(a: u128, b: u128) -> u128;
+}
+
+/// The primitives. Values are zero-extended to 64 bits unless said otherwise.
+pub trait Emit {
+    /// An integer value.
+    type Val: Copy;
+    /// A truth value.
+    type Cond: Copy;
+    /// A 128-bit vector.
+    type Vector: Copy;
+    /// A memory place that has been translated for reading and writing.
+    type Place: Copy;
+
+    /// A constant.
+    fn constant(&mut self, value: u64) -> Self::Val;
+    /// Reads general register `n` (numbered as in [`Insn::r`]).
+    fn reg<W: Width>(&mut self, n: u8) -> Self::Val;
+    /// Writes general register `n`: 32-bit writes clear the upper half, narrower ones keep the rest.
+    fn set_reg<W: Width>(&mut self, n: u8, value: Self::Val);
+
+    /// The offset of the memory operand within its segment.
+    fn address(&mut self, insn: &Insn) -> Self::Val;
+    /// Loads from `offset` in the memory operand's segment.
+    fn load<W: Width>(&mut self, insn: &Insn, offset: Self::Val) -> Result<Self::Val, Exception>;
+    /// Stores to `offset` in the memory operand's segment.
+    fn store<W: Width>(
+        &mut self,
+        insn: &Insn,
+        offset: Self::Val,
+        value: Self::Val,
+    ) -> Result<(), Exception>;
+    /// Loads for read-modify-write: checks the right to write first.
+    fn load_for_update<W: Width>(
+        &mut self,
+        insn: &Insn,
+        offset: Self::Val,
+    ) -> Result<(Self::Val, Self::Place), Exception>;
+    /// Stores to a place that [`load_for_update`](Self::load_for_update) gave. Cannot fault.
+    fn store_update<W: Width>(&mut self, insn: &Insn, place: Self::Place, value: Self::Val);
+    /// Pushes a value.
+    fn push<W: Width>(&mut self, insn: &Insn, value: Self::Val) -> Result<(), Exception>;
+    /// Loads from the top of the stack, `depth` bytes above the stack pointer.
+    fn peek<W: Width>(&mut self, insn: &Insn, depth: u64) -> Result<Self::Val, Exception>;
+    /// Adds `bytes` to the stack pointer, by the stack's width.
+    fn drop_stack(&mut self, bytes: u64);
+
+    /// `a + b`.
+    fn add<W: Width>(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// `a - b`.
+    fn sub<W: Width>(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// `a & b`.
+    fn and(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// `a | b`.
+    fn or(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// `a ^ b`.
+    fn xor(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// `!a`.
+    fn not<W: Width>(&mut self, a: Self::Val) -> Self::Val;
+    /// Sign-extends the low `W` bits to 64.
+    fn sext<W: Width>(&mut self, a: Self::Val) -> Self::Val;
+    /// Keeps the low `W` bits.
+    fn zext<W: Width>(&mut self, a: Self::Val) -> Self::Val;
+    /// Reverses the bytes of the low `W` bits.
+    fn byte_swap<W: Width>(&mut self, a: Self::Val) -> Self::Val;
+    /// The low half of the product.
+    fn mul<W: Width>(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// The high half of the unsigned product.
+    fn mul_high<W: Width>(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// The high half of the signed product.
+    fn mul_high_signed<W: Width>(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// Shifts or rotates `a` by `count` with flags as SDM vol. 2B says; a count of 0 changes no flag.
+    fn shift<W: Width>(&mut self, op: ShiftOp, a: Self::Val, count: Self::Val) -> Self::Val;
+    /// `cond ? a : b`.
+    fn select(&mut self, cond: Self::Cond, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// 1 or 0.
+    fn from_cond(&mut self, cond: Self::Cond) -> Self::Val;
+    /// `a == 0`, of all 64 bits.
+    fn is_zero(&mut self, a: Self::Val) -> Self::Cond;
+
+    /// Sets all six arithmetic flags by operation, operands and result.
+    fn set_flags<W: Width>(&mut self, op: FlagOp, a: Self::Val, b: Self::Val, result: Self::Val);
+    /// Sets them as INC (`a + 1`) and DEC (`a - 1`) do: CF stays.
+    fn set_flags_keep_carry<W: Width>(&mut self, op: FlagOp, a: Self::Val, result: Self::Val);
+    /// Sets CF and OF to `overflow`, the others by the result: the multiplications.
+    fn set_flags_mul<W: Width>(&mut self, result: Self::Val, overflow: Self::Cond);
+    /// CF as 0 or 1.
+    fn carry(&mut self) -> Self::Val;
+    /// Whether a condition holds.
+    fn condition(&mut self, condition: Condition) -> Self::Cond;
+
+    /// Ends the block at the instruction that follows.
+    fn fall_through(&mut self, insn: &Insn);
+    /// Ends the block at `target` by an indirect branch; `W` is the operand size.
+    ///
+    /// # Errors
+    /// #GP(0) when the target lies outside the code segment or is not canonical.
+    fn jump<W: Width>(&mut self, insn: &Insn, target: Self::Val) -> Result<(), Exception>;
+    /// Ends the block at the instruction's own near target.
+    ///
+    /// # Errors
+    /// As for [`jump`](Self::jump).
+    fn jump_near<W: Width>(&mut self, insn: &Insn) -> Result<(), Exception>;
+    /// Ends the block at the near target if `cond`, else at the instruction that follows.
+    ///
+    /// # Errors
+    /// As for [`jump`](Self::jump).
+    fn branch<W: Width>(&mut self, insn: &Insn, cond: Self::Cond) -> Result<(), Exception>;
+    /// The address of the instruction that follows, truncated to `W`: what CALL pushes.
+    fn return_address<W: Width>(&mut self, insn: &Insn) -> Self::Val;
+
+    /// Raises #UD, #NM as SSE instructions do with CR0.EM, CR4.OSFXSR and CR0.TS.
+    ///
+    /// # Errors
+    /// Those.
+    fn check_sse(&mut self) -> Result<(), Exception>;
+    /// Reads XMM register `n`.
+    fn xmm(&mut self, n: u8) -> Self::Vector;
+    /// Writes XMM register `n`.
+    fn set_xmm(&mut self, n: u8, value: Self::Vector);
+    /// Loads 128 bits; `aligned` raises #GP(0) off a 16-byte boundary.
+    ///
+    /// # Errors
+    /// As for any memory access.
+    fn load_vector(
+        &mut self,
+        insn: &Insn,
+        offset: Self::Val,
+        aligned: bool,
+    ) -> Result<Self::Vector, Exception>;
+    /// Stores 128 bits, likewise.
+    ///
+    /// # Errors
+    /// As for any memory access.
+    fn store_vector(
+        &mut self,
+        insn: &Insn,
+        offset: Self::Val,
+        value: Self::Vector,
+        aligned: bool,
+    ) -> Result<(), Exception>;
+    /// Combines two vectors.
+    fn vector<O: VectorOp>(&mut self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The low `W` bits of a vector.
+    fn vector_low<W: Width>(&mut self, a: Self::Vector) -> Self::Val;
+    /// A vector of `value` in the low 64 bits and zeros above.
+    fn vector_from(&mut self, value: Self::Val) -> Self::Vector;
+}

@@ -1,0 +1,22 @@
+//! What the instructions do, a family a file.
+//!
+//! To add an instruction: write its function, `fn name(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception>`,
+//! and a [`Row`] in the `ROWS` of its family. The frequent ones are generic over
+//! [`Emit`](crate::Emit) and [`Width`](crate::Width) instead and get their row by [`Row::choose`].
+//!
+//! Rules for a function:
+//! - It commits nothing before its last fault is behind it: memory writes come before register and
+//!   flag writes, and checks before both.
+//! - It reads operands with `v.read::<W>(insn, n)` or, when it knows the form, with `v.get`,
+//!   `v.load_operand(insn, v.effective_address(insn))`.
+//! - Only a row that [`branches`](Row::branches) may set the instruction pointer, and always does;
+//!   one that changes CR0, CR4, EFER, CPL, a segment register, TF, IF, VM or AC
+//!   calls `v.update_mode()` and has a row that ends the block.
+//! - Device time is exact only at the end of a block: port I/O, RDTSC and the like end it.
+
+pub mod interrupt;
+
+use crate::table::Row;
+
+/// All families.
+pub const FAMILIES: &[&[Row]] = &[];

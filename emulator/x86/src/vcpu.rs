@@ -1,0 +1,591 @@
+//! One processor at work: its state, its TLB, its way to memory.
+
+use platform::{Bus, IrqLine};
+
+use crate::block::BlockCache;
+use crate::cpu::{Cpu, Mode, Reg, Segment, SegmentRegister, control};
+use crate::cpuid::CpuModel;
+use crate::exception::Exception;
+use crate::flags::bits;
+use crate::insn::{Insn, flag};
+use crate::mmu::{BANK_SLOW, BANK_SUPERVISOR, BANK_SUPERVISOR_AC, BANK_USER, Tlb};
+use crate::width::Width;
+
+/// Why the run loop must look around before the next block: bits of `Vcpu::attention`.
+pub mod attention {
+    /// An interrupt may have become deliverable: a line, IF, or the end of a shadow.
+    pub const INTERRUPT: u32 = 1 << 0;
+    /// A device was accessed: requests, A20 and DMA writes must be looked at.
+    pub const DEVICE: u32 = 1 << 1;
+    /// One instruction at a time: TF, a shadow, or armed debug registers.
+    pub const STEP: u32 = 1 << 2;
+    /// Blocks were dropped and wait to be freed.
+    pub const GRAVEYARD: u32 = 1 << 3;
+    /// The processor halted or died, or the slice must end.
+    pub const STOP: u32 = 1 << 4;
+}
+
+/// One processor.
+///
+/// The bus is handed in for a slice ([`attach`](Self::attach)) and taken back afterwards, so that
+/// several processors can share it without locks.
+pub struct Vcpu {
+    /// The architectural state.
+    pub cpu: Cpu,
+    /// What CPUID says and which instructions exist.
+    pub model: CpuModel,
+    pub(crate) tlb: Box<Tlb>,
+    pub(crate) tlb_bank: usize,
+    /// Mask of the stack pointer: 16, 32 or 64 bits.
+    pub(crate) sp_mask: u64,
+    /// Mask of the instruction pointer.
+    pub(crate) ip_mask: u64,
+    /// What of the mode decoding and meaning depend on; part of a block's key.
+    pub(crate) mode_key: u32,
+    pub(crate) attention: u32,
+    /// Retired instructions at the start of the running block.
+    pub(crate) retired: u64,
+    /// The count at which the slice ends.
+    pub(crate) slice_end: u64,
+    /// Iterations of REP beyond the first, to be added at the block's end.
+    pub(crate) extra_retired: u64,
+    /// A20 as the TLB was filled with.
+    pub(crate) a20_mask: u64,
+    /// The processor has shut down (triple fault).
+    pub(crate) shutdown: bool,
+    /// Linear address at which the running block started.
+    pub(crate) link_page: u64,
+    pub(crate) blocks: BlockCache,
+    pub(crate) bus: Option<Box<Bus>>,
+}
+
+impl Vcpu {
+    /// A processor after RESET.
+    pub fn new(model: CpuModel) -> Self {
+        let mut vcpu = Self {
+            cpu: Cpu::new(),
+            model,
+            tlb: Tlb::new(),
+            tlb_bank: 0,
+            sp_mask: 0xFFFF,
+            ip_mask: 0xFFFF,
+            mode_key: 0,
+            attention: 0,
+            retired: 0,
+            slice_end: 0,
+            extra_retired: 0,
+            a20_mask: !0,
+            shutdown: false,
+            link_page: 0,
+            blocks: BlockCache::new(),
+            bus: None,
+        };
+        vcpu.reset();
+        vcpu
+    }
+
+    /// The RESET pin. The count of retired instructions goes on.
+    pub fn reset(&mut self) {
+        self.cpu = Cpu::new();
+        self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
+        self.shutdown = false;
+        self.attention = attention::INTERRUPT | attention::DEVICE;
+        self.flush_tlb(true);
+        self.blocks.clear();
+        self.update_mode();
+    }
+
+    /// Hands the bus in.
+    pub fn attach(&mut self, bus: Box<Bus>) {
+        self.retired = bus.clock.retired();
+        self.attention |= attention::INTERRUPT | attention::DEVICE;
+        self.bus = Some(bus);
+    }
+
+    /// Takes the bus back.
+    pub fn detach(&mut self) -> Box<Bus> {
+        self.bus
+            .take()
+            .expect("a slice ended on a processor that has the bus")
+    }
+
+    /// The bus.
+    #[inline]
+    pub fn bus(&mut self) -> &mut Bus {
+        self.bus
+            .as_mut()
+            .expect("instructions run only while the bus is attached")
+    }
+
+    /// Brings virtual time up to the instruction `insn` of the running block and returns the bus;
+    /// wires, requests and DMA are looked at when the block ends.
+    pub(crate) fn bus_at(&mut self, number: u16) -> &mut Bus {
+        self.attention |= attention::DEVICE | attention::INTERRUPT;
+        let now = self.retired + u64::from(number);
+        let bus = self.bus();
+        bus.clock.set_retired(now.max(bus.clock.retired()));
+        bus
+    }
+
+    /// Whether the processor has shut down after a triple fault.
+    pub fn is_shut_down(&self) -> bool {
+        self.shutdown
+    }
+
+    // ---- mode ----------------------------------------------------------------------------------
+
+    /// Recomputes what is derived from CR0, CR4, EFER, RFLAGS, CPL and the segments. Whoever
+    /// changes one of those calls it; the instruction must be one that ends its block.
+    pub fn update_mode(&mut self) {
+        let cpu = &self.cpu;
+        let mode = cpu.mode();
+        let cs = &cpu.segs[SegmentRegister::CS];
+        let ss = &cpu.segs[SegmentRegister::SS];
+        let code_bits = match mode {
+            Mode::Long => 2,
+            _ if cs.big() => 1,
+            _ => 0,
+        };
+        self.ip_mask = [0xFFFF, 0xFFFF_FFFF, !0][code_bits];
+        self.sp_mask = match mode {
+            Mode::Long => !0,
+            _ if ss.big() => 0xFFFF_FFFF,
+            _ => 0xFFFF,
+        };
+        let flat = mode != Mode::Long
+            && [
+                SegmentRegister::ES,
+                SegmentRegister::CS,
+                SegmentRegister::SS,
+                SegmentRegister::DS,
+            ]
+            .iter()
+            .all(|&seg| cpu.segs[seg].is_flat(seg == SegmentRegister::CS));
+        self.mode_key = code_bits as u32 | u32::from(flat) << 2;
+        let check_alignment =
+            cpu.cpl == 3 && cpu.cr0 & control::CR0_AM != 0 && cpu.rflags & bits::AC != 0;
+        let data_breakpoints = cpu.dr[7] & 0xFF != 0;
+        self.tlb_bank = if check_alignment || data_breakpoints {
+            BANK_SLOW
+        } else {
+            self.data_bank()
+        };
+        if cpu.rflags & bits::TF != 0 || cpu.shadow != 0 || data_breakpoints {
+            self.attention |= attention::STEP;
+        }
+        self.attention |= attention::INTERRUPT;
+    }
+
+    /// The TLB bank of explicit data accesses at the current privilege.
+    pub(crate) fn data_bank(&self) -> usize {
+        if self.cpu.cpl == 3 {
+            BANK_USER
+        } else if self.cpu.cr4 & control::CR4_SMAP != 0 && self.cpu.rflags & bits::AC != 0 {
+            BANK_SUPERVISOR_AC
+        } else {
+            BANK_SUPERVISOR
+        }
+    }
+
+    /// Loads a segment register with its hidden part, as is: no checks. Sets the CPL when `seg` is SS
+    /// or CS only through [`set_cpl`](Self::set_cpl). Call [`update_mode`](Self::update_mode) after it.
+    pub fn set_segment(&mut self, seg: usize, value: Segment) {
+        self.cpu.segs[seg] = value;
+        self.cpu.seg_base[seg] = value.base;
+    }
+
+    /// Changes the current privilege level. Call [`update_mode`](Self::update_mode) after it.
+    pub fn set_cpl(&mut self, cpl: u8) {
+        self.cpu.cpl = cpl;
+    }
+
+    /// Writes RFLAGS bits in `mask`, evaluating the arithmetic flags first, and reacts to TF, IF, VM and AC.
+    pub fn write_rflags(&mut self, value: u64, mask: u64) {
+        self.cpu.materialize_flags();
+        self.cpu.rflags = (self.cpu.rflags & !mask) | (value & mask) | bits::FIXED;
+        self.update_mode();
+    }
+
+    // ---- registers -----------------------------------------------------------------------------
+
+    /// Reads general register `n` as numbered in [`Insn::r`].
+    #[inline(always)]
+    pub fn get<W: Width>(&self, n: u8) -> u64 {
+        let value = self.cpu.regs[usize::from(n & 0x1F)];
+        if W::BITS == 8 {
+            value >> ((n >> 5) * 8) & 0xFF
+        } else {
+            W::zext(value)
+        }
+    }
+
+    /// Writes general register `n`: 32-bit writes clear the upper half, narrower ones keep the rest.
+    #[inline(always)]
+    pub fn set<W: Width>(&mut self, n: u8, value: u64) {
+        let reg = &mut self.cpu.regs[usize::from(n & 0x1F)];
+        match W::BITS {
+            8 => {
+                let shift = (n >> 5) * 8;
+                *reg = (*reg & !(0xFF << shift)) | (value & 0xFF) << shift;
+            }
+            16 => *reg = (*reg & !0xFFFF) | (value & 0xFFFF),
+            32 => *reg = value & 0xFFFF_FFFF,
+            _ => *reg = value,
+        }
+    }
+
+    /// The instruction pointer of the instruction that executes.
+    #[inline(always)]
+    pub fn insn_ip(&self, insn: &Insn) -> u64 {
+        self.cpu.regs[Reg::RIP].wrapping_add(u64::from(insn.start())) & self.ip_mask
+    }
+
+    /// The instruction pointer after the instruction that executes.
+    #[inline(always)]
+    pub fn next_ip(&self, insn: &Insn) -> u64 {
+        self.cpu.regs[Reg::RIP].wrapping_add(u64::from(insn.end)) & self.ip_mask
+    }
+
+    /// Sets the instruction pointer at the end of a block; only a block-ending instruction may.
+    #[inline(always)]
+    pub fn set_ip(&mut self, ip: u64) {
+        self.cpu.regs[Reg::RIP] = ip;
+    }
+
+    // ---- operands ------------------------------------------------------------------------------
+
+    /// The offset of the memory operand within its segment.
+    #[inline(always)]
+    pub fn effective_address(&self, insn: &Insn) -> u64 {
+        let base = self.cpu.regs[usize::from(insn.base & 0x1F)];
+        let index = self.cpu.regs[usize::from(insn.index & 0x1F)];
+        base.wrapping_add(index << (insn.scale & 3))
+            .wrapping_add(insn.disp)
+            & insn.addr_mask
+    }
+
+    /// Reads operand `n`: register, memory or immediate. For instructions that are not frequent.
+    ///
+    /// # Errors
+    /// As for any memory access.
+    pub fn read<W: Width>(&mut self, insn: &Insn, n: u8) -> Result<u64, Exception> {
+        if insn.is_mem(n) {
+            let offset = self.effective_address(insn);
+            self.load_operand::<W>(insn, offset)
+        } else if insn.r[usize::from(n & 3)] != crate::insn::NO_OPERAND {
+            Ok(self.get::<W>(insn.r[usize::from(n & 3)]))
+        } else {
+            Ok(W::zext(insn.imm))
+        }
+    }
+
+    /// Writes operand `n`: register or memory.
+    ///
+    /// # Errors
+    /// As for any memory access.
+    pub fn write<W: Width>(&mut self, insn: &Insn, n: u8, value: u64) -> Result<(), Exception> {
+        if insn.is_mem(n) {
+            let offset = self.effective_address(insn);
+            self.store_operand::<W>(insn, offset, value)
+        } else {
+            self.set::<W>(insn.r[usize::from(n & 3)], value);
+            Ok(())
+        }
+    }
+
+    /// The linear address of `size` bytes at `offset` in the memory operand's segment, checked.
+    ///
+    /// # Errors
+    /// #GP or #SS.
+    #[inline(always)]
+    pub(crate) fn operand_linear(
+        &mut self,
+        insn: &Insn,
+        offset: u64,
+        size: u64,
+        write: bool,
+    ) -> Result<u64, Exception> {
+        if insn.has(flag::SEG_CHECK) {
+            self.checked_linear(usize::from(insn.seg), offset, size, write)
+        } else {
+            Ok(self.cpu.seg_base[usize::from(insn.seg)].wrapping_add(offset))
+        }
+    }
+
+    /// Loads from `offset` in the memory operand's segment.
+    ///
+    /// # Errors
+    /// #GP, #SS, #PF, #AC.
+    #[inline(always)]
+    pub fn load_operand<W: Width>(&mut self, insn: &Insn, offset: u64) -> Result<u64, Exception> {
+        let lin = self.operand_linear(insn, offset, W::BYTES, false)?;
+        self.load_linear::<W>(insn, lin)
+    }
+
+    /// Stores to `offset` in the memory operand's segment.
+    ///
+    /// # Errors
+    /// #GP, #SS, #PF, #AC.
+    #[inline(always)]
+    pub fn store_operand<W: Width>(
+        &mut self,
+        insn: &Insn,
+        offset: u64,
+        value: u64,
+    ) -> Result<(), Exception> {
+        let lin = self.operand_linear(insn, offset, W::BYTES, true)?;
+        self.store_linear::<W>(insn, lin, value)
+    }
+
+    /// Loads from a linear address at the current privilege.
+    ///
+    /// # Errors
+    /// #PF, #AC, #GP(0) when not canonical.
+    #[inline(always)]
+    pub fn load_linear<W: Width>(&mut self, insn: &Insn, lin: u64) -> Result<u64, Exception> {
+        match self.tlb.read_pointer::<W>(self.tlb_bank, lin) {
+            // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM or ROM.
+            Some(ptr) => Ok(unsafe { W::load(ptr) }),
+            None => self.load_slow(insn.number, insn.seg_written, lin, W::BYTES as u8),
+        }
+    }
+
+    /// Stores to a linear address at the current privilege.
+    ///
+    /// # Errors
+    /// #PF, #AC, #GP(0) when not canonical.
+    #[inline(always)]
+    pub fn store_linear<W: Width>(
+        &mut self,
+        insn: &Insn,
+        lin: u64,
+        value: u64,
+    ) -> Result<(), Exception> {
+        match self.tlb.write_pointer::<W>(self.tlb_bank, lin) {
+            // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM.
+            Some(ptr) => {
+                unsafe { W::store(ptr, value) };
+                Ok(())
+            }
+            None => self.store_slow(insn.number, insn.seg_written, lin, W::BYTES as u8, value),
+        }
+    }
+
+    /// Loads `buf.len()` bytes from `offset` in the memory operand's segment; all or nothing.
+    ///
+    /// # Errors
+    /// #GP, #SS, #PF, #AC.
+    pub fn load_bytes(
+        &mut self,
+        insn: &Insn,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), Exception> {
+        let lin = self.operand_linear(insn, offset, buf.len() as u64, false)?;
+        let lin_mask = self.linear_mask();
+        self.touch(insn.seg_written, lin, buf.len() as u64, false)?;
+        for (i, byte) in buf.iter_mut().enumerate() {
+            *byte = self.load_slow(
+                insn.number,
+                insn.seg_written,
+                lin.wrapping_add(i as u64) & lin_mask,
+                1,
+            )? as u8;
+        }
+        Ok(())
+    }
+
+    /// Stores bytes at `offset` in the memory operand's segment; all or nothing.
+    ///
+    /// # Errors
+    /// #GP, #SS, #PF, #AC.
+    pub fn store_bytes(&mut self, insn: &Insn, offset: u64, buf: &[u8]) -> Result<(), Exception> {
+        let lin = self.operand_linear(insn, offset, buf.len() as u64, true)?;
+        let lin_mask = self.linear_mask();
+        self.touch(insn.seg_written, lin, buf.len() as u64, true)?;
+        for (i, byte) in buf.iter().enumerate() {
+            self.store_slow(
+                insn.number,
+                insn.seg_written,
+                lin.wrapping_add(i as u64) & lin_mask,
+                1,
+                (*byte).into(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Loads 128 bits from `offset` in the memory operand's segment.
+    ///
+    /// # Errors
+    /// As for any load; #GP(0) when `aligned` and off a 16-byte boundary.
+    #[inline(always)]
+    pub fn load_xmm(&mut self, insn: &Insn, offset: u64, aligned: bool) -> Result<u128, Exception> {
+        let lin = self.operand_linear(insn, offset, 16, false)?;
+        if aligned && lin & 15 != 0 {
+            return Err(Exception::gp(0));
+        }
+        match self.tlb.read_pointer_sized(self.tlb_bank, lin, 16) {
+            // SAFETY: the TLB gives a pointer to 16 bytes of guest RAM or ROM.
+            Some(ptr) => Ok(unsafe { ptr.cast::<u128>().read_unaligned() }),
+            None => {
+                let mut buf = [0; 16];
+                self.load_bytes(insn, offset, &mut buf)?;
+                Ok(u128::from_le_bytes(buf))
+            }
+        }
+    }
+
+    /// Stores 128 bits at `offset` in the memory operand's segment.
+    ///
+    /// # Errors
+    /// As for any store; #GP(0) when `aligned` and off a 16-byte boundary.
+    #[inline(always)]
+    pub fn store_xmm(
+        &mut self,
+        insn: &Insn,
+        offset: u64,
+        value: u128,
+        aligned: bool,
+    ) -> Result<(), Exception> {
+        let lin = self.operand_linear(insn, offset, 16, true)?;
+        if aligned && lin & 15 != 0 {
+            return Err(Exception::gp(0));
+        }
+        match self.tlb.write_pointer_sized(self.tlb_bank, lin, 16) {
+            Some(ptr) => {
+                // SAFETY: the TLB gives a pointer to 16 bytes of guest RAM.
+                unsafe { ptr.cast::<u128>().write_unaligned(value) };
+                Ok(())
+            }
+            None => self.store_bytes(insn, offset, &value.to_le_bytes()),
+        }
+    }
+
+    // ---- any segment ---------------------------------------------------------------------------
+
+    /// Loads from `offset` in segment register `seg`, with every check.
+    ///
+    /// # Errors
+    /// #GP, #SS, #PF, #AC.
+    pub fn load_seg<W: Width>(&mut self, seg: usize, offset: u64) -> Result<u64, Exception> {
+        let lin = self.checked_linear(seg, offset, W::BYTES, false)?;
+        self.load_slow(0, seg as u8, lin, W::BYTES as u8)
+    }
+
+    /// Stores to `offset` in segment register `seg`, with every check.
+    ///
+    /// # Errors
+    /// #GP, #SS, #PF, #AC.
+    pub fn store_seg<W: Width>(
+        &mut self,
+        seg: usize,
+        offset: u64,
+        value: u64,
+    ) -> Result<(), Exception> {
+        let lin = self.checked_linear(seg, offset, W::BYTES, true)?;
+        self.store_slow(0, seg as u8, lin, W::BYTES as u8, value)
+    }
+
+    /// Pushes a value on the current stack, with every check. The stack pointer moves only on success.
+    ///
+    /// # Errors
+    /// #SS, #PF, #AC.
+    pub fn push_value<W: Width>(&mut self, value: u64) -> Result<(), Exception> {
+        let rsp = self.cpu.regs[Reg::RSP];
+        let sp = rsp.wrapping_sub(W::BYTES) & self.sp_mask;
+        self.store_seg::<W>(SegmentRegister::SS, sp, value)?;
+        self.set_sp(sp);
+        Ok(())
+    }
+
+    /// Pops a value off the current stack, with every check. The stack pointer moves only on success.
+    ///
+    /// # Errors
+    /// #SS, #PF, #AC.
+    pub fn pop_value<W: Width>(&mut self) -> Result<u64, Exception> {
+        let sp = self.cpu.regs[Reg::RSP] & self.sp_mask;
+        let value = self.load_seg::<W>(SegmentRegister::SS, sp)?;
+        self.set_sp(sp.wrapping_add(W::BYTES));
+        Ok(value)
+    }
+
+    /// Writes as much of the stack pointer as the stack is wide.
+    #[inline(always)]
+    pub fn set_sp(&mut self, sp: u64) {
+        let rsp = &mut self.cpu.regs[Reg::RSP];
+        *rsp = (*rsp & !self.sp_mask) | (sp & self.sp_mask);
+    }
+
+    /// The linear address of `size` bytes at `offset` in segment `seg`.
+    ///
+    /// # Errors
+    /// #GP(0), or #SS(0) for the stack segment (SDM vol. 3A §5.3; vol. 1 §3.3.7.1 in 64-bit mode).
+    pub fn checked_linear(
+        &mut self,
+        seg: usize,
+        offset: u64,
+        size: u64,
+        write: bool,
+    ) -> Result<u64, Exception> {
+        if self.mode_key & 3 == 2 {
+            let base = if seg == SegmentRegister::FS || seg == SegmentRegister::GS {
+                self.cpu.seg_base[seg]
+            } else {
+                0
+            };
+            let lin = base.wrapping_add(offset);
+            let last = lin.wrapping_add(size - 1);
+            if !is_canonical(lin) || !is_canonical(last) {
+                return Err(segment_fault(seg));
+            }
+            return Ok(lin);
+        }
+        let segment = &self.cpu.segs[seg];
+        let allowed = if write {
+            // In real and virtual-8086 mode a write through CS is allowed.
+            segment.writable() || !self.cpu.uses_descriptors() && segment.present()
+        } else {
+            segment.readable()
+        };
+        if !allowed || !segment.contains(offset, size) {
+            return Err(segment_fault(seg));
+        }
+        Ok(segment.base.wrapping_add(offset) & 0xFFFF_FFFF)
+    }
+
+    pub(crate) fn linear_mask(&self) -> u64 {
+        if self.mode_key & 3 == 2 {
+            !0
+        } else {
+            0xFFFF_FFFF
+        }
+    }
+
+    /// A20 as the board's wire has it.
+    pub(crate) fn sample_a20(&mut self) -> bool {
+        let mask = if self.bus().lines.level(IrqLine::A20) {
+            !0
+        } else {
+            !(1 << 20)
+        };
+        let changed = mask != self.a20_mask;
+        self.a20_mask = mask;
+        changed
+    }
+}
+
+/// Whether bits 63 to 47 of a linear address are equal (48-bit linear addresses).
+#[inline]
+pub fn is_canonical(lin: u64) -> bool {
+    ((lin << 16) as i64 >> 16) as u64 == lin
+}
+
+/// The exception for a failed segment check: #SS(0) for SS, else #GP(0).
+pub fn segment_fault(seg: usize) -> Exception {
+    if seg == SegmentRegister::SS {
+        Exception::stack(0)
+    } else {
+        Exception::gp(0)
+    }
+}
