@@ -11,6 +11,8 @@ mod sse_oracle;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod sse_unmasked;
 #[cfg(target_arch = "x86_64")]
+mod trans_oracle;
+#[cfg(target_arch = "x86_64")]
 mod x87_oracle;
 
 /// How many operand tuples an oracle test tries; `default` keeps the whole suite within seconds.
