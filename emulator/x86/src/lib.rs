@@ -16,6 +16,7 @@ pub mod mmu;
 pub mod ops;
 pub mod run;
 pub mod segment;
+pub mod softfloat;
 pub mod table;
 pub mod vcpu;
 pub mod width;
