@@ -15,8 +15,22 @@
 //! - Device time is exact only at the end of a block: port I/O, RDTSC and the like end it.
 
 pub mod interrupt;
+mod x87;
+mod x87_arith;
+mod x87_compare;
+mod x87_env;
+mod x87_load;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod x87_oracle;
+mod x87_trans;
 
 use crate::table::Row;
 
 /// All families.
-pub const FAMILIES: &[&[Row]] = &[];
+pub const FAMILIES: &[&[Row]] = &[
+    x87_arith::ROWS,
+    x87_compare::ROWS,
+    x87_env::ROWS,
+    x87_load::ROWS,
+    x87_trans::ROWS,
+];
