@@ -34,8 +34,15 @@ pub(crate) fn decode(bytes: &[u8], offset: u16, mode_key: u32, model: &CpuModel)
         DecoderError::NoMoreBytes => return fault(too_long, offset, MAX_LEN as u8),
         _ => return fault(undefined, offset, decoder.position() as u8),
     }
-    let Some((row, exec)) = table::find(&iced).filter(|(row, _)| model.has(row.feature)) else {
+    let Some(row) = table::row(iced.mnemonic()).filter(|row| model.has(row.feature)) else {
         return fault(undefined, offset, iced.len() as u8);
+    };
+    let exec = match row.handler {
+        Handler::Plain(exec) => exec,
+        Handler::Choose(choose) => match choose(&iced) {
+            Some(exec) => exec,
+            None => return fault(undefined, offset, iced.len() as u8),
+        },
     };
     let exec = if row.privileged { privileged } else { exec };
     Decoded::Insn(convert(&iced, exec, bytes, offset, mode_key), row.ends)

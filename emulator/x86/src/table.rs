@@ -89,45 +89,19 @@ impl Row {
     }
 }
 
-/// Rows by mnemonic. A mnemonic that names instructions of two register files (MMX and XMM) may have
-/// two rows, which choose their forms; the one of the earlier family is asked first.
-fn table() -> &'static [[Option<Row>; 2]] {
-    static TABLE: OnceLock<Vec<[Option<Row>; 2]>> = OnceLock::new();
-    TABLE.get_or_init(|| {
-        let mut table = vec![[None; 2]; Mnemonic::values().len()];
-        for row in rows() {
-            let [first, second]: &mut [Option<Row>; 2] = &mut table[row.mnemonic as usize];
-            let slot = match first {
-                None => first,
-                Some(Row {
-                    handler: Handler::Choose(_),
-                    ..
-                }) if second.is_none() => second,
-                Some(_) => panic!("{:?} has too many rows", row.mnemonic),
-            };
+/// The row of `mnemonic`, if there is one.
+pub fn row(mnemonic: Mnemonic) -> Option<&'static Row> {
+    static TABLE: OnceLock<Vec<Option<Row>>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        let mut table = vec![None; Mnemonic::values().len()];
+        for row in ops::FAMILIES.iter().flat_map(|family| family.iter()) {
+            let slot: &mut Option<Row> = &mut table[row.mnemonic as usize];
+            assert!(slot.is_none(), "{:?} has two rows", row.mnemonic);
             *slot = Some(*row);
         }
         table
-    })
-}
-
-/// The row of `mnemonic`, if there is one.
-pub fn row(mnemonic: Mnemonic) -> Option<&'static Row> {
-    table()[mnemonic as usize][0].as_ref()
-}
-
-/// The row that serves `insn`, with the function for its form.
-pub fn find(insn: &Instruction) -> Option<(&'static Row, ExecFn)> {
-    table()[insn.mnemonic() as usize]
-        .iter()
-        .flatten()
-        .find_map(|row| {
-            let exec = match row.handler {
-                Handler::Plain(exec) => exec,
-                Handler::Choose(choose) => choose(insn)?,
-            };
-            Some((row, exec))
-        })
+    });
+    table[mnemonic as usize].as_ref()
 }
 
 /// All rows, for listings and for tests that cover every instruction.
