@@ -52,7 +52,8 @@ sort_count      equ 32 * 1024
         org base_address
 
 ; ---------------------------------------------------------------------------------------------------------
-; The ELF header and one program header: the file is its own only segment, readable, writable, executable.
+; The ELF header and two program headers: the file is its own only segment, readable, writable, executable;
+; the second says that the stack is not executable.
 
 %if WIDTH = 64
 elf_header:
@@ -64,7 +65,7 @@ elf_header:
         dq program_header - base_address
         dq 0
         dd 0
-        dw elf_header_end - elf_header, program_header_end - program_header, 1, 0, 0, 0
+        dw elf_header_end - elf_header, program_header_end - program_header, 2, 0, 0, 0
 elf_header_end:
 program_header:
         dd 1, 7                         ; PT_LOAD, RWX
@@ -72,6 +73,8 @@ program_header:
         dq file_end - base_address, bss_end - base_address
         dq 0x1000
 program_header_end:
+        dd 0x6474E551, 6                ; PT_GNU_STACK, RW
+        dq 0, 0, 0, 0, 0, 16
 %else
 elf_header:
         db 0x7F, "ELF", 1, 1, 1, 0
@@ -82,13 +85,15 @@ elf_header:
         dd program_header - base_address
         dd 0
         dd 0
-        dw elf_header_end - elf_header, program_header_end - program_header, 1, 0, 0, 0
+        dw elf_header_end - elf_header, program_header_end - program_header, 2, 0, 0, 0
 elf_header_end:
 program_header:
         dd 1, 0, base_address, base_address
         dd file_end - base_address, bss_end - base_address
         dd 7, 0x1000
 program_header_end:
+        dd 0x6474E551, 0, 0, 0, 0, 0    ; PT_GNU_STACK
+        dd 6, 16                        ; RW
 %endif
 
 ; ---------------------------------------------------------------------------------------------------------
