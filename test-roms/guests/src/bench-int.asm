@@ -12,7 +12,7 @@
 ; alone: any two machines that disagree on it disagree on an instruction. The time is CLOCK_MONOTONIC's,
 ; the guest's own idea of it; a comparison of emulators should time the lines from outside.
 ;
-; One round is about 90 million instructions, a rep string instruction being counted as one an element.
+; One round is about 130 million instructions, a rep string instruction being counted as one an element.
 ; The instructions are those of an 80386; the program makes only write, clock_gettime and exit calls.
 
 %ifndef WIDTH
