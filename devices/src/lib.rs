@@ -1,1 +1,5 @@
 //! One chip a file, and the board that joins them.
+#![forbid(unsafe_code)]
+
+pub mod irq;
+pub mod time;
