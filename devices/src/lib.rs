@@ -1,5 +1,6 @@
 //! One chip a file, and the board that joins them.
 #![forbid(unsafe_code)]
 
+pub mod input;
 pub mod irq;
 pub mod time;
