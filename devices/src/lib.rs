@@ -4,3 +4,4 @@
 pub mod input;
 pub mod irq;
 pub mod time;
+pub mod uart;

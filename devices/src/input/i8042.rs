@@ -20,7 +20,7 @@
 
 use std::collections::VecDeque;
 
-use log::{debug, trace, warn};
+use log::{debug, trace};
 use platform::{Device, DeviceCtx, Input, IrqLine, MachineRequest, SavedState, StateError};
 use serde::{Deserialize, Serialize};
 
@@ -264,7 +264,7 @@ impl State {
                     ctx.request(MachineRequest::Reset);
                 }
             }
-            _ => warn!(target: TARGET, "unknown command {command:02x}"),
+            _ => debug!(target: TARGET, "unknown command {command:02x}"),
         }
     }
 

@@ -208,7 +208,7 @@ impl Ps2Keyboard {
                 self.bat_ns = Some(now_ns.saturating_add(BAT_NS));
             }
             _ => {
-                warn!(target: TARGET, "unknown command {command:02x}");
+                debug!(target: TARGET, "unknown command {command:02x}");
                 self.answers.push_back(RESEND);
             }
         }

@@ -281,7 +281,7 @@ impl I8259 {
     fn acknowledge(&mut self) -> u8 {
         let State { master, slave } = &mut self.state;
         let Some(input) = master.pending() else {
-            warn!(target: TARGET, "spurious IRQ 7");
+            debug!(target: TARGET, "spurious IRQ 7");
             return master.vector_base | 7;
         };
         master.acknowledge(input);
@@ -294,7 +294,7 @@ impl I8259 {
                 slave.vector_base | input
             }
             None => {
-                warn!(target: TARGET, "spurious IRQ 15");
+                debug!(target: TARGET, "spurious IRQ 15");
                 slave.vector_base | 7
             }
         };
