@@ -3,5 +3,7 @@
 
 pub mod input;
 pub mod irq;
+pub mod pci;
+pub mod power;
 pub mod time;
 pub mod uart;
