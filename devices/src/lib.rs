@@ -1,1 +1,4 @@
 //! One chip a file, and the board that joins them.
+#![forbid(unsafe_code)]
+
+pub mod dma;
