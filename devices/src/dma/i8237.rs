@@ -238,7 +238,7 @@ impl Controller {
         match register {
             0..=7 => {
                 let channel = &self.channels[register as usize / 2];
-                let word = if register % 2 == 0 {
+                let word = if register & 1 == 0 {
                     channel.address
                 } else {
                     channel.count
@@ -258,7 +258,7 @@ impl Controller {
         match register {
             0..=7 => {
                 let channel = &mut self.channels[register as usize / 2];
-                let (base, current) = if register % 2 == 0 {
+                let (base, current) = if register & 1 == 0 {
                     (&mut channel.base_address, &mut channel.address)
                 } else {
                     (&mut channel.base_count, &mut channel.count)
