@@ -7,6 +7,8 @@ mod rng;
 #[cfg(target_arch = "x86_64")]
 mod native;
 #[cfg(target_arch = "x86_64")]
+mod reference;
+#[cfg(target_arch = "x86_64")]
 mod sse_oracle;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod sse_unmasked;
