@@ -12,6 +12,7 @@ pub mod emit;
 pub mod exception;
 pub mod flags;
 pub mod insn;
+mod interp;
 pub mod mmu;
 pub mod ops;
 pub mod run;

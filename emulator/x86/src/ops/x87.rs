@@ -11,13 +11,16 @@
 //! wait in front of the waiting instruction until the interrupt comes, or until IGNNE# lets it go on; here it goes on
 //! when no interrupt can be taken, which also covers handlers that write port F0 before FNCLEX.
 
+use iced_x86::Mnemonic;
 use platform::IrqLine;
 
 use crate::cpu::{SegmentRegister, X87, control};
+use crate::cpuid::Feature;
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::{Insn, NO_OPERAND};
 use crate::softfloat::{Context, F80, F80Class, flag};
+use crate::table::Row;
 use crate::vcpu::{Vcpu, attention};
 
 /// Bits of the status word (SDM vol. 1 figure 8-4).
@@ -145,21 +148,22 @@ pub(super) fn available(v: &Vcpu) -> Result<(), Exception> {
 
 /// What a waiting instruction begins with: #NM, then the report of an exception that is pending.
 #[inline(always)]
-pub(super) fn wait(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+pub(super) fn wait(v: &mut Vcpu) -> Result<(), Exception> {
     available(v)?;
     if v.cpu.x87.status & ES != 0 {
-        report(v, insn)?;
+        report(v)?;
     }
     Ok(())
 }
 
 /// Reports the pending exception by #MF or, with CR0.NE = 0, lets the interrupt in that FERR# caused.
 #[cold]
-pub(super) fn report(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+pub(super) fn report(v: &mut Vcpu) -> Result<(), Exception> {
     if v.cpu.cr0 & control::CR0_NE != 0 {
         return Err(Exception::X87);
     }
-    set_ferr(v, insn, true);
+    // High already, but for an exception from before NE was cleared.
+    set_ferr(v, 0, true);
     let interruptible = v.cpu.rflags & bits::IF != 0 && v.cpu.shadow == 0;
     if interruptible && v.bus().intr() {
         v.attention |= attention::INTERRUPT;
@@ -170,9 +174,9 @@ pub(super) fn report(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// Drives FERR#.
 #[cold]
-fn set_ferr(v: &mut Vcpu, insn: &Insn, level: bool) {
+fn set_ferr(v: &mut Vcpu, number: u16, level: bool) {
     if v.bus().lines.level(IrqLine::FERR) != level {
-        v.bus_at(insn.number).drive(IrqLine::FERR, level);
+        v.bus_at(number).drive(IrqLine::FERR, level);
     }
 }
 
@@ -197,7 +201,7 @@ pub(super) fn signal(v: &mut Vcpu, insn: &Insn, flags: u8, c1: bool) {
     if flags & !(x87.control as u8) & flag::ALL != 0 {
         x87.status |= ES | B;
         if v.cpu.cr0 & control::CR0_NE == 0 {
-            set_ferr(v, insn, true);
+            set_ferr(v, insn.number, true);
         }
     }
 }
@@ -220,8 +224,37 @@ pub(super) fn update_summary(v: &mut Vcpu, insn: &Insn) {
     let x87 = &mut v.cpu.x87;
     let pending = x87.status & !x87.control & u16::from(flag::ALL) != 0;
     x87.status = x87.status & !(ES | B) | if pending { ES | B } else { 0 };
-    set_ferr(v, insn, pending && v.cpu.cr0 & control::CR0_NE == 0);
+    set_ferr(v, insn.number, pending && v.cpu.cr0 & control::CR0_NE == 0);
 }
+
+/// What every MMX instruction begins with: #UD for CR0.EM, #NM for CR0.TS, then a pending x87 exception.
+///
+/// SDM vol. 3A §12.5.1 and table 12-1.
+pub(crate) fn check_mmx(v: &mut Vcpu) -> Result<(), Exception> {
+    if v.cpu.cr0 & control::CR0_EM != 0 {
+        return Err(Exception::InvalidOpcode);
+    }
+    wait(v)
+}
+
+/// What every MMX instruction but EMMS does once its last fault is behind it: TOP becomes 0 and all registers are in
+/// use (SDM vol. 3A §12.2). An MMX register that is written also gets an exponent of ones.
+#[inline(always)]
+pub(crate) fn enter_mmx(v: &mut Vcpu) {
+    v.cpu.x87.status &= !TOP;
+    v.cpu.x87.tag = 0;
+}
+
+/// EMMS: all registers are empty.
+fn emms(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+    check_mmx(v)?;
+    v.cpu.x87.status &= !TOP;
+    v.cpu.x87.tag = 0xFFFF;
+    Ok(())
+}
+
+/// Rows.
+pub const ROWS: &[Row] = &[Row::plain(Mnemonic::Emms, emms).needs(Feature::Mmx)];
 
 /// The context of an arithmetic instruction.
 #[inline(always)]

@@ -79,7 +79,7 @@ fn deliver(v: &mut Vcpu, insn: &Insn, i: u8, value: F80, ctx: &Context) -> bool 
 
 /// The forms with two registers: operand 0 is the destination.
 fn register<O: Operation, const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     let [destination, source, ..] = insn.r;
     let done = if v.cpu.x87.is_empty(destination) || v.cpu.x87.is_empty(source) {
@@ -97,7 +97,7 @@ fn register<O: Operation, const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<
 
 /// The forms with a memory operand: ST(0) is the destination.
 fn memory<O: Operation, S: Source>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let source: S = load_source(v, insn)?;
     note(v, insn);
     if v.cpu.x87.is_empty(0) {
@@ -153,7 +153,7 @@ function!(Abs, |a, _ctx| a.abs());
 function!(ChangeSign, |a, _ctx| a.neg());
 
 fn unary<F: Function>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     if v.cpu.x87.is_empty(0) {
         underflow(v, insn, 0);
@@ -167,7 +167,7 @@ fn unary<F: Function>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// FSCALE.
 fn fscale(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     if v.cpu.x87.is_empty(0) || v.cpu.x87.is_empty(1) {
         underflow(v, insn, 0);
@@ -181,7 +181,7 @@ fn fscale(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// FPREM, and FPREM1 when `NEAREST`. C0, C3 and C1 are the quotient's low bits; C2 says that it is partial.
 fn fprem<const NEAREST: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     v.cpu.x87.status &= !status::C2;
     if v.cpu.x87.is_empty(0) || v.cpu.x87.is_empty(1) {
@@ -212,7 +212,7 @@ fn fprem<const NEAREST: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception
 
 /// FXTRACT: ST(0) becomes the exponent, and the significand is pushed.
 fn fxtract(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     if !pushable(v, insn) {
         return Ok(());
@@ -241,14 +241,14 @@ pub(super) fn pushable(v: &mut Vcpu, insn: &Insn) -> bool {
 /// FNOP.
 fn fnop(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     debug_assert_eq!(insn.mem_op, NO_OPERAND);
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     Ok(())
 }
 
 /// FINCSTP and FDECSTP: TOP moves, the tags stay.
 fn rotate<const BY: u16>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     v.cpu.x87.rotate(BY);
     signal(v, insn, 0, false);

@@ -76,7 +76,7 @@ fn run<const QUIET: bool>(
 
 /// FCOM, FUCOM with ST(i), which pop `POPS` times.
 fn register<const QUIET: bool, const POPS: u8>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     // FCOMPP and FUCOMPP have no operands: they compare with ST(1).
     let i = if POPS == 2 { 1 } else { insn.r[1] };
@@ -87,7 +87,7 @@ fn register<const QUIET: bool, const POPS: u8>(v: &mut Vcpu, insn: &Insn) -> Res
 
 /// FCOMI, FUCOMI.
 fn to_flags<const QUIET: bool, const POPS: u8>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     let i = insn.r[1];
     let other = (!v.cpu.x87.is_empty(i)).then(|| v.cpu.x87.get(i));
@@ -97,7 +97,7 @@ fn to_flags<const QUIET: bool, const POPS: u8>(v: &mut Vcpu, insn: &Insn) -> Res
 
 /// FCOM, FICOM with memory.
 fn memory<S: Source, const POPS: u8>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let source: S = load_source(v, insn)?;
     note(v, insn);
     run::<false>(v, insn, Some(source), POPS, set_condition);
@@ -116,7 +116,7 @@ fn choose<const POPS: u8>(insn: &Instruction) -> Option<ExecFn> {
 
 /// FTST.
 fn ftst(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     run::<false>(v, insn, Some(F80::ZERO), 0, set_condition);
     Ok(())
@@ -124,7 +124,7 @@ fn ftst(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// FXAM: C1 is the sign, also of an empty register.
 fn fxam(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     let value = v.cpu.x87.get(0);
     let class = match value.classify() {

@@ -18,13 +18,13 @@ use crate::width::W16;
 pub(super) const MXCSR_MASK: u32 = 0xFFFF;
 
 /// FWAIT.
-fn fwait(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+fn fwait(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     const BOTH: u64 = control::CR0_MP | control::CR0_TS;
     if v.cpu.cr0 & BOTH == BOTH {
         return Err(Exception::DeviceNotAvailable);
     }
     if v.cpu.x87.status & status::ES != 0 {
-        report(v, insn)?;
+        report(v)?;
     }
     Ok(())
 }
@@ -64,7 +64,7 @@ fn control_word(value: u16) -> u16 {
 
 /// FLDCW.
 fn fldcw(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let value = v.read::<W16>(insn, 0)? as u16;
     v.cpu.x87.control = control_word(value);
     update_summary(v, insn);
@@ -166,7 +166,7 @@ fn fnstenv(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// FLDENV.
 fn fldenv(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let mut image = [0; 28];
     let image = &mut image[..environment_size(insn)];
     let offset = v.effective_address(insn);
@@ -195,7 +195,7 @@ fn fnsave(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// FRSTOR.
 fn frstor(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let size = environment_size(insn);
     let mut image = [0; 108];
     let offset = v.effective_address(insn);

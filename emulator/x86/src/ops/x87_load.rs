@@ -82,7 +82,7 @@ impl Loadable for i64 {
 
 /// FLD m32fp, m64fp; FILD.
 fn load<S: Loadable>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let source: S = load_source(v, insn)?;
     note(v, insn);
     if room(v, insn) {
@@ -116,7 +116,7 @@ fn store_ten(v: &mut Vcpu, insn: &Insn, bytes: [u8; 10]) -> Result<(), Exception
 
 /// FLD m80fp, and FBLD when `DECIMAL`.
 fn load_extended<const DECIMAL: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let bytes = load_ten(v, insn)?;
     note(v, insn);
     if room(v, insn) {
@@ -132,7 +132,7 @@ fn load_extended<const DECIMAL: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), E
 
 /// FLD ST(i).
 fn fld_register(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     if v.cpu.x87.is_empty(insn.r[0]) {
         if stack_fault(v, insn, false) {
@@ -176,7 +176,7 @@ const CONSTANTS: [(u16, u64, bool, bool); 7] = [
 
 /// FLD1, FLDL2T, FLDL2E, FLDPI, FLDLG2, FLDLN2, FLDZ by `N`.
 fn load_constant<const N: usize>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     if room(v, insn) {
         let (exponent, truncated, nearest_up, exact) = CONSTANTS[N];
@@ -254,7 +254,7 @@ integer_store!(Int64, Q, i64::MIN, to_i64);
 
 /// FST, FIST and FISTTP to memory. Memory is written before the registers change.
 fn store<S: Store, const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let offset = v.effective_address(insn);
     let mut ctx = context(v);
     let empty = v.cpu.x87.is_empty(0);
@@ -275,7 +275,7 @@ fn store<S: Store, const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exc
 
 /// FSTP m80fp, and FBSTP when `DECIMAL`.
 fn store_extended<const DECIMAL: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     let mut ctx = context(v);
     let empty = v.cpu.x87.is_empty(0);
     // Converting a NaN gives the decimal indefinite.
@@ -321,7 +321,7 @@ fn finish_store<const POP: bool>(
 
 /// FST ST(i), FSTP ST(i).
 fn store_register<const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     let value = if v.cpu.x87.is_empty(0) {
         if !stack_fault(v, insn, false) {
@@ -341,7 +341,7 @@ fn store_register<const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exce
 
 /// FSTPNCE, an alias of FSTP ST(i) that does not complain of an empty ST(0): it then just pops.
 fn fstpnce(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     signal(v, insn, 0, false);
     if !v.cpu.x87.is_empty(0) {
@@ -371,7 +371,7 @@ fn choose_fist<const TRUNCATE: bool, const POP: bool>(insn: &Instruction) -> Opt
 
 /// FXCH. With stack underflow masked, what is empty takes part as the default NaN.
 fn fxch(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     let i = insn.r[1];
     if v.cpu.x87.is_empty(0) || v.cpu.x87.is_empty(i) {
@@ -394,7 +394,7 @@ fn fxch(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// FCMOVcc by the number of the condition.
 fn fcmov<const CONDITION: usize>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     if v.cpu.x87.is_empty(0) || v.cpu.x87.is_empty(insn.r[1]) {
         if stack_fault(v, insn, false) {
@@ -409,7 +409,7 @@ fn fcmov<const CONDITION: usize>(v: &mut Vcpu, insn: &Insn) -> Result<(), Except
 
 /// FFREE, and FFREEP when `POP`.
 fn ffree<const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     signal(v, insn, 0, false);
     v.cpu.x87.free(insn.r[0]);

@@ -204,7 +204,8 @@ fn single_instructions_match_the_host() {
         } else {
             0xC0 | rng.below(64) as u8
         };
-        let insn = [escape, modrm];
+        let emms = rng.below(1000) == 0;
+        let insn = if emms { [0x0F, 0x77] } else { [escape, modrm] };
         let iced = iced_x86::Decoder::with_ip(32, &insn, 0, 0).decode();
         if iced.is_invalid() {
             continue;

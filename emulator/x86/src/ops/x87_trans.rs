@@ -14,7 +14,7 @@ use crate::vcpu::Vcpu;
 use status::C2;
 
 fn begin(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    wait(v, insn)?;
+    wait(v)?;
     note(v, insn);
     Ok(())
 }
