@@ -26,6 +26,14 @@ mod muldiv;
 mod shift;
 mod stack;
 mod string;
+pub(crate) mod x87;
+mod x87_arith;
+mod x87_compare;
+mod x87_env;
+mod x87_load;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod x87_oracle;
+mod x87_trans;
 
 use iced_x86::Instruction;
 
@@ -50,6 +58,12 @@ pub const FAMILIES: &[&[Row]] = &[
     string::MOVS_ROWS,
     string::SCAS_ROWS,
     string::STOS_ROWS,
+    x87::ROWS,
+    x87_arith::ROWS,
+    x87_compare::ROWS,
+    x87_env::ROWS,
+    x87_load::ROWS,
+    x87_trans::ROWS,
 ];
 
 /// MOV to and from segment, control and debug registers.

@@ -2,7 +2,7 @@
 //!
 //! `GLASSBOX_ORACLE_CASES` sets how many operand tuples each operation is tried with.
 
-mod rng;
+pub(crate) mod rng;
 
 #[cfg(target_arch = "x86_64")]
 mod native;
