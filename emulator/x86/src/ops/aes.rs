@@ -14,16 +14,26 @@ use crate::vcpu::Vcpu;
 type Done = Result<(), Exception>;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::plain(Mnemonic::Aesenc, |v, insn| round(v, insn, |s| mix(substitute(shift_rows(s, 1), &SBOX), &[2, 3, 1, 1])))
-        .needs(Feature::Aes),
-    Row::plain(Mnemonic::Aesenclast, |v, insn| round(v, insn, |s| substitute(shift_rows(s, 1), &SBOX)))
-        .needs(Feature::Aes),
-    Row::plain(Mnemonic::Aesdec, |v, insn| {
-        round(v, insn, |s| mix(substitute(shift_rows(s, 3), &INVERSE), &[14, 11, 13, 9]))
+    Row::plain(Mnemonic::Aesenc, |v, insn| {
+        round(v, insn, |s| {
+            mix(substitute(shift_rows(s, 1), &SBOX), &[2, 3, 1, 1])
+        })
     })
     .needs(Feature::Aes),
-    Row::plain(Mnemonic::Aesdeclast, |v, insn| round(v, insn, |s| substitute(shift_rows(s, 3), &INVERSE)))
-        .needs(Feature::Aes),
+    Row::plain(Mnemonic::Aesenclast, |v, insn| {
+        round(v, insn, |s| substitute(shift_rows(s, 1), &SBOX))
+    })
+    .needs(Feature::Aes),
+    Row::plain(Mnemonic::Aesdec, |v, insn| {
+        round(v, insn, |s| {
+            mix(substitute(shift_rows(s, 3), &INVERSE), &[14, 11, 13, 9])
+        })
+    })
+    .needs(Feature::Aes),
+    Row::plain(Mnemonic::Aesdeclast, |v, insn| {
+        round(v, insn, |s| substitute(shift_rows(s, 3), &INVERSE))
+    })
+    .needs(Feature::Aes),
     Row::plain(Mnemonic::Aesimc, inverse_mix_columns).needs(Feature::Aes),
     Row::plain(Mnemonic::Aeskeygenassist, key_generation_assist).needs(Feature::Aes),
 ];
@@ -55,7 +65,8 @@ const SBOX: [u8; 256] = {
             i += 1;
         }
         let s = inverse;
-        table[n] = s ^ s.rotate_left(1) ^ s.rotate_left(2) ^ s.rotate_left(3) ^ s.rotate_left(4) ^ 0x63;
+        table[n] =
+            s ^ s.rotate_left(1) ^ s.rotate_left(2) ^ s.rotate_left(3) ^ s.rotate_left(4) ^ 0x63;
         n += 1;
     }
     table
@@ -87,7 +98,11 @@ fn substitute(state: u128, table: &[u8; 256]) -> u128 {
 fn mix(state: u128, row: &[u8; 4]) -> u128 {
     build(16, 8, |i| {
         let (r, column) = (i % 4, i / 4);
-        (0..4).fold(0, |sum, k| sum ^ multiply(lane(state, 4 * column + k, 8) as u8, row[(4 + k - r) % 4])).into()
+        (0..4)
+            .fold(0, |sum, k| {
+                sum ^ multiply(lane(state, 4 * column + k, 8) as u8, row[(4 + k - r) % 4])
+            })
+            .into()
     })
 }
 
@@ -109,7 +124,11 @@ fn inverse_mix_columns(v: &mut Vcpu, insn: &Insn) -> Done {
 fn key_generation_assist(v: &mut Vcpu, insn: &Insn) -> Done {
     v.check_sse()?;
     let source = read_xmm(v, insn, 1, true)?;
-    let word = |i: usize| (0..4).fold(0u32, |w, k| w | u32::from(SBOX[lane(source, 4 * i + k, 8) as usize]) << (8 * k));
+    let word = |i: usize| {
+        (0..4).fold(0u32, |w, k| {
+            w | u32::from(SBOX[lane(source, 4 * i + k, 8) as usize]) << (8 * k)
+        })
+    };
     let round_constant = insn.imm as u8;
     let with_constant = |w: u32| w.rotate_right(8) ^ u32::from(round_constant);
     let (one, three) = (word(1), word(3));
@@ -124,7 +143,10 @@ mod tests {
 
     #[test]
     fn the_s_box_is_that_of_fips_197() {
-        assert_eq!((SBOX[0], SBOX[1], SBOX[0x53], SBOX[0xFF]), (0x63, 0x7C, 0xED, 0x16));
+        assert_eq!(
+            (SBOX[0], SBOX[1], SBOX[0x53], SBOX[0xFF]),
+            (0x63, 0x7C, 0xED, 0x16)
+        );
         assert_eq!(INVERSE[0x63], 0);
     }
 

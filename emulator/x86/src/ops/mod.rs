@@ -14,6 +14,7 @@
 //!   calls `v.update_mode()` and has a row that ends the block.
 //! - Device time is exact only at the end of a block: port I/O, RDTSC and the like end it.
 
+mod aes;
 mod alu;
 mod bcd;
 mod bits;
@@ -23,9 +24,14 @@ pub mod interrupt;
 mod misc;
 mod mov;
 mod muldiv;
+mod packed;
 mod shift;
+mod sse_float;
+mod sse_move;
+mod sse_text;
 mod stack;
 mod string;
+mod vector;
 pub(crate) mod x87;
 mod x87_arith;
 mod x87_compare;
@@ -42,6 +48,7 @@ use crate::table::Row;
 
 /// All families.
 pub const FAMILIES: &[&[Row]] = &[
+    aes::ROWS,
     alu::ROWS,
     bcd::ROWS,
     bits::ROWS,
@@ -51,7 +58,13 @@ pub const FAMILIES: &[&[Row]] = &[
     mov::CONDITIONAL_ROWS,
     mov::ROWS,
     muldiv::ROWS,
+    packed::IMMEDIATE_ROWS,
+    packed::ROWS,
     shift::ROWS,
+    sse_float::ARITHMETIC_ROWS,
+    sse_float::ROWS,
+    sse_move::ROWS,
+    sse_text::ROWS,
     stack::ROWS,
     string::CMPS_ROWS,
     string::LODS_ROWS,
@@ -83,10 +96,10 @@ fn choose_far(_iced: &Instruction) -> Option<ExecFn> {
 
 /// The SSE2 MOVSD, which shares its mnemonic with the string instruction.
 fn choose_sse_movsd(_iced: &Instruction) -> Option<ExecFn> {
-    None
+    Some(sse_move::move_scalar::<crate::width::Q>)
 }
 
 /// The SSE2 CMPSD, likewise.
 fn choose_sse_cmpsd(_iced: &Instruction) -> Option<ExecFn> {
-    None
+    Some(sse_float::compare_scalar::<crate::softfloat::F64>)
 }

@@ -22,7 +22,9 @@ macro_rules! lanes {
             let mut y = [0; STEP];
             x.copy_from_slice(&a[at.clone()]);
             y.copy_from_slice(&b[at.clone()]);
-            result[at].copy_from_slice(&f(<$int>::from_le_bytes(x), <$int>::from_le_bytes(y)).to_le_bytes());
+            result[at].copy_from_slice(
+                &f(<$int>::from_le_bytes(x), <$int>::from_le_bytes(y)).to_le_bytes(),
+            );
         }
         u128::from_le_bytes(result)
     }};
@@ -163,7 +165,9 @@ fn signed(value: u128, i: usize, size: usize) -> i64 {
 fn unpack<const N: usize>(a: u128, b: u128, size: usize, high: bool) -> u128 {
     let count = N * 8 / size;
     let first = if high { count / 2 } else { 0 };
-    build(count, size, |i| lane(if i & 1 == 0 { a } else { b }, first + i / 2, size))
+    build(count, size, |i| {
+        lane(if i & 1 == 0 { a } else { b }, first + i / 2, size)
+    })
 }
 
 /// Narrows the signed lanes of `size` bits of `a`, then `b`, clamping.
@@ -171,7 +175,11 @@ fn unpack<const N: usize>(a: u128, b: u128, size: usize, high: bool) -> u128 {
 fn pack<const N: usize>(a: u128, b: u128, size: usize, min: i64, max: i64) -> u128 {
     let half = N * 8 / size;
     build(2 * half, size / 2, |i| {
-        let value = if i < half { signed(a, i, size) } else { signed(b, i - half, size) };
+        let value = if i < half {
+            signed(a, i, size)
+        } else {
+            signed(b, i - half, size)
+        };
         value.clamp(min, max) as u64
     })
 }
@@ -193,9 +201,16 @@ fn saturate_word(value: i64) -> i64 {
 
 /// A shift of each lane by the low 64 bits of the count; `fill` decides about the bits shifted in.
 #[inline(always)]
-fn shift_lanes<const N: usize>(a: u128, count: u128, size: usize, f: fn(i64, u64, u32) -> u64) -> u128 {
+fn shift_lanes<const N: usize>(
+    a: u128,
+    count: u128,
+    size: usize,
+    f: fn(i64, u64, u32) -> u64,
+) -> u128 {
     let count = (count as u64).min(size as u64) as u32;
-    build(N * 8 / size, size, |i| f(signed(a, i, size), lane(a, i, size), count))
+    build(N * 8 / size, size, |i| {
+        f(signed(a, i, size), lane(a, i, size), count)
+    })
 }
 
 fn left(_: i64, value: u64, count: u32) -> u64 {
@@ -211,7 +226,9 @@ fn right_signed(value: i64, _: u64, count: u32) -> u64 {
 }
 
 fn sum_of_differences(a: u64, b: u64) -> u64 {
-    (0..8).map(|i| u64::from(((a >> (8 * i)) as u8).abs_diff((b >> (8 * i)) as u8))).sum()
+    (0..8)
+        .map(|i| u64::from(((a >> (8 * i)) as u8).abs_diff((b >> (8 * i)) as u8)))
+        .sum()
 }
 
 operations! {
@@ -300,7 +317,9 @@ fn shuffle4(value: u128, size: usize, first: usize, imm: u8) -> impl Fn(usize) -
 
 /// Takes lane `i` from `b` where bit `i` of `imm` is set.
 fn blend(a: u128, b: u128, count: usize, size: usize, imm: u8) -> u128 {
-    build(count, size, |i| lane(if imm >> i & 1 != 0 { b } else { a }, i, size))
+    build(count, size, |i| {
+        lane(if imm >> i & 1 != 0 { b } else { a }, i, size)
+    })
 }
 
 immediate_operations! {

@@ -10,7 +10,7 @@ use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
-use crate::softfloat::{Context, F32, F64, Relation, Rounding, flag};
+use crate::softfloat::{Context, F32, F64, Relation, Rounding};
 use crate::table::Row;
 use crate::vcpu::Vcpu;
 use crate::width::{D, Q, Width};
@@ -36,7 +36,6 @@ pub(crate) trait Float: Copy {
     fn to_i64(self, rounding: Rounding, ctx: &mut Context) -> i64;
     fn from_i32(value: i32, ctx: &mut Context) -> Self;
     fn from_i64(value: i64, ctx: &mut Context) -> Self;
-    fn is_nan(self) -> bool;
     fn is_denormal(self) -> bool;
 }
 
@@ -73,7 +72,11 @@ macro_rules! float {
                 $name::sqrt(self, ctx)
             }
             fn compare(self, b: Self, signalling: bool, ctx: &mut Context) -> Relation {
-                if signalling { self.compare_signalling(b, ctx) } else { self.compare_quiet(b, ctx) }
+                if signalling {
+                    self.compare_signalling(b, ctx)
+                } else {
+                    self.compare_quiet(b, ctx)
+                }
             }
             fn round(self, rounding: Rounding, inexact: bool, ctx: &mut Context) -> Self {
                 self.round_to_integral(rounding, !inexact, ctx)
@@ -89,9 +92,6 @@ macro_rules! float {
             }
             fn from_i64(value: i64, ctx: &mut Context) -> Self {
                 $name::from_i64(value, ctx)
-            }
-            fn is_nan(self) -> bool {
-                $name::is_nan(self)
             }
             fn is_denormal(self) -> bool {
                 $name::is_denormal(self)
@@ -117,7 +117,11 @@ fn commit(v: &mut Vcpu, ctx: &mut Context) -> Done {
     if ctx.unmasked() == 0 {
         return Ok(());
     }
-    Err(if v.cpu.cr4 & control::CR4_OSXMMEXCPT != 0 { Exception::Simd } else { Exception::InvalidOpcode })
+    Err(if v.cpu.cr4 & control::CR4_OSXMMEXCPT != 0 {
+        Exception::Simd
+    } else {
+        Exception::InvalidOpcode
+    })
 }
 
 /// An operation on two floats.
@@ -167,7 +171,11 @@ fn packed<F: Float, O: FloatOp>(v: &mut Vcpu, insn: &Insn) -> Done {
     let size = F::W::BITS as usize;
     let mut result = 0u128;
     for i in 0..128 / size {
-        let value = O::apply(F::from_bits(lane(a, i, size)), F::from_bits(lane(b, i, size)), &mut ctx);
+        let value = O::apply(
+            F::from_bits(lane(a, i, size)),
+            F::from_bits(lane(b, i, size)),
+            &mut ctx,
+        );
         result |= u128::from(value.bits()) << (i * size);
     }
     commit(v, &mut ctx)?;
@@ -217,14 +225,38 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Cmpps, compare_packed::<F32>).needs(Feature::Sse),
     Row::plain(Mnemonic::Cmppd, compare_packed::<F64>).needs(Feature::Sse2),
     Row::plain(Mnemonic::Cmpss, compare_scalar::<F32>).needs(Feature::Sse),
-    Row::plain(Mnemonic::Comiss, |v, insn| compare_flags::<F32>(v, insn, true)).needs(Feature::Sse),
-    Row::plain(Mnemonic::Comisd, |v, insn| compare_flags::<F64>(v, insn, true)).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Ucomiss, |v, insn| compare_flags::<F32>(v, insn, false)).needs(Feature::Sse),
-    Row::plain(Mnemonic::Ucomisd, |v, insn| compare_flags::<F64>(v, insn, false)).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Rcpps, |v, insn| approximate_packed(v, insn, reciprocal)).needs(Feature::Sse),
-    Row::plain(Mnemonic::Rcpss, |v, insn| approximate_scalar(v, insn, reciprocal)).needs(Feature::Sse),
-    Row::plain(Mnemonic::Rsqrtps, |v, insn| approximate_packed(v, insn, reciprocal_root)).needs(Feature::Sse),
-    Row::plain(Mnemonic::Rsqrtss, |v, insn| approximate_scalar(v, insn, reciprocal_root)).needs(Feature::Sse),
+    Row::plain(Mnemonic::Comiss, |v, insn| {
+        compare_flags::<F32>(v, insn, true)
+    })
+    .needs(Feature::Sse),
+    Row::plain(Mnemonic::Comisd, |v, insn| {
+        compare_flags::<F64>(v, insn, true)
+    })
+    .needs(Feature::Sse2),
+    Row::plain(Mnemonic::Ucomiss, |v, insn| {
+        compare_flags::<F32>(v, insn, false)
+    })
+    .needs(Feature::Sse),
+    Row::plain(Mnemonic::Ucomisd, |v, insn| {
+        compare_flags::<F64>(v, insn, false)
+    })
+    .needs(Feature::Sse2),
+    Row::plain(Mnemonic::Rcpps, |v, insn| {
+        approximate_packed(v, insn, reciprocal)
+    })
+    .needs(Feature::Sse),
+    Row::plain(Mnemonic::Rcpss, |v, insn| {
+        approximate_scalar(v, insn, reciprocal)
+    })
+    .needs(Feature::Sse),
+    Row::plain(Mnemonic::Rsqrtps, |v, insn| {
+        approximate_packed(v, insn, reciprocal_root)
+    })
+    .needs(Feature::Sse),
+    Row::plain(Mnemonic::Rsqrtss, |v, insn| {
+        approximate_scalar(v, insn, reciprocal_root)
+    })
+    .needs(Feature::Sse),
     Row::plain(Mnemonic::Roundps, round_packed::<F32>).needs(Feature::Sse41),
     Row::plain(Mnemonic::Roundpd, round_packed::<F64>).needs(Feature::Sse41),
     Row::plain(Mnemonic::Roundss, round_scalar::<F32>).needs(Feature::Sse41),
@@ -243,21 +275,45 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Cvtpd2ps, cvtpd2ps).needs(Feature::Sse2),
     Row::plain(Mnemonic::Cvtdq2ps, cvtdq2ps).needs(Feature::Sse2),
     Row::plain(Mnemonic::Cvtdq2pd, cvtdq2pd).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Cvtps2dq, |v, insn| to_dwords::<F32>(v, insn, None)).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Cvttps2dq, |v, insn| to_dwords::<F32>(v, insn, Some(Rounding::Zero))).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Cvtpd2dq, |v, insn| to_dwords::<F64>(v, insn, None)).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Cvttpd2dq, |v, insn| to_dwords::<F64>(v, insn, Some(Rounding::Zero))).needs(Feature::Sse2),
+    Row::plain(Mnemonic::Cvtps2dq, |v, insn| {
+        to_dwords::<F32>(v, insn, None)
+    })
+    .needs(Feature::Sse2),
+    Row::plain(Mnemonic::Cvttps2dq, |v, insn| {
+        to_dwords::<F32>(v, insn, Some(Rounding::Zero))
+    })
+    .needs(Feature::Sse2),
+    Row::plain(Mnemonic::Cvtpd2dq, |v, insn| {
+        to_dwords::<F64>(v, insn, None)
+    })
+    .needs(Feature::Sse2),
+    Row::plain(Mnemonic::Cvttpd2dq, |v, insn| {
+        to_dwords::<F64>(v, insn, Some(Rounding::Zero))
+    })
+    .needs(Feature::Sse2),
     Row::plain(Mnemonic::Cvtpi2ps, cvtpi2ps).needs(Feature::Sse),
     Row::plain(Mnemonic::Cvtpi2pd, cvtpi2pd).needs(Feature::Sse2),
     Row::plain(Mnemonic::Cvtps2pi, |v, insn| cvtps2pi(v, insn, None)).needs(Feature::Sse),
-    Row::plain(Mnemonic::Cvttps2pi, |v, insn| cvtps2pi(v, insn, Some(Rounding::Zero))).needs(Feature::Sse),
+    Row::plain(Mnemonic::Cvttps2pi, |v, insn| {
+        cvtps2pi(v, insn, Some(Rounding::Zero))
+    })
+    .needs(Feature::Sse),
     Row::plain(Mnemonic::Cvtpd2pi, |v, insn| cvtpd2pi(v, insn, None)).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Cvttpd2pi, |v, insn| cvtpd2pi(v, insn, Some(Rounding::Zero))).needs(Feature::Sse2),
+    Row::plain(Mnemonic::Cvttpd2pi, |v, insn| {
+        cvtpd2pi(v, insn, Some(Rounding::Zero))
+    })
+    .needs(Feature::Sse2),
 ];
 
 /// ADDSUBPS, ADDSUBPD: even lanes subtract, odd ones add.
 fn alternate<F: Float>(v: &mut Vcpu, insn: &Insn) -> Done {
-    lanes::<F>(v, insn, |a, b, i, ctx| if i & 1 == 0 { a.sub(b, ctx) } else { a.add(b, ctx) })
+    lanes::<F>(v, insn, |a, b, i, ctx| {
+        if i & 1 == 0 {
+            a.sub(b, ctx)
+        } else {
+            a.add(b, ctx)
+        }
+    })
 }
 
 /// A packed operation that looks at the lane's number.
@@ -269,7 +325,12 @@ fn lanes<F: Float>(v: &mut Vcpu, insn: &Insn, f: impl Fn(F, F, usize, &mut Conte
     let size = F::W::BITS as usize;
     let mut result = 0u128;
     for i in 0..128 / size {
-        let value = f(F::from_bits(lane(a, i, size)), F::from_bits(lane(b, i, size)), i, &mut ctx);
+        let value = f(
+            F::from_bits(lane(a, i, size)),
+            F::from_bits(lane(b, i, size)),
+            i,
+            &mut ctx,
+        );
         result |= u128::from(value.bits()) << (i * size);
     }
     commit(v, &mut ctx)?;
@@ -288,7 +349,10 @@ fn horizontal<F: Float, O: FloatOp>(v: &mut Vcpu, insn: &Insn) -> Done {
     for i in 0..2 * half {
         let source = if i < half { a } else { b };
         let pair = 2 * (i % half);
-        let (x, y) = (F::from_bits(lane(source, pair, size)), F::from_bits(lane(source, pair + 1, size)));
+        let (x, y) = (
+            F::from_bits(lane(source, pair, size)),
+            F::from_bits(lane(source, pair + 1, size)),
+        );
         result |= u128::from(O::apply(x, y, &mut ctx).bits()) << (i * size);
     }
     commit(v, &mut ctx)?;
@@ -310,7 +374,13 @@ fn predicate<F: Float>(a: F, b: F, imm: u8, ctx: &mut Context) -> bool {
 
 fn compare_packed<F: Float>(v: &mut Vcpu, insn: &Insn) -> Done {
     let imm = insn.imm as u8;
-    lanes::<F>(v, insn, |a, b, _, ctx| F::from_bits(if predicate(a, b, imm, ctx) { F::W::MASK } else { 0 }))
+    lanes::<F>(v, insn, |a, b, _, ctx| {
+        F::from_bits(if predicate(a, b, imm, ctx) {
+            F::W::MASK
+        } else {
+            0
+        })
+    })
 }
 
 pub(crate) fn compare_scalar<F: Float>(v: &mut Vcpu, insn: &Insn) -> Done {
@@ -396,7 +466,11 @@ fn reciprocal_root(bits: u32) -> u32 {
 
 /// ROUNDxx: imm bits 1-0 are the mode unless bit 2 takes MXCSR's; bit 3 hides the inexact exception.
 fn rounding_of(ctx: &Context, imm: u8) -> (Rounding, bool) {
-    let rounding = if imm & 4 != 0 { ctx.rounding } else { Rounding::from_bits(imm.into()) };
+    let rounding = if imm & 4 != 0 {
+        ctx.rounding
+    } else {
+        Rounding::from_bits(imm.into())
+    };
     (rounding, imm & 8 == 0)
 }
 
@@ -440,11 +514,17 @@ fn dot_product<F: Float>(v: &mut Vcpu, insn: &Insn) -> Done {
         .collect();
     commit(v, &mut ctx)?;
     while sums.len() > 1 {
-        sums = sums.chunks(2).map(|pair| pair[0].add(pair[1], &mut ctx)).collect();
+        sums = sums
+            .chunks(2)
+            .map(|pair| pair[0].add(pair[1], &mut ctx))
+            .collect();
         commit(v, &mut ctx)?;
     }
     let sum = sums[0].bits();
-    v.set_xmm(insn.r[0], build(count, size, |i| if imm >> i & 1 != 0 { sum } else { 0 }));
+    v.set_xmm(
+        insn.r[0],
+        build(count, size, |i| if imm >> i & 1 != 0 { sum } else { 0 }),
+    );
     Ok(())
 }
 
@@ -453,7 +533,11 @@ fn from_integer<F: Float, W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     v.check_sse()?;
     let value = W::sext(v.read::<W>(insn, 1)?) as i64;
     let mut ctx = context(v);
-    let result = if W::BITS == 32 { F::from_i32(value as i32, &mut ctx) } else { F::from_i64(value, &mut ctx) };
+    let result = if W::BITS == 32 {
+        F::from_i32(value as i32, &mut ctx)
+    } else {
+        F::from_i64(value, &mut ctx)
+    };
     commit(v, &mut ctx)?;
     set_scalar::<F::W>(v, insn.r[0], result.bits());
     Ok(())
@@ -474,7 +558,11 @@ fn to_integer<F: Float, W: Width, const TRUNCATE: bool>(v: &mut Vcpu, insn: &Ins
     v.check_sse()?;
     let value = F::from_bits(read_scalar::<F::W>(v, insn, 1)?);
     let mut ctx = context(v);
-    let rounding = if TRUNCATE { Rounding::Zero } else { ctx.rounding };
+    let rounding = if TRUNCATE {
+        Rounding::Zero
+    } else {
+        ctx.rounding
+    };
     let result = if W::BITS == 32 {
         i64::from(value.to_i32(rounding, &mut ctx))
     } else {
@@ -639,6 +727,3 @@ fn cvtpd2pi(v: &mut Vcpu, insn: &Insn, rounding: Option<Rounding>) -> Done {
     set_mm(v, insn.r[0], u64::from(high) << 32 | u64::from(low));
     Ok(())
 }
-
-// `flag` names what `Context::flags` holds; MXCSR has the same positions.
-const _: () = assert!(flag::IE == 1 && flag::PE == 0x20);

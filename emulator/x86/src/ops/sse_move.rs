@@ -33,9 +33,14 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Movlpd, move_low).needs(Feature::Sse2),
     Row::plain(Mnemonic::Movhps, move_high).needs(Feature::Sse),
     Row::plain(Mnemonic::Movhpd, move_high).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Movhlps, |v, insn| two_registers(v, insn, |a, b| a >> 64 << 64 | b >> 64)).needs(Feature::Sse),
-    Row::plain(Mnemonic::Movlhps, |v, insn| two_registers(v, insn, |a, b| u128::from(a as u64) | b << 64))
-        .needs(Feature::Sse),
+    Row::plain(Mnemonic::Movhlps, |v, insn| {
+        two_registers(v, insn, |a, b| a >> 64 << 64 | b >> 64)
+    })
+    .needs(Feature::Sse),
+    Row::plain(Mnemonic::Movlhps, |v, insn| {
+        two_registers(v, insn, |a, b| u128::from(a as u64) | b << 64)
+    })
+    .needs(Feature::Sse),
     Row::plain(Mnemonic::Movnti, movnti).needs(Feature::Sse2),
     Row::choose(Mnemonic::Movntq, |_| Some(movntq as ExecFn)).needs(Feature::Mmx),
     Row::choose(Mnemonic::Movd, choose_movd).needs(Feature::Mmx),
@@ -45,7 +50,11 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Movmskps, |v, insn| move_mask(v, insn, 4, 32)).needs(Feature::Sse),
     Row::plain(Mnemonic::Movmskpd, |v, insn| move_mask(v, insn, 2, 64)).needs(Feature::Sse2),
     Row::choose(Mnemonic::Pmovmskb, |iced| {
-        Some(if is_mmx(iced, 1) { pmovmskb_mm as ExecFn } else { |v, insn| move_mask(v, insn, 16, 8) })
+        Some(if is_mmx(iced, 1) {
+            pmovmskb_mm as ExecFn
+        } else {
+            |v, insn| move_mask(v, insn, 16, 8)
+        })
     })
     .needs(Feature::Mmx),
     Row::plain(Mnemonic::Maskmovq, maskmovq).needs(Feature::Mmx),
@@ -54,14 +63,22 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Movshdup, |v, insn| duplicate(v, insn, 1)).needs(Feature::Sse3),
     Row::plain(Mnemonic::Movsldup, |v, insn| duplicate(v, insn, 0)).needs(Feature::Sse3),
     Row::choose(Mnemonic::Pinsrw, |iced| {
-        Some(if is_mmx(iced, 0) { pinsrw_mm as ExecFn } else { |v, insn| insert::<W16>(v, insn) })
+        Some(if is_mmx(iced, 0) {
+            pinsrw_mm as ExecFn
+        } else {
+            |v, insn| insert::<W16>(v, insn)
+        })
     })
     .needs(Feature::Mmx),
     Row::plain(Mnemonic::Pinsrb, insert::<B>).needs(Feature::Sse41),
     Row::plain(Mnemonic::Pinsrd, insert::<D>).needs(Feature::Sse41),
     Row::plain(Mnemonic::Pinsrq, insert::<Q>).needs(Feature::Sse41),
     Row::choose(Mnemonic::Pextrw, |iced| {
-        Some(if is_mmx(iced, 1) { pextrw_mm as ExecFn } else { |v, insn| extract::<W16>(v, insn) })
+        Some(if is_mmx(iced, 1) {
+            pextrw_mm as ExecFn
+        } else {
+            |v, insn| extract::<W16>(v, insn)
+        })
     })
     .needs(Feature::Mmx),
     Row::plain(Mnemonic::Pextrb, extract::<B>).needs(Feature::Sse41),
@@ -300,7 +317,9 @@ fn movdq2q(v: &mut Vcpu, insn: &Insn) -> Done {
 fn move_mask(v: &mut Vcpu, insn: &Insn, count: usize, size: usize) -> Done {
     v.check_sse()?;
     let value = v.xmm(insn.r[1]);
-    let mask = (0..count).fold(0, |mask, i| mask | (lane(value, i, size) >> (size - 1)) << i);
+    let mask = (0..count).fold(0, |mask, i| {
+        mask | (lane(value, i, size) >> (size - 1)) << i
+    });
     v.set::<D>(insn.r[0], mask);
     Ok(())
 }
@@ -366,16 +385,27 @@ fn duplicate(v: &mut Vcpu, insn: &Insn, odd: usize) -> Done {
 /// PINSRB/W/D/Q.
 fn insert<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     v.check_sse()?;
-    let value = if insn.is_mem(1) { v.read::<W>(insn, 1)? } else { W::zext(v.get::<Q>(insn.r[1] & 15)) };
+    let value = if insn.is_mem(1) {
+        v.read::<W>(insn, 1)?
+    } else {
+        W::zext(v.get::<Q>(insn.r[1] & 15))
+    };
     let shift = (insn.imm as u32 * W::BITS) & 127;
     let old = v.xmm(insn.r[0]);
-    v.set_xmm(insn.r[0], (old & !(u128::from(W::MASK) << shift)) | u128::from(value) << shift);
+    v.set_xmm(
+        insn.r[0],
+        (old & !(u128::from(W::MASK) << shift)) | u128::from(value) << shift,
+    );
     Ok(())
 }
 
 fn pinsrw_mm(v: &mut Vcpu, insn: &Insn) -> Done {
     check_mmx(v)?;
-    let value = if insn.is_mem(1) { v.read::<W16>(insn, 1)? } else { v.get::<W16>(insn.r[1]) };
+    let value = if insn.is_mem(1) {
+        v.read::<W16>(insn, 1)?
+    } else {
+        v.get::<W16>(insn.r[1])
+    };
     let shift = (insn.imm & 3) * 16;
     let old = mm(v, insn.r[0]);
     enter_mmx(v);
@@ -444,7 +474,11 @@ fn extend(v: &mut Vcpu, insn: &Insn, from: usize, to: usize, signed: bool) -> Do
     };
     let result = build(count, to, |i| {
         let value = lane(source, i, from);
-        if signed { ((value << (64 - from)) as i64 >> (64 - from)) as u64 } else { value }
+        if signed {
+            ((value << (64 - from)) as i64 >> (64 - from)) as u64
+        } else {
+            value
+        }
     });
     v.set_xmm(insn.r[0], result);
     Ok(())
@@ -455,7 +489,17 @@ fn blend_by_sign(v: &mut Vcpu, insn: &Insn, count: usize, size: usize) -> Done {
     v.check_sse()?;
     let b = read_xmm(v, insn, 1, true)?;
     let (a, mask) = (v.xmm(insn.r[0]), v.xmm(0));
-    let result = build(count, size, |i| lane(if lane(mask, i, size) >> (size - 1) != 0 { b } else { a }, i, size));
+    let result = build(count, size, |i| {
+        lane(
+            if lane(mask, i, size) >> (size - 1) != 0 {
+                b
+            } else {
+                a
+            },
+            i,
+            size,
+        )
+    });
     v.set_xmm(insn.r[0], result);
     Ok(())
 }

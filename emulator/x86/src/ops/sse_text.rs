@@ -20,9 +20,18 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Pcmpestri, |v, insn| compare(v, insn, true, true)).needs(Feature::Sse42),
     Row::plain(Mnemonic::Pcmpestrm, |v, insn| compare(v, insn, true, false)).needs(Feature::Sse42),
     Row::plain(Mnemonic::Pcmpistri, |v, insn| compare(v, insn, false, true)).needs(Feature::Sse42),
-    Row::plain(Mnemonic::Pcmpistrm, |v, insn| compare(v, insn, false, false)).needs(Feature::Sse42),
-    Row::plain(Mnemonic::Pcmpestri64, |v, insn| compare(v, insn, true, true)).needs(Feature::Sse42),
-    Row::plain(Mnemonic::Pcmpestrm64, |v, insn| compare(v, insn, true, false)).needs(Feature::Sse42),
+    Row::plain(Mnemonic::Pcmpistrm, |v, insn| {
+        compare(v, insn, false, false)
+    })
+    .needs(Feature::Sse42),
+    Row::plain(Mnemonic::Pcmpestri64, |v, insn| {
+        compare(v, insn, true, true)
+    })
+    .needs(Feature::Sse42),
+    Row::plain(Mnemonic::Pcmpestrm64, |v, insn| {
+        compare(v, insn, true, false)
+    })
+    .needs(Feature::Sse42),
 ];
 
 /// A string in a register: its elements, sign- or zero-extended, and how many are valid.
@@ -58,7 +67,13 @@ fn compare(v: &mut Vcpu, insn: &Insn, explicit: bool, index: bool) -> Done {
     let imm = insn.imm as u8;
     let wide = insn.attr_size == 8;
     let length = |v: &Vcpu, reg: usize| {
-        explicit.then(|| if wide { v.get::<Q>(reg as u8) as i64 } else { i64::from(v.get::<D>(reg as u8) as i32) })
+        explicit.then(|| {
+            if wide {
+                v.get::<Q>(reg as u8) as i64
+            } else {
+                i64::from(v.get::<D>(reg as u8) as i32)
+            }
+        })
     };
     let count = if imm & 1 != 0 { 8 } else { 16 };
     let first = Text::new(a, imm, length(v, Reg::RAX));
@@ -81,7 +96,9 @@ fn compare(v: &mut Vcpu, insn: &Insn, explicit: bool, index: bool) -> Done {
     } else {
         let mask = if imm & 0x40 != 0 {
             let size = 128 / count;
-            (0..count).filter(|i| result >> i & 1 != 0).fold(0, |m, i| m | ((1u128 << size) - 1) << (i * size))
+            (0..count)
+                .filter(|i| result >> i & 1 != 0)
+                .fold(0, |m, i| m | ((1u128 << size) - 1) << (i * size))
         } else {
             result.into()
         };
@@ -108,8 +125,9 @@ fn aggregate(a: &Text, b: &Text, count: usize, kind: u8) -> u16 {
             // Ranges: pairs of bounds.
             1 => {
                 b_valid
-                    && (0..a.valid / 2)
-                        .any(|i| (a.elements[2 * i]..=a.elements[2 * i + 1]).contains(&b.elements[j]))
+                    && (0..a.valid / 2).any(|i| {
+                        (a.elements[2 * i]..=a.elements[2 * i + 1]).contains(&b.elements[j])
+                    })
             }
             // Equal each: both invalid is equal, one invalid is not.
             2 => match (j < a.valid, b_valid) {
@@ -117,7 +135,8 @@ fn aggregate(a: &Text, b: &Text, count: usize, kind: u8) -> u16 {
                 (valid, other) => valid == other,
             },
             // Equal ordered: the first string occurs at j.
-            _ => (0..count - j).all(|i| i >= a.valid || j + i < b.valid && a.elements[i] == b.elements[j + i]),
+            _ => (0..count - j)
+                .all(|i| i >= a.valid || j + i < b.valid && a.elements[i] == b.elements[j + i]),
         };
         if set {
             result |= 1 << j;

@@ -145,11 +145,19 @@ fn mm_with_immediate<O: ImmediateOperation>(v: &mut Vcpu, insn: &Insn) -> Done {
     let b = read_mm(v, insn, 1)?;
     let a = mm(v, insn.r[0]);
     enter_mmx(v);
-    set_mm(v, insn.r[0], O::apply::<8>(a.into(), b.into(), insn.imm as u8) as u64);
+    set_mm(
+        v,
+        insn.r[0],
+        O::apply::<8>(a.into(), b.into(), insn.imm as u8) as u64,
+    );
     Ok(())
 }
 
 /// The handler of an operation with an immediate, by its register file.
 pub(crate) fn choose_with_immediate<O: ImmediateOperation>(iced: &Instruction) -> Option<ExecFn> {
-    Some(if is_mmx(iced, 0) { mm_with_immediate::<O> as ExecFn } else { xmm_with_immediate::<O> })
+    Some(if is_mmx(iced, 0) {
+        mm_with_immediate::<O> as ExecFn
+    } else {
+        xmm_with_immediate::<O>
+    })
 }
