@@ -272,7 +272,7 @@ fn connectors<const N: usize>(
 
 /// Places the BIOS below 4 GiB and its end below 1 MiB, where a small one leaves E0000 to the tables.
 fn place_bios(memory: &mut GuestMemory, bios: &[u8], tables: &[u8]) -> Result<(), BuildError> {
-    if bios.len() % (64 * KIB) != 0 || bios.len() > MOST_BIOS_BYTES {
+    if !bios.len().is_multiple_of(64 * KIB) || bios.len() > MOST_BIOS_BYTES {
         return Err(BuildError::BiosSize(bios.len()));
     }
     if tables.len() > 64 * KIB {
@@ -304,7 +304,7 @@ fn place_option_rom(memory: &mut GuestMemory, base: u64, image: &[u8]) -> Result
     }
     let window = VGA_BIOS_BASE..OPTION_ROM_END;
     let fits = window.contains(&base) && image.len() as u64 <= OPTION_ROM_END - base;
-    if !fits || base % 4096 != 0 {
+    if !fits || !base.is_multiple_of(4096) {
         return Err(BuildError::Rom {
             base,
             bytes: image.len(),

@@ -239,7 +239,10 @@ impl Counter {
         };
         let value = left.rem_euclid(self.modulus()) as u16;
         if self.bcd {
-            value % 10 | value / 10 % 10 << 4 | value / 100 % 10 << 8 | value / 1000 % 10 << 12
+            (value % 10)
+                | ((value / 10 % 10) << 4)
+                | (value / 100 % 10) << 8
+                | (value / 1000 % 10) << 12
         } else {
             value
         }
@@ -453,7 +456,7 @@ impl I8254 {
     }
 
     fn read_port_b(&self, tick: u64) -> u8 {
-        let refresh = (tick / REFRESH_TICKS & 1) as u8;
+        let refresh = ((tick / REFRESH_TICKS) & 1) as u8;
         let out2 = u8::from(self.state.counters[2].out(tick));
         self.state.port_b | refresh << 4 | out2 << 5
     }

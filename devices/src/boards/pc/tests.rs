@@ -151,7 +151,7 @@ fn the_timer_interrupts_through_the_controller() {
     assert_eq!(interrupt_within(&mut pc.bus, 0), Some(0x08));
     for _ in 0..10 {
         assert_eq!(interrupt_within(&mut pc.bus, 900_000), None);
-        assert_eq!(interrupt_within(&mut pc.bus, 100_000), Some(0x08));
+        assert_eq!(interrupt_within(&mut pc.bus, 110_000), Some(0x08));
     }
 }
 
