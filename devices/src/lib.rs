@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod dma;
+pub mod ide;
 pub mod vga;
