@@ -3,6 +3,7 @@
 
 pub mod boards;
 pub mod dma;
+pub mod ide;
 pub mod input;
 pub mod irq;
 pub mod pci;
