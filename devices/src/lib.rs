@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod dma;
+pub mod floppy;
 pub mod ide;
 pub mod vga;
