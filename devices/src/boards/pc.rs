@@ -7,6 +7,7 @@ use platform::{
 
 use super::cmos::{self, Inventory};
 use crate::dma::{self, I8237};
+use crate::floppy::{self, I82077};
 use crate::ide::{self, IdeChannel};
 use crate::input::I8042;
 use crate::irq::{FpuError, I8259};
@@ -139,7 +140,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
         return Err(BuildError::Clock(ns, instructions));
     }
     let [c, d, e, f] = connectors("disks", config.disks)?;
-    let floppies: [_; 2] = connectors("floppy drives", config.floppies)?;
+    let floppies = connectors("floppy drives", config.floppies)?;
     let mut memory = GuestMemory::new(config.memory_bytes)?;
     place_bios(&mut memory, &config.bios, &config.tables)?;
     place_option_rom(&mut memory, VGA_BIOS_BASE, &config.vga_bios)?;
@@ -173,6 +174,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     ide::map(&mut bus, primary, 0x1F0, 0x3F6);
     let secondary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(15), [e, f])));
     ide::map(&mut bus, secondary, 0x170, 0x376);
+    let fdc = bus.add(Box::new(I82077::new(floppies)));
+    floppy::i82077::map(&mut bus, fdc);
     add(&mut bus, PortA::new(), PortA::MAP);
     add(&mut bus, Apm::new(), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
