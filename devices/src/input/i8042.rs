@@ -308,11 +308,6 @@ impl I8042 {
         }
     }
 
-    /// The keyboard, for whoever wants to show its lights.
-    pub fn keyboard(&self) -> &Ps2Keyboard {
-        &self.state.keyboard
-    }
-
     /// Fills the output buffer, drives the wires, and arms the timers.
     fn settle(&mut self, ctx: &mut DeviceCtx<'_>) {
         let state = &mut self.state;

@@ -394,3 +394,41 @@ fn random_port_accesses_never_panic_or_hang() {
 fn equal_accesses_lead_to_equal_states() {
     assert_eq!(abuse(7, 10_000), abuse(7, 10_000));
 }
+
+platform::device_contract!(
+    dma_contract,
+    I8237::new(),
+    [
+        (dma::i8237::FIRST, 16, 1),
+        (dma::i8237::SECOND, 32, 1),
+        (dma::i8237::PAGES, 16, 1)
+    ]
+);
+
+platform::device_contract!(
+    vga_contract,
+    Vga::new(),
+    [
+        (vga::PORTS_3B4, 2, 1),
+        (vga::PORT_3BA, 1, 1),
+        (vga::PORTS_3C0, 16, 1),
+        (vga::PORTS_3D4, 2, 1),
+        (vga::PORT_3DA, 1, 1),
+        (vga::APERTURE, 0x2_0000, 8)
+    ]
+);
+
+platform::device_contract!(
+    ide_contract,
+    IdeChannel::new(IrqLine::isa(14), [Some(disk(1 << 20)), None]),
+    [(ide::COMMAND, 8, 4), (ide::CONTROL, 1, 1)]
+);
+
+platform::device_contract!(
+    floppy_contract,
+    I82077::new([Some(disk(FLOPPY_BYTES)), None]),
+    [
+        (floppy::i82077::MAIN, 6, 1),
+        (floppy::i82077::DIRECTORY, 1, 1)
+    ]
+);
