@@ -6,6 +6,7 @@ use crate::cpu::{Reg, SegmentRegister};
 use crate::cpuid::CpuModel;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn, NO_OPERAND, flag};
+use crate::ops;
 use crate::table::{self, Ends, Handler};
 use crate::vcpu::Vcpu;
 
@@ -45,7 +46,12 @@ pub(crate) fn decode(bytes: &[u8], offset: u16, mode_key: u32, model: &CpuModel)
         },
     };
     let exec = if row.privileged { privileged } else { exec };
-    Decoded::Insn(convert(&iced, exec, bytes, offset, mode_key), row.ends)
+    let ends = if row.ends == Ends::No && ops::loads_special(&iced) {
+        Ends::After
+    } else {
+        row.ends
+    };
+    Decoded::Insn(convert(&iced, exec, bytes, offset, mode_key), ends)
 }
 
 fn fault(exec: ExecFn, offset: u16, len: u8) -> Decoded {

@@ -14,9 +14,42 @@
 //!   calls `v.update_mode()` and has a row that ends the block.
 //! - Device time is exact only at the end of a block: port I/O, RDTSC and the like end it.
 
+pub mod descriptors;
+pub mod far;
+pub mod flags;
 pub mod interrupt;
+pub mod io;
+pub mod iret;
+pub mod msr;
+pub mod segments;
+pub mod syscall;
+pub mod system;
+pub mod task;
+
+use iced_x86::{Instruction, Mnemonic, Register};
 
 use crate::table::Row;
 
 /// All families.
-pub const FAMILIES: &[&[Row]] = &[];
+pub const FAMILIES: &[&[Row]] = &[
+    descriptors::ROWS,
+    far::ROWS,
+    flags::ROWS,
+    interrupt::ROWS,
+    io::ROWS,
+    iret::ROWS,
+    msr::ROWS,
+    segments::ROWS,
+    syscall::ROWS,
+    system::ROWS,
+];
+
+/// Whether an instruction is a MOV or POP into a segment, control or debug register: such a form ends
+/// its block, though other forms of its mnemonic do not.
+pub(crate) fn loads_special(iced: &Instruction) -> bool {
+    let register = iced.op0_register();
+    matches!(iced.mnemonic(), Mnemonic::Mov | Mnemonic::Pop)
+        && (register.is_segment_register()
+            || (Register::CR0..=Register::CR15).contains(&register)
+            || (Register::DR0..=Register::DR15).contains(&register))
+}
