@@ -13,6 +13,7 @@ pub mod exception;
 pub mod flags;
 mod frame;
 pub mod insn;
+mod interp;
 pub mod mmu;
 pub mod ops;
 pub mod run;

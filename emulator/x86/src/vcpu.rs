@@ -386,7 +386,13 @@ impl Vcpu {
         offset: u64,
         buf: &mut [u8],
     ) -> Result<(), Exception> {
-        let lin = self.operand_linear(insn, offset, buf.len() as u64, false)?;
+        let size = buf.len() as u64;
+        let lin = self.operand_linear(insn, offset, size, false)?;
+        if let Some(ptr) = self.tlb.read_pointer_sized(self.tlb_bank, lin, size) {
+            // SAFETY: the TLB gives a pointer to `size` bytes of guest RAM or ROM.
+            unsafe { ptr.copy_to_nonoverlapping(buf.as_mut_ptr(), buf.len()) };
+            return Ok(());
+        }
         let lin_mask = self.linear_mask();
         self.touch(insn.seg_written, lin, buf.len() as u64, false)?;
         for (i, byte) in buf.iter_mut().enumerate() {
@@ -405,7 +411,13 @@ impl Vcpu {
     /// # Errors
     /// #GP, #SS, #PF, #AC.
     pub fn store_bytes(&mut self, insn: &Insn, offset: u64, buf: &[u8]) -> Result<(), Exception> {
-        let lin = self.operand_linear(insn, offset, buf.len() as u64, true)?;
+        let size = buf.len() as u64;
+        let lin = self.operand_linear(insn, offset, size, true)?;
+        if let Some(ptr) = self.tlb.write_pointer_sized(self.tlb_bank, lin, size) {
+            // SAFETY: the TLB gives a pointer to `size` bytes of guest RAM.
+            unsafe { ptr.copy_from_nonoverlapping(buf.as_ptr(), buf.len()) };
+            return Ok(());
+        }
         let lin_mask = self.linear_mask();
         self.touch(insn.seg_written, lin, buf.len() as u64, true)?;
         for (i, byte) in buf.iter().enumerate() {

@@ -12,21 +12,14 @@ use crate::table::Row;
 use crate::vcpu::{Vcpu, is_canonical};
 use crate::width::{D, Q, W16};
 
-/// The rows; far forms of JMP and CALL are chosen by [`choose_jmp`] and [`choose_call`].
+/// The rows; far forms of JMP and CALL are chosen by [`choose`].
 pub const ROWS: &[Row] = &[Row::plain(Mnemonic::Retf, retf).branches()];
 
-/// The far forms of JMP.
-pub fn choose_jmp(iced: &Instruction) -> Option<ExecFn> {
+/// The far forms of JMP and CALL.
+pub fn choose(iced: &Instruction) -> Option<ExecFn> {
     match iced.code() {
         Code::Jmp_ptr1616 | Code::Jmp_ptr1632 => Some(jmp_pointer),
         Code::Jmp_m1616 | Code::Jmp_m1632 | Code::Jmp_m1664 => Some(jmp_memory),
-        _ => None,
-    }
-}
-
-/// The far forms of CALL.
-pub fn choose_call(iced: &Instruction) -> Option<ExecFn> {
-    match iced.code() {
         Code::Call_ptr1616 | Code::Call_ptr1632 => Some(call_pointer),
         Code::Call_m1616 | Code::Call_m1632 | Code::Call_m1664 => Some(call_memory),
         _ => None,
@@ -103,7 +96,7 @@ impl Vcpu {
     ///
     /// # Errors
     /// #GP(0).
-    pub(crate) fn check_target(&self, code: &Descriptor, ip: u64) -> Result<u64, Exception> {
+    pub(crate) fn check_far_target(&self, code: &Descriptor, ip: u64) -> Result<u64, Exception> {
         if self.cpu.long_mode() && code.is_long() {
             return if is_canonical(ip) {
                 Ok(ip)
@@ -143,7 +136,7 @@ fn jump_far(v: &mut Vcpu, insn: &Insn, selector: u16, offset: u64) -> Result<(),
     let mut target = v.read_descriptor(selector, Exception::gp)?;
     if target.is_segment() {
         check_direct(v, &target, selector)?;
-        let ip = v.check_target(&target, offset)?;
+        let ip = v.check_far_target(&target, offset)?;
         v.mark_accessed(&mut target)?;
         let cpl = v.cpu.cpl;
         v.enter_code(target.segment(selector), cpl, ip);
@@ -166,7 +159,7 @@ fn jump_far(v: &mut Vcpu, insn: &Insn, selector: u16, offset: u64) -> Result<(),
                 return Err(Exception::gp(error_of(code_selector)));
             }
             check_present(&code, code_selector)?;
-            let ip = v.check_target(&code, target.gate_offset())?;
+            let ip = v.check_far_target(&code, target.gate_offset())?;
             v.mark_accessed(&mut code)?;
             let cpl = v.cpu.cpl;
             v.enter_code(code.segment(code_selector), cpl, ip);
@@ -198,7 +191,7 @@ fn call_far(v: &mut Vcpu, insn: &Insn, selector: u16, offset: u64) -> Result<(),
         check_direct(v, &target, selector)?;
         frame.push(size, old_cs.into())?;
         frame.push(size, next_ip)?;
-        let ip = v.check_target(&target, offset)?;
+        let ip = v.check_far_target(&target, offset)?;
         frame.check(v)?;
         v.mark_accessed(&mut target)?;
         frame.store(v)?;
@@ -342,7 +335,7 @@ fn call_gate(v: &mut Vcpu, gate: &Descriptor, next_ip: u64) -> Result<(), Except
         };
         frame.push(size, old_cs.into())?;
         frame.push(size, next_ip)?;
-        let ip = v.check_target(&code, gate.gate_offset())?;
+        let ip = v.check_far_target(&code, gate.gate_offset())?;
         frame.check(v)?;
         v.mark_accessed(&mut code)?;
         frame.store(v)?;
@@ -372,7 +365,7 @@ fn call_gate(v: &mut Vcpu, gate: &Descriptor, next_ip: u64) -> Result<(), Except
     }
     frame.push(size, old_cs.into())?;
     frame.push(size, next_ip)?;
-    let ip = v.check_target(&code, gate.gate_offset())?;
+    let ip = v.check_far_target(&code, gate.gate_offset())?;
     frame.check(v)?;
     v.mark_accessed(&mut code)?;
     let ss = stack.accessed_segment(v)?;
@@ -401,7 +394,7 @@ fn retf(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let mut code = return_code(v, selector)?;
     let cpl = (selector & RPL) as u8;
     if cpl == v.cpu.cpl {
-        let ip = v.check_target(&code, ip)?;
+        let ip = v.check_far_target(&code, ip)?;
         v.mark_accessed(&mut code)?;
         v.set_sp(after);
         v.enter_code(code.segment(selector), cpl, ip);
@@ -480,7 +473,7 @@ pub(crate) fn return_with_stack(
     } else {
         Some(v.check_stack(ss_selector, cpl, Exception::gp)?)
     };
-    let ip = v.check_target(&code, ip)?;
+    let ip = v.check_far_target(&code, ip)?;
     v.mark_accessed(&mut code)?;
     let ss = match stack {
         Some(mut descriptor) => {

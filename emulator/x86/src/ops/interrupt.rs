@@ -337,7 +337,7 @@ impl Vcpu {
         if let Some(error) = event.error_code() {
             frame.push(size, error.into())?;
         }
-        let ip = self.check_target(&code, gate.gate_offset())?;
+        let ip = self.check_far_target(&code, gate.gate_offset())?;
         frame.check(self)?;
         self.mark_accessed(&mut code)?;
         let ss = match &stack {
@@ -386,7 +386,7 @@ impl Vcpu {
         if let Some(error) = event.error_code() {
             frame.push(8, error.into())?;
         }
-        let ip = self.check_target(&code, gate.gate_offset())?;
+        let ip = self.check_far_target(&code, gate.gate_offset())?;
         frame.check(self)?;
         self.mark_accessed(&mut code)?;
         frame.store(self)?;

@@ -162,7 +162,7 @@ fn iret_protected(v: &mut Vcpu, size: u8) -> Result<(), Exception> {
     if cpl != v.cpu.cpl {
         return with_stack(v, &frame, mask);
     }
-    let ip = v.check_target(&code, frame.ip)?;
+    let ip = v.check_far_target(&code, frame.ip)?;
     v.mark_accessed(&mut code)?;
     v.set_sp(frame.sp);
     v.enter_code(code.segment(frame.selector), cpl, ip);

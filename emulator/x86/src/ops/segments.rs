@@ -11,7 +11,7 @@ use crate::table::Row;
 use crate::vcpu::{Vcpu, is_canonical};
 use crate::width::{D, Q, W16};
 
-/// The rows; MOV, PUSH and POP of segment registers are chosen by the functions below.
+/// The rows; MOV, PUSH and POP of segment registers are chosen by [`choose_mov`] and [`choose_stack`].
 pub const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Lds, load_far_pointer).ends_block(),
     Row::plain(Mnemonic::Les, load_far_pointer).ends_block(),
@@ -27,8 +27,7 @@ pub const ROWS: &[Row] = &[
         .privileged(),
 ];
 
-/// The forms of MOV with a segment register. Those that write one end their block: see
-/// [`loads_special`](crate::ops::loads_special).
+/// The forms of MOV with a segment register. Those that write one end their block.
 pub fn choose_mov(iced: &Instruction) -> Option<ExecFn> {
     match iced.code() {
         Code::Mov_rm16_Sreg | Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => Some(mov_from),
@@ -39,14 +38,15 @@ pub fn choose_mov(iced: &Instruction) -> Option<ExecFn> {
     }
 }
 
-/// PUSH of a segment register.
-pub fn choose_push(iced: &Instruction) -> Option<ExecFn> {
-    iced.op0_register().is_segment_register().then_some(push)
-}
-
-/// POP of a segment register; ends its block.
-pub fn choose_pop(iced: &Instruction) -> Option<ExecFn> {
-    iced.op0_register().is_segment_register().then_some(pop)
+/// PUSH and POP of segment registers; POP ends its block.
+pub fn choose_stack(iced: &Instruction) -> Option<ExecFn> {
+    iced.op0_register()
+        .is_segment_register()
+        .then_some(if iced.mnemonic() == Mnemonic::Push {
+            push as ExecFn
+        } else {
+            pop
+        })
 }
 
 /// MOV r/m, Sreg: memory gets 16 bits, a wider register the selector zero-extended.

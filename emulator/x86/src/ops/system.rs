@@ -43,8 +43,7 @@ pub const ROWS: &[Row] = &[
         .ends_block(),
 ];
 
-/// The forms of MOV with a control or debug register. Those that write one end their block: see
-/// [`loads_special`](crate::ops::loads_special).
+/// The forms of MOV with a control or debug register. Those that write one end their block.
 pub fn choose_mov(iced: &Instruction) -> Option<ExecFn> {
     // LOCK MOV CR0 is another maker's way to CR8.
     if iced.has_lock_prefix() {

@@ -2,10 +2,12 @@
 //!
 //! `GLASSBOX_ORACLE_CASES` sets how many operand tuples each operation is tried with.
 
-mod rng;
+pub(crate) mod rng;
 
 #[cfg(target_arch = "x86_64")]
 mod native;
+#[cfg(target_arch = "x86_64")]
+mod reference;
 #[cfg(target_arch = "x86_64")]
 mod sse_oracle;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

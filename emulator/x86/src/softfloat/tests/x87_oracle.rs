@@ -3,7 +3,9 @@
 use super::cases;
 use super::native::{X87, x87};
 use super::rng::Rng;
-use crate::softfloat::{Context, F32, F64, F80, F80Class, Relation, Remainder, Rounding, flag};
+use crate::softfloat::{
+    Context, F32, F64, F80, F80Class, Quotient, Relation, Remainder, Rounding, flag,
+};
 
 /// A random control word: rounding, precision, and one time in four random masks.
 fn fcw(rng: &mut Rng) -> u16 {
@@ -386,8 +388,9 @@ fn remainder_case(name: &str, rng: &mut Rng, native: impl Fn(F80, F80, u16) -> X
         a.remainder_truncated(b, &mut ctx)
     };
     let bits = match quotient {
-        None => 0x0400,
-        Some(q) => {
+        Quotient::Undefined => 0,
+        Quotient::Partial => 0x0400,
+        Quotient::Bits(q) => {
             (if q & 4 != 0 { 0x0100 } else { 0 })
                 | (if q & 2 != 0 { 0x4000 } else { 0 })
                 | (if q & 1 != 0 { C1 } else { 0 })
