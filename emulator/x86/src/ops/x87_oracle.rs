@@ -10,6 +10,7 @@ use crate::cpu::{Reg, X87};
 use crate::flags::bits;
 use crate::softfloat::F80;
 use crate::softfloat::tests::rng::Rng;
+use crate::softfloat::tests::x87_cases;
 
 /// Where the memory operand lies in the guest.
 const SCRATCH: u64 = 0x2000;
@@ -146,12 +147,8 @@ fn single_instructions_match_the_host() {
     let host = HostCode::new();
     let mut v = flat_vcpu();
     let mut rng = Rng(60);
-    let cases = std::env::var("GLASSBOX_ORACLE_CASES")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(300_000u64);
     let mut failures = std::collections::BTreeMap::<String, (u64, String)>::new();
-    for _ in 0..cases {
+    for _ in 0..x87_cases(300_000) {
         let escape = 0xD8 | rng.below(8) as u8;
         let modrm = if rng.below(3) == 0 {
             (rng.below(8) << 3 | 6) as u8
@@ -166,7 +163,7 @@ fn single_instructions_match_the_host() {
         }
         let name = format!("{:?}", iced.code());
         let (before, memory) = (random_state(&mut rng), random_memory(&mut rng));
-        let (rax, flags) = (rng.next(), rng.below(2) * 0x8D5 | 2);
+        let (rax, flags) = (rng.next(), (rng.below(2) * 0x8D5) | 2);
 
         let mut host_memory = memory;
         let mut host_rax = rax;
@@ -214,7 +211,7 @@ fn single_instructions_match_the_host() {
             && (v.cpu.rflags ^ host_flags) & bits::ARITH == 0;
         if !same {
             let entry = failures.entry(name).or_insert_with(|| {
-                let st = registers(&before);
+                let _st = registers(&before);
                 let st: Vec<_> = (0..8)
                     .filter(|&i| ours[i] != theirs[i])
                     .map(|i| format!("\n  st{i} ours {:x?} host {:x?}", ours[i], theirs[i]))

@@ -69,7 +69,7 @@ fn in_use(v: &Vcpu) -> u64 {
         && x87.operand == (0, 0)
         && x87.st == X87::INIT.st;
     let sse = v.cpu.xmm.iter().any(|&xmm| xmm != 0);
-    u64::from(!initial) * X87_STATE | u64::from(sse) * SSE_STATE
+    (u64::from(!initial) * X87_STATE) | (u64::from(sse) * SSE_STATE)
 }
 
 fn save(v: &mut Vcpu, insn: &Insn, form: Form, wide: bool) -> Result<(), Exception> {
