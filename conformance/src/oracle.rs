@@ -348,7 +348,13 @@ pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
     };
     note("vector", ours.fault.vector.into(), host.fault.vector.into());
     if ours.fault.vector == host.fault.vector {
-        note("error code", ours.fault.error.into(), host.fault.error.into());
+        // Linux hides from a signal handler whether the kernel's half is mapped.
+        let hidden = if ours.fault.cr2 >> 63 == 1 { 1 } else { 0 };
+        note(
+            "error code",
+            (ours.fault.error | hidden).into(),
+            (host.fault.error | hidden).into(),
+        );
         note("cr2", ours.fault.cr2.into(), host.fault.cr2.into());
     }
     let (a, b) = (&ours.state, &host.state);
