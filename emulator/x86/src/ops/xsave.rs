@@ -1,4 +1,4 @@
-//! XSAVE, XSAVEOPT, XSAVEC, XRSTOR, XGETBV, for the state components x87 (bit 0) and SSE (bit 1).
+//! XSAVE, XSAVEOPT, XSAVEC and XRSTOR, for the state components x87 (bit 0) and SSE (bit 1).
 //!
 //! SDM vol. 1 chapter 13. The legacy area is FXSAVE's, with the header of 64 bytes behind it; both components lie in
 //! the legacy area, so that the compacted format differs in the header only. XSAVEOPT leaves out components in their
@@ -181,20 +181,6 @@ fn xrstor<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> 
     Ok(())
 }
 
-/// XGETBV of XCR0.
-fn xgetbv(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
-    if v.cpu.cr4 & control::CR4_OSXSAVE == 0 {
-        return Err(Exception::InvalidOpcode);
-    }
-    if v.get::<D>(Reg::RCX as u8) != 0 {
-        return Err(Exception::gp(0));
-    }
-    let xcr0 = v.cpu.xcr0;
-    v.set::<D>(Reg::RAX as u8, xcr0);
-    v.set::<D>(Reg::RDX as u8, xcr0 >> 32);
-    Ok(())
-}
-
 /// Rows.
 pub const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Xsave, xsave::<false>).needs(Feature::Xsave),
@@ -205,5 +191,4 @@ pub const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Xsavec64, xsavec::<true>).needs(Feature::Xsavec),
     Row::plain(Mnemonic::Xrstor, xrstor::<false>).needs(Feature::Xsave),
     Row::plain(Mnemonic::Xrstor64, xrstor::<true>).needs(Feature::Xsave),
-    Row::plain(Mnemonic::Xgetbv, xgetbv).needs(Feature::Xsave),
 ];
