@@ -41,8 +41,8 @@ const PENTIUM3_ADDS: &[Feature] = &[Pae, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, 
 const X86_64_ADDS: &[Feature] = &[Clflush, Sse2, Syscall, LongMode, Nx];
 const X86_64_V2_ADDS: &[Feature] = &[Sse3, Ssse3, Cx16, Sse41, Sse42, Popcnt, LahfLm];
 const MAX_ADDS: &[Feature] = &[
-    Pclmulqdq, Movbe, Aes, Xsave, Rdrand, Rdseed, Lzcnt, Prefetchw, Rdtscp, FsGsBase, Smap, Smep,
-    Invpcid, Pcid, Umip, Page1g, Erms,
+    Pclmulqdq, Movbe, Aes, Xsave, Xsaveopt, Xsavec, Rdrand, Rdseed, Lzcnt, Prefetchw, Rdtscp,
+    FsGsBase, Smap, Smep, Invpcid, Pcid, Umip, Page1g, Erms,
 ];
 
 /// The models in order; each has what the ones before it have.

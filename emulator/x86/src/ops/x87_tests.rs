@@ -95,6 +95,18 @@ fn an_unmasked_exception_is_reported_by_the_next_waiting_instruction() {
 }
 
 #[test]
+fn fwait_is_an_instruction_of_its_own() {
+    let v = flat_vcpu();
+    // What assemblers call FSTCW: an exception is reported at the 9B, not at the store.
+    let mut bytes = [0x90; 15];
+    bytes[..3].copy_from_slice(&[0x9B, 0xD9, 0x3B]);
+    let Decoded::Insn(insn, _) = decode(&bytes, 0, v.mode_key, &v.model) else {
+        panic!("fifteen bytes are always enough");
+    };
+    assert_eq!(insn.len, 1);
+}
+
+#[test]
 fn unmasking_a_sticky_flag_makes_it_pending() {
     let mut v = flat_vcpu();
     run(&mut v, &[FLD1, FLDZ, FDIVP]);

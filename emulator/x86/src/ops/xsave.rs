@@ -1,4 +1,4 @@
-//! XSAVE, XSAVEOPT, XSAVEC, XRSTOR, XGETBV, for the state components x87 (bit 0) and SSE (bit 1).
+//! XSAVE, XSAVEOPT, XSAVEC and XRSTOR, for the state components x87 (bit 0) and SSE (bit 1).
 //!
 //! SDM vol. 1 chapter 13. The legacy area is FXSAVE's, with the header of 64 bytes behind it; both components lie in
 //! the legacy area, so that the compacted format differs in the header only. XSAVEOPT leaves out components in their
