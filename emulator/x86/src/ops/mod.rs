@@ -49,7 +49,10 @@ mod x87_env;
 mod x87_load;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod x87_oracle;
+#[cfg(test)]
+mod x87_tests;
 mod x87_trans;
+mod xsave;
 
 use iced_x86::Instruction;
 
@@ -97,6 +100,7 @@ pub const FAMILIES: &[&[Row]] = &[
     x87_env::ROWS,
     x87_load::ROWS,
     x87_trans::ROWS,
+    xsave::ROWS,
 ];
 
 /// MOV to and from segment, control and debug registers.
