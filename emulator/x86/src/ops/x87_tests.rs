@@ -439,3 +439,14 @@ fn xsave_saves_what_is_requested_and_xrstor_initialises_the_rest() {
         Err(Exception::InvalidOpcode)
     );
 }
+
+#[test]
+fn xgetbv_reads_xcr0_and_what_of_it_is_in_use() {
+    let mut v = flat_vcpu();
+    v.cpu.xcr0 = 3;
+    for (ecx, expected) in [(0, Ok(3)), (1, Ok(0)), (2, Err(Exception::gp(0)))] {
+        v.cpu.regs[Reg::RCX] = ecx;
+        let result = execute(&mut v, &[0x0F, 0x01, 0xD0]);
+        assert_eq!(result.map(|()| v.cpu.regs[Reg::RAX]), expected);
+    }
+}
