@@ -42,7 +42,7 @@ const X86_64_ADDS: &[Feature] = &[Clflush, Sse2, Syscall, LongMode, Nx];
 const X86_64_V2_ADDS: &[Feature] = &[Sse3, Ssse3, Cx16, Sse41, Sse42, Popcnt, LahfLm];
 const MAX_ADDS: &[Feature] = &[
     Pclmulqdq, Movbe, Aes, Xsave, Xsaveopt, Xsavec, Rdrand, Rdseed, Lzcnt, Prefetchw, Rdtscp,
-    FsGsBase, Smap, Smep, Invpcid, Pcid, Umip, Page1g, Erms,
+    FsGsBase, Smap, Smep, Invpcid, Pcid, Umip, Page1g, Erms, Clflushopt, Rdpid,
 ];
 
 /// The models in order; each has what the ones before it have.
@@ -286,8 +286,14 @@ impl CpuModel {
                 0,
             ],
             1 => {
-                let compacted_bytes = if self.has(Xsavec) { XSAVE_BYTES } else { 0 };
-                [self.word(Word::AD), compacted_bytes, 0, 0]
+                let mut eax = self.word(Word::AD);
+                let mut compacted_bytes = 0;
+                if self.has(Xsavec) {
+                    // XGETBV with ECX = 1 comes with it.
+                    eax |= 1 << 2;
+                    compacted_bytes = XSAVE_BYTES;
+                }
+                [eax, compacted_bytes, 0, 0]
             }
             _ => [0; 4],
         }

@@ -230,7 +230,7 @@ impl Machine {
     /// The vector whose handler halted.
     pub fn vector(&self) -> Option<u64> {
         let at = self.ip().wrapping_sub(HANDLERS + 1);
-        (at < 0x400 && at % 16 == 0).then_some(at / 16)
+        (at < 0x400 && at.is_multiple_of(16)).then_some(at / 16)
     }
 
     pub fn ip(&self) -> u64 {
