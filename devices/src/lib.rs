@@ -1,1 +1,12 @@
 //! One chip a file, and the board that joins them.
+#![forbid(unsafe_code)]
+
+pub mod boards;
+pub mod dma;
+pub mod input;
+pub mod irq;
+pub mod pci;
+pub mod power;
+pub mod time;
+pub mod uart;
+pub mod vga;

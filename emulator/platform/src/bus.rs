@@ -284,7 +284,7 @@ impl Bus {
     }
 
     /// Calls a device and then settles: delivers wires and mail until nothing changes any more.
-    fn call<R>(
+    pub(crate) fn call<R>(
         &mut self,
         id: DeviceId,
         f: impl FnOnce(&mut dyn Device, &mut DeviceCtx<'_>) -> R,

@@ -53,6 +53,8 @@ pub enum Input {
         /// The channel reached its terminal count.
         terminal_count: bool,
     },
+    /// Somebody presses the case's power button.
+    PowerButton,
     /// The display is asked to `present` a frame. Must not change the device's state.
     Render,
 }

@@ -59,6 +59,7 @@ pub struct GuestMemory {
     ram: MmapRaw,
     ram_bytes: u64,
     low_bytes: u64,
+    hole: std::ops::Range<u64>,
     roms: BTreeMap<u64, MmapRaw>,
     code_pages: Vec<u64>,
     code_writes: Vec<(PhysAddr, u64)>,
@@ -80,10 +81,19 @@ impl GuestMemory {
             ram: MmapRaw::from(ram),
             ram_bytes: bytes,
             low_bytes: bytes.min(LOW_RAM_END),
+            hole: LEGACY_HOLE,
             roms: BTreeMap::new(),
             code_pages: vec![0; (bytes / PAGE_BYTES).div_ceil(64) as usize],
             code_writes: Vec::new(),
         })
+    }
+
+    /// Makes the addresses from A0000h to FFFFFh RAM like the rest: the memory of a bare processor
+    /// test, not of a PC.
+    #[must_use]
+    pub fn without_hole(mut self) -> Self {
+        self.hole = 0..0;
+        self
     }
 
     /// Installed RAM, in bytes.
@@ -123,7 +133,7 @@ impl GuestMemory {
     pub fn ram_offset(&self, addr: PhysAddr) -> Option<u64> {
         let a = addr.0;
         if a < self.low_bytes {
-            (!LEGACY_HOLE.contains(&a)).then_some(a)
+            (!self.hole.contains(&a)).then_some(a)
         } else if a >= HIGH_RAM_START {
             let offset = a - HIGH_RAM_START + LOW_RAM_END;
             (self.ram_bytes > LOW_RAM_END && offset < self.ram_bytes).then_some(offset)

@@ -1,15 +1,248 @@
 //! What every device's tests share.
 
-use crate::bus::Bus;
+use crate::bus::{Bus, DeviceId};
 use crate::clock::Clock;
 use crate::device::Device;
+use crate::input::{Input, Key};
+use crate::line::IrqLine;
 use crate::memory::GuestMemory;
 
 /// A bus with 1 MiB of RAM and `device` on ports 0 to 0xFFF as region `region`, for a device's unit tests.
 pub fn bus_with(device: Box<dyn Device>, region: u8, width: u8) -> Bus {
+    bus_with_regions(device, &[(region, 0, 0x1000, width)])
+}
+
+/// A bus with 1 MiB of RAM and `device` on the ports of each `(region, base, length, width)`.
+///
+/// Virtual time passes at one nanosecond per retired instruction, so [`advance`] counts nanoseconds.
+pub fn bus_with_regions(device: Box<dyn Device>, regions: &[(u8, u16, u16, u8)]) -> Bus {
     let memory = GuestMemory::new(1 << 20).expect("a host has a megabyte");
     let mut bus = Bus::new(memory, Clock::new(1, 1));
     let id = bus.add(device);
-    bus.map_ports(id, region, 0, 0x1000, width);
+    for &(region, base, len, width) in regions {
+        bus.map_ports(id, region, base, len, width);
+    }
     bus
+}
+
+/// Lets `ns` nanoseconds of virtual time pass on a bus of [`bus_with`], firing timers as they fall due.
+pub fn advance(bus: &mut Bus, ns: u64) {
+    let end_ns = bus.clock.now_ns() + ns;
+    while let Some(deadline_ns) = bus.events.next_deadline_ns() {
+        if deadline_ns > end_ns {
+            break;
+        }
+        bus.clock.skip_to(deadline_ns);
+        bus.run_due_events();
+    }
+    bus.clock.skip_to(end_ns);
+}
+
+/// The state of the only device of a bus of [`bus_with`].
+pub fn saved(bus: &mut Bus) -> crate::SavedState {
+    let (_, device) = bus.devices().next().expect("the bus has a device");
+    device.save()
+}
+
+/// A xorshift generator: random accesses that are the same in every run.
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator that starts from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next_u64() % bound.max(1)
+    }
+}
+
+/// A range of a device: region, length in bytes, widest access in bytes.
+pub type ContractRegion = (u8, u64, u8);
+
+const ACCESSES: usize = 20_000;
+
+/// Resetting a new device changes nothing and, unless something `survives` by design, so does
+/// resetting a used one.
+pub fn contract_reset(
+    new: impl Fn() -> Box<dyn Device>,
+    regions: &[ContractRegion],
+    survives: bool,
+) {
+    let fresh = new().save();
+    let mut bus = bus_with_regions(new(), &[]);
+    bus.reset();
+    assert_eq!(saved(&mut bus), fresh, "a reset changes a new device");
+    if !survives {
+        abuse(&mut bus, regions, 0x5EED_0001);
+        bus.reset();
+        assert_eq!(
+            saved(&mut bus),
+            fresh,
+            "a used device differs after a reset"
+        );
+    }
+}
+
+/// What is saved, restored into a new device and saved again is the same; damage is refused.
+pub fn contract_save(new: impl Fn() -> Box<dyn Device>, regions: &[ContractRegion]) {
+    let mut bus = bus_with_regions(new(), &[]);
+    for round in 0..8 {
+        abuse(&mut bus, regions, 0x5EED_0100 + round);
+        let first = saved(&mut bus);
+        let mut copy = new();
+        copy.restore(&first)
+            .expect("a state just saved is restorable");
+        assert_eq!(copy.save(), first, "save, restore, save differs");
+        let mut other = first.clone();
+        other.version += 1;
+        assert!(
+            copy.restore(&other).is_err(),
+            "another version was accepted"
+        );
+        assert_eq!(copy.save(), first, "a refused state left traces");
+    }
+}
+
+/// No access, timer or input panics, and the state stays savable and restorable.
+pub fn contract_abuse(new: impl Fn() -> Box<dyn Device>, regions: &[ContractRegion]) {
+    let mut bus = bus_with_regions(new(), &[]);
+    abuse(&mut bus, regions, 0x5EED_0200);
+    let state = saved(&mut bus);
+    let mut copy = new();
+    copy.restore(&state)
+        .expect("a state after random accesses is restorable");
+}
+
+/// Random reads, writes, inputs and steps of time.
+fn abuse(bus: &mut Bus, regions: &[ContractRegion], seed: u64) {
+    let mut rng = Rng::new(seed);
+    let device = DeviceId(0);
+    for _ in 0..ACCESSES {
+        let (region, len, width) = match regions.len() {
+            0 => (0, 1, 4),
+            count => regions[rng.below(count as u64) as usize],
+        };
+        let sizes = 1 + u64::from(width.trailing_zeros());
+        let (mut region, mut size) = (region, 1u8 << rng.below(sizes));
+        let mut offset = rng.below(len);
+        let mut value = rng.next_u64();
+        match rng.below(16) {
+            0 => value = 0,
+            1 => value = !0,
+            2..6 => value >>= rng.below(64),
+            _ => {}
+        }
+        if rng.below(64) == 0 {
+            region = value as u8;
+            offset = rng.next_u64() >> rng.below(64);
+            size = 1 << rng.below(4);
+        }
+        if size < 8 {
+            value &= (1 << (size * 8)) - 1;
+        }
+        match rng.below(8) {
+            0..4 => {
+                bus.call(device, |device, ctx| {
+                    device.write(ctx, region, offset, size, value)
+                });
+            }
+            4..7 => {
+                bus.call(device, |device, ctx| device.read(ctx, region, offset, size));
+            }
+            _ => {
+                if let Some(input) = random_input(&mut rng) {
+                    bus.input(device, &input);
+                }
+            }
+        }
+        if rng.below(4) == 0 {
+            let ns = rng.next_u64() >> (32 + rng.below(32));
+            let most_ns = if rng.below(2048) == 0 {
+                1_500_000_000
+            } else {
+                1_000_000
+            };
+            advance(bus, ns.min(most_ns));
+        }
+    }
+    bus.outputs.clear();
+}
+
+fn random_input(rng: &mut Rng) -> Option<Input> {
+    const KEYS: [Key; 8] = [
+        Key::A,
+        Key::ShiftLeft,
+        Key::ControlRight,
+        Key::AltLeft,
+        Key::Pause,
+        Key::PrintScreen,
+        Key::ArrowUp,
+        Key::NumpadEnter,
+    ];
+    Some(match rng.below(5) {
+        0 => Input::Line {
+            line: IrqLine(rng.below(IrqLine::COUNT as u64) as u8),
+            level: rng.below(2) != 0,
+        },
+        1 => Input::Key {
+            key: KEYS[rng.below(8) as usize],
+            pressed: rng.below(2) != 0,
+        },
+        2 => Input::Serial {
+            port: rng.below(4) as u8,
+            bytes: (0..rng.below(20)).map(|n| n as u8).collect(),
+        },
+        3 => Input::Render,
+        _ => return None,
+    })
+}
+
+/// Makes the tests that every device has to pass.
+///
+/// `device_contract!(name, constructor, [(region, length, width), …])`; add `survives_reset` at the end
+/// for a device of which something outlives the reset wire on hardware too.
+#[macro_export]
+macro_rules! device_contract {
+    ($name:ident, $new:expr, [$($region:expr),* $(,)?]) => {
+        $crate::device_contract!(@tests $name, $new, [$($region),*], false);
+    };
+    ($name:ident, $new:expr, [$($region:expr),* $(,)?], survives_reset) => {
+        $crate::device_contract!(@tests $name, $new, [$($region),*], true);
+    };
+    (@tests $name:ident, $new:expr, [$($region:expr),*], $survives:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn new() -> Box<dyn $crate::Device> {
+                Box::new($new)
+            }
+
+            #[test]
+            fn a_reset_device_equals_a_new_one() {
+                $crate::testkit::contract_reset(new, &[$($region),*], $survives);
+            }
+
+            #[test]
+            fn save_restore_save_is_identical() {
+                $crate::testkit::contract_save(new, &[$($region),*]);
+            }
+
+            #[test]
+            fn no_region_offset_width_or_value_panics() {
+                $crate::testkit::contract_abuse(new, &[$($region),*]);
+            }
+        }
+    };
 }

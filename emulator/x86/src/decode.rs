@@ -45,7 +45,10 @@ pub(crate) fn decode(bytes: &[u8], offset: u16, mode_key: u32, model: &CpuModel)
         },
     };
     let exec = if row.privileged { privileged } else { exec };
-    Decoded::Insn(convert(&iced, exec, bytes, offset, mode_key), row.ends)
+    Decoded::Insn(
+        convert(&iced, exec, bytes, offset, mode_key),
+        row.ends(&iced),
+    )
 }
 
 fn fault(exec: ExecFn, offset: u16, len: u8) -> Decoded {

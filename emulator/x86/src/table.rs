@@ -39,6 +39,8 @@ pub struct Row {
     pub feature: Feature,
     /// How it ends its block.
     pub ends: Ends,
+    /// Where only some forms end it: which.
+    pub ends_when: Option<fn(&Instruction) -> bool>,
     /// #GP(0) unless the CPL is 0.
     pub privileged: bool,
 }
@@ -60,6 +62,7 @@ impl Row {
             handler,
             feature: Feature::Base,
             ends: Ends::No,
+            ends_when: None,
             privileged: false,
         }
     }
@@ -80,6 +83,30 @@ impl Row {
     pub const fn branches(mut self) -> Self {
         self.ends = Ends::Branch;
         self
+    }
+
+    /// Forms of which `when` holds set the instruction pointer; the others do not end the block.
+    pub const fn branches_when(mut self, when: fn(&Instruction) -> bool) -> Self {
+        self.ends = Ends::Branch;
+        self.ends_when = Some(when);
+        self
+    }
+
+    /// How the instruction `iced` ends its block.
+    pub fn ends(&self, iced: &Instruction) -> Ends {
+        let register = iced.op0_register();
+        if register.is_segment_register()
+            || register.is_cr()
+            || register.is_dr()
+            || register.is_tr()
+        {
+            // MOV and POP to a register on which the mode may depend.
+            return Ends::After;
+        }
+        match self.ends_when {
+            Some(when) if !when(iced) => Ends::No,
+            _ => self.ends,
+        }
     }
 
     /// #GP(0) unless the CPL is 0.

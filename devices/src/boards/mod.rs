@@ -1,0 +1,4 @@
+//! Boards: which chips there are, and what is wired to what.
+
+mod cmos;
+pub mod pc;

@@ -1,0 +1,319 @@
+//! The one board: an ISA PC with a PIIX-style chipset. ARCHITECTURE.md holds its memory map, ports and
+//! interrupts; this file is those tables as code, one line a device.
+
+use platform::{
+    BlockBackend, Bus, Clock, Device, DeviceId, GuestMemory, IrqLine, MemoryError, PhysAddr,
+};
+
+use super::cmos::{self, Inventory};
+use crate::dma::{self, I8237};
+use crate::input::I8042;
+use crate::irq::{FpuError, I8259};
+use crate::pci::{PciHost, i440fx, piix3, pirq};
+use crate::power::{AcpiPm, Apm, DebugPort, PortA};
+use crate::time::{I8254, Mc146818};
+use crate::uart::Uart16550;
+use crate::vga::{self, Vga};
+
+const KIB: usize = 1 << 10;
+const VGA_BIOS_BASE: u64 = 0xC_0000;
+const OPTION_ROM_END: u64 = 0xE_0000;
+const TABLES_BASE: u64 = 0xE_0000;
+const BIOS_SEGMENT_BASE: u64 = 0xF_0000;
+const FOUR_GIB: u64 = 1 << 32;
+/// Below FEC00000 are the interrupt controllers' addresses.
+const MOST_BIOS_BYTES: usize = 16 << 20;
+
+/// A kind of device to boot from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootDevice {
+    /// The first floppy drive.
+    Floppy,
+    /// The first hard disk.
+    Disk,
+    /// The first CD-ROM drive.
+    Cdrom,
+}
+
+/// What the board is made of.
+pub struct PcConfig {
+    /// Installed RAM.
+    pub memory_bytes: u64,
+    /// 0 = primary master, 1 = primary slave, 2 = secondary master, 3 = secondary slave.
+    pub disks: Vec<Option<Box<dyn BlockBackend>>>,
+    /// Drives A and B.
+    pub floppies: Vec<Option<Box<dyn BlockBackend>>>,
+    /// What the BIOS tries, in order.
+    pub boot_order: Vec<BootDevice>,
+    /// The date at power-on, in seconds since 1970 UTC.
+    pub rtc_start_unix: i64,
+    /// The system BIOS: a multiple of 64 KiB, which ends at 4 GiB and (its last 128 KiB) at 1 MiB.
+    pub bios: Vec<u8>,
+    /// The VGA BIOS at C0000.
+    pub vga_bios: Vec<u8>,
+    /// Tables for the window at E0000, when a BIOS of 64 KiB leaves it free.
+    pub tables: Vec<u8>,
+    /// More ROMs, at whole pages between C8000 and DFFFF.
+    pub option_roms: Vec<(PhysAddr, Vec<u8>)>,
+    /// Virtual nanoseconds per retired instruction: numerator and denominator.
+    pub ns_per_instruction: (u64, u64),
+}
+
+impl PcConfig {
+    /// A board with this much RAM and nothing plugged in: no drives, no ROMs, the date 0.
+    pub fn new(memory_bytes: u64) -> Self {
+        Self {
+            memory_bytes,
+            disks: Vec::new(),
+            floppies: Vec::new(),
+            boot_order: vec![BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom],
+            rtc_start_unix: 0,
+            bios: Vec::new(),
+            vga_bios: Vec::new(),
+            tables: Vec::new(),
+            option_roms: Vec::new(),
+            ns_per_instruction: (1, 1),
+        }
+    }
+}
+
+/// Why the board cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A BIOS image of another size.
+    #[error("a BIOS image of {0} bytes: expected a multiple of 64K, at most 16M")]
+    BiosSize(usize),
+    /// A ROM that does not lie in its window.
+    #[error("a ROM of {bytes} bytes at {base:#x}: expected it at a whole page within {window}")]
+    Rom {
+        /// Where it should go.
+        base: u64,
+        /// Its size.
+        bytes: usize,
+        /// Where such a ROM may lie.
+        window: &'static str,
+    },
+    /// More drives than connectors.
+    #[error("{found} {what}: this board has room for {most}")]
+    Drives {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many fit.
+        most: usize,
+    },
+    /// A clock ratio with a zero.
+    #[error("{0}/{1} ns per instruction: expected two numbers above zero")]
+    Clock(u64, u64),
+}
+
+/// The board, powered on and reset.
+pub struct Pc {
+    /// Memory, devices, wires and virtual time.
+    pub bus: Bus,
+    /// Takes [`Input::Key`](platform::Input::Key).
+    pub keyboard: DeviceId,
+    /// COM1 to COM4: each takes [`Input::Serial`](platform::Input::Serial) with its own port number.
+    pub serial: [DeviceId; 4],
+    /// Takes [`Input::Render`](platform::Input::Render).
+    pub display: DeviceId,
+    /// Takes [`Input::PowerButton`](platform::Input::PowerButton).
+    pub power: DeviceId,
+}
+
+/// Builds the board.
+///
+/// # Errors
+/// A size or place that the board does not have, or the host's refusal of memory.
+pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
+    let (ns, instructions) = config.ns_per_instruction;
+    if ns == 0 || instructions == 0 {
+        return Err(BuildError::Clock(ns, instructions));
+    }
+    let [primary_master, primary_slave, _, _] = connectors("disks", config.disks)?;
+    let floppies: [_; 2] = connectors("floppy drives", config.floppies)?;
+    let mut memory = GuestMemory::new(config.memory_bytes)?;
+    place_bios(&mut memory, &config.bios, &config.tables)?;
+    place_option_rom(&mut memory, VGA_BIOS_BASE, &config.vga_bios)?;
+    for (base, image) in &config.option_roms {
+        place_option_rom(&mut memory, base.0, image)?;
+    }
+    let sectors = |drive: &Option<Box<dyn BlockBackend>>| drive.as_ref().map(|d| d.sectors());
+    let cmos = cmos::contents(&Inventory {
+        memory: &memory,
+        floppies: [sectors(&floppies[0]), sectors(&floppies[1])],
+        disks: [sectors(&primary_master), sectors(&primary_slave)],
+        boot_order: &config.boot_order,
+    });
+
+    let mut bus = Bus::new(memory, Clock::new(ns, instructions));
+    let pic = interrupt_controller(&mut bus);
+    let dma = bus.add(Box::new(I8237::new()));
+    dma::i8237::map(&mut bus, dma);
+    add(
+        &mut bus,
+        I8254::new(),
+        &[(I8254::PORTS, 0x40, 4, 1), (I8254::PORT_B, 0x61, 1, 1)],
+    );
+    add(
+        &mut bus,
+        Mc146818::new(config.rtc_start_unix, &cmos),
+        &[(Mc146818::PORTS, 0x70, 2, 1)],
+    );
+    let keyboard = add(
+        &mut bus,
+        I8042::new(),
+        &[(I8042::DATA, 0x60, 1, 1), (I8042::COMMAND, 0x64, 1, 1)],
+    );
+    let serial = [(0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3)];
+    let serial = std::array::from_fn(|n| {
+        let (base, irq) = serial[n];
+        let uart = Uart16550::new(n as u8, IrqLine::isa(irq));
+        add(&mut bus, uart, &[(Uart16550::PORTS, base, 8, 1)])
+    });
+    let display = bus.add(Box::new(Vga::new()));
+    vga::map(&mut bus, display);
+    add(&mut bus, PortA::new(), &[(PortA::PORT, 0x92, 1, 1)]);
+    add(&mut bus, Apm::new(), &[(Apm::PORTS, 0xB2, 2, 1)]);
+    add(
+        &mut bus,
+        DebugPort::new(),
+        &[
+            (DebugPort::CONSOLE, 0xE9, 1, 1),
+            (DebugPort::EXIT, 0xF4, 4, 4),
+        ],
+    );
+    let fpu_error = add(&mut bus, FpuError::new(), &[(FpuError::PORTS, 0xF0, 2, 1)]);
+    bus.connect(IrqLine::FERR, fpu_error);
+    let power = power_management(&mut bus);
+    let pci = add(&mut bus, chipset(), &[(PciHost::PORTS, 0xCF8, 8, 4)]);
+    for n in 0..4 {
+        bus.connect(pirq(n), pci);
+    }
+    for n in 0..16 {
+        bus.connect(IrqLine::isa(n), pic);
+    }
+    // Power-on is a reset: the devices drive their wires for the first time.
+    bus.reset();
+    Ok(Pc {
+        bus,
+        keyboard,
+        serial,
+        display,
+        power,
+    })
+}
+
+fn interrupt_controller(bus: &mut Bus) -> DeviceId {
+    let pic = add(
+        bus,
+        I8259::new(),
+        &[
+            (I8259::MASTER, 0x20, 2, 1),
+            (I8259::SLAVE, 0xA0, 2, 1),
+            (I8259::ELCR, 0x4D0, 2, 1),
+        ],
+    );
+    bus.set_interrupt_controller(pic, I8259::INTA);
+    pic
+}
+
+fn power_management(bus: &mut Bus) -> DeviceId {
+    let power = add(
+        bus,
+        AcpiPm::new(),
+        &[
+            (AcpiPm::EVENT, 0x600, 4, 4),
+            (AcpiPm::CONTROL, 0x604, 2, 2),
+            (AcpiPm::TIMER, 0x608, 4, 4),
+            (AcpiPm::BOCHS_OFF, 0xB004, 2, 2),
+            (AcpiPm::VIRTUALBOX_OFF, 0x4004, 2, 2),
+            (AcpiPm::SHUTDOWN, 0x8900, 1, 1),
+        ],
+    );
+    bus.connect(IrqLine::isa(8), power);
+    power
+}
+
+fn chipset() -> PciHost {
+    let mut host = PciHost::new();
+    host.insert(0, 0, i440fx::host_bridge());
+    host.insert(1, 0, piix3::IsaBridge::new());
+    host.insert(1, 1, piix3::ide());
+    host
+}
+
+/// Adds a device and maps its `(region, first port, number of ports, width)`.
+fn add(bus: &mut Bus, device: impl Device + 'static, ports: &[(u8, u16, u16, u8)]) -> DeviceId {
+    let id = bus.add(Box::new(device));
+    for &(region, base, len, width) in ports {
+        bus.map_ports(id, region, base, len, width);
+    }
+    id
+}
+
+/// The drives on `N` connectors, of which the last ones may be free.
+fn connectors<const N: usize>(
+    what: &'static str,
+    mut drives: Vec<Option<Box<dyn BlockBackend>>>,
+) -> Result<[Option<Box<dyn BlockBackend>>; N], BuildError> {
+    let found = drives.len();
+    drives.resize_with(found.max(N), || None);
+    drives.try_into().map_err(|_| BuildError::Drives {
+        what,
+        found,
+        most: N,
+    })
+}
+
+/// Places the BIOS below 4 GiB and its end below 1 MiB, where a small one leaves E0000 to the tables.
+fn place_bios(memory: &mut GuestMemory, bios: &[u8], tables: &[u8]) -> Result<(), BuildError> {
+    if bios.len() % (64 * KIB) != 0 || bios.len() > MOST_BIOS_BYTES {
+        return Err(BuildError::BiosSize(bios.len()));
+    }
+    if tables.len() > 64 * KIB {
+        return Err(BuildError::Rom {
+            base: TABLES_BASE,
+            bytes: tables.len(),
+            window: "E0000-EFFFF",
+        });
+    }
+    if !tables.is_empty() {
+        memory.add_rom(PhysAddr(TABLES_BASE), tables)?;
+    }
+    if bios.is_empty() {
+        return Ok(());
+    }
+    memory.add_rom(PhysAddr(FOUR_GIB - bios.len() as u64), bios)?;
+    // A BIOS of 128 KiB or more lies over the tables.
+    if bios.len() >= 128 * KIB {
+        memory.add_rom(PhysAddr(TABLES_BASE), &bios[bios.len() - 128 * KIB..])?;
+    } else {
+        memory.add_rom(PhysAddr(BIOS_SEGMENT_BASE), bios)?;
+    }
+    Ok(())
+}
+
+fn place_option_rom(memory: &mut GuestMemory, base: u64, image: &[u8]) -> Result<(), BuildError> {
+    if image.is_empty() {
+        return Ok(());
+    }
+    let window = VGA_BIOS_BASE..OPTION_ROM_END;
+    let fits = window.contains(&base) && image.len() as u64 <= OPTION_ROM_END - base;
+    if !fits || base % 4096 != 0 {
+        return Err(BuildError::Rom {
+            base,
+            bytes: image.len(),
+            window: "C0000-DFFFF",
+        });
+    }
+    memory.add_rom(PhysAddr(base), image)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! The whole board.
+
+use platform::testkit::{Rng, advance};
+use platform::{Input, Key, MachineRequest, MemoryDisk, Output, SavedState};
+
+use super::*;
+
+const FLOPPY_BYTES: usize = 1440 * KIB;
+
+fn config() -> PcConfig {
+    PcConfig {
+        disks: vec![Some(disk(8 << 20)), None, Some(disk(1 << 20))],
+        floppies: vec![Some(disk(FLOPPY_BYTES))],
+        rtc_start_unix: 1_700_000_000,
+        bios: vec![0xF4; 64 * KIB],
+        ..PcConfig::new(4 << 20)
+    }
+}
+
+fn disk(bytes: usize) -> Box<dyn BlockBackend> {
+    Box::new(MemoryDisk::new(vec![0x5A; bytes]))
+}
+
+fn pc() -> Pc {
+    build(config()).unwrap()
+}
+
+fn byte(pc: &Pc, addr: u64) -> u8 {
+    let [byte] = pc.bus.memory.read_array::<1>(PhysAddr(addr));
+    byte
+}
+
+fn states(bus: &mut Bus) -> Vec<SavedState> {
+    bus.devices().map(|(_, device)| device.save()).collect()
+}
+
+/// Initialises the interrupt controllers with vectors 08 and 70 and lets `irqs` through.
+fn init_pic(bus: &mut Bus, irqs: u16) {
+    for (port, base, cascade, mask) in [
+        (0x20, 0x08, 0x04, !irqs & 0xFF),
+        (0xA0, 0x70, 0x02, !irqs >> 8),
+    ] {
+        bus.pio_write(port, 1, 0x11);
+        for value in [base, cascade, 0x01, mask] {
+            bus.pio_write(port + 1, 1, value.into());
+        }
+    }
+}
+
+/// The vector of the interrupt that is due within `ns`, which is then ended.
+fn interrupt_within(bus: &mut Bus, ns: u64) -> Option<u8> {
+    let end_ns = bus.clock.now_ns() + ns;
+    while !bus.intr() {
+        let Some(next_ns) = bus.events.next_deadline_ns().filter(|&at| at <= end_ns) else {
+            bus.clock.skip_to(end_ns);
+            return None;
+        };
+        bus.clock.skip_to(next_ns);
+        bus.run_due_events();
+    }
+    let vector = bus.acknowledge_interrupt();
+    if vector >= 0x70 {
+        bus.pio_write(0xA0, 1, 0x20);
+    }
+    bus.pio_write(0x20, 1, 0x20);
+    Some(vector)
+}
+
+#[test]
+fn a_small_bios_lies_at_f0000_and_below_4_gib_with_the_tables_before_it() {
+    let mut bios = vec![0x11; 64 * KIB];
+    bios[0xFFF0] = 0xEA;
+    let pc = build(PcConfig {
+        bios,
+        tables: vec![0x22; 100],
+        vga_bios: vec![0x33; 32 * KIB],
+        option_roms: vec![(PhysAddr(0xC_A000), vec![0x44; 512])],
+        ..config()
+    })
+    .unwrap();
+    assert_eq!(byte(&pc, 0xF_FFF0), 0xEA);
+    assert_eq!(byte(&pc, 0xFFFF_FFF0), 0xEA);
+    assert_eq!((byte(&pc, 0xE_0000), byte(&pc, 0xE_0064)), (0x22, 0xFF));
+    assert_eq!(byte(&pc, 0xC_7FFF), 0x33);
+    assert_eq!(byte(&pc, 0xC_A000), 0x44);
+    assert_eq!(byte(&pc, 0xD_0000), 0xFF, "open bus");
+}
+
+#[test]
+fn of_a_large_bios_the_last_128_kib_lie_below_1_mib() {
+    let mut bios = vec![0; 256 * KIB];
+    for (n, segment) in bios.chunks_mut(64 * KIB).enumerate() {
+        segment.fill(n as u8);
+    }
+    let pc = build(PcConfig {
+        bios,
+        tables: vec![0x22; 100],
+        ..config()
+    })
+    .unwrap();
+    assert_eq!((byte(&pc, 0xE_0000), byte(&pc, 0xF_0000)), (2, 3));
+    assert_eq!((byte(&pc, 0xFFFC_0000), byte(&pc, 0xFFFF_FFFF)), (0, 3));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_reason() {
+    let refused = |config| build(config).err().unwrap().to_string();
+    let bios = vec![0; 1000];
+    assert!(refused(PcConfig { bios, ..config() }).contains("multiple of 64K"));
+    let floppies = (0..3).map(|_| None).collect();
+    assert!(
+        refused(PcConfig {
+            floppies,
+            ..config()
+        })
+        .contains("room for 2")
+    );
+    let option_roms = vec![(PhysAddr(0xD_F000), vec![0; 8192])];
+    assert!(
+        refused(PcConfig {
+            option_roms,
+            ..config()
+        })
+        .contains("0xdf000")
+    );
+    let ns_per_instruction = (0, 1);
+    assert!(
+        refused(PcConfig {
+            ns_per_instruction,
+            ..config()
+        })
+        .contains("above zero")
+    );
+    assert!(
+        refused(PcConfig {
+            memory_bytes: 3,
+            ..config()
+        })
+        .contains("guest memory")
+    );
+}
+
+#[test]
+fn the_timer_interrupts_through_the_controller() {
+    let mut pc = pc();
+    init_pic(&mut pc.bus, 0x0001);
+    pc.bus.pio_write(0x43, 1, 0x34);
+    pc.bus.pio_write(0x40, 1, 0xA9);
+    pc.bus.pio_write(0x40, 1, 0x04);
+    // The control word raised OUT0, and with it the first request.
+    assert_eq!(interrupt_within(&mut pc.bus, 0), Some(0x08));
+    for _ in 0..10 {
+        assert_eq!(interrupt_within(&mut pc.bus, 900_000), None);
+        assert_eq!(interrupt_within(&mut pc.bus, 100_000), Some(0x08));
+    }
+}
+
+#[test]
+fn keyboard_clock_and_serial_port_have_their_interrupts() {
+    let mut pc = pc();
+    init_pic(&mut pc.bus, 0x0116);
+    pc.bus.pio_write(0x70, 1, 0x0B);
+    pc.bus.pio_write(0x71, 1, 0x12);
+    assert_eq!(interrupt_within(&mut pc.bus, 1_000_000_000), Some(0x70));
+
+    pc.bus.pio_write(0x64, 1, 0x60);
+    pc.bus.pio_write(0x60, 1, 0x45);
+    let key = Key::Enter;
+    pc.bus
+        .input(pc.keyboard, &Input::Key { key, pressed: true });
+    assert_eq!(interrupt_within(&mut pc.bus, 1_000_000), Some(0x09));
+    assert_eq!(pc.bus.pio_read(0x60, 1), 0x1C);
+
+    pc.bus.pio_write(0x3FC, 1, 0x08);
+    pc.bus.pio_write(0x3F9, 1, 0x01);
+    let bytes = vec![b'x'];
+    pc.bus
+        .input(pc.serial[0], &Input::Serial { port: 0, bytes });
+    assert_eq!(interrupt_within(&mut pc.bus, 1_000_000), Some(0x0C));
+    assert_eq!(pc.bus.pio_read(0x3F8, 1), u32::from(b'x'));
+}
+
+#[test]
+fn a20_opens_through_either_gate() {
+    let mut pc = pc();
+    let a20 = |pc: &Pc| pc.bus.lines.level(IrqLine::A20);
+    assert!(a20(&pc), "open at power-on");
+    pc.bus.pio_write(0x64, 1, 0xDD);
+    assert!(!a20(&pc));
+    pc.bus.pio_write(0x92, 1, 0x02);
+    assert!(a20(&pc));
+    pc.bus.pio_write(0x64, 1, 0xDF);
+    pc.bus.pio_write(0x92, 1, 0x00);
+    assert!(a20(&pc));
+}
+
+#[test]
+fn every_way_out_ends_the_run() {
+    for (port, size, value, wanted) in [
+        (0x64, 1, 0xFE, MachineRequest::Reset),
+        (0x92, 1, 0x01, MachineRequest::Reset),
+        (0xCF9, 1, 0x06, MachineRequest::Reset),
+        (0x604, 2, 0x2000, MachineRequest::PowerOff),
+        (0xB004, 2, 0x2000, MachineRequest::PowerOff),
+        (0x4004, 2, 0x3400, MachineRequest::PowerOff),
+        (0xF4, 1, 0x10, MachineRequest::DebugExit(0x10)),
+        (0xF4, 4, 0x1234_5678, MachineRequest::DebugExit(0x1234_5678)),
+    ] {
+        let mut pc = pc();
+        pc.bus.pio_write(port, size, value);
+        assert_eq!(pc.bus.request, Some(wanted), "port {port:x}");
+    }
+}
+
+#[test]
+fn consoles_hand_out_what_is_written() {
+    let mut pc = pc();
+    pc.bus.pio_write(0xE9, 1, 0x41);
+    pc.bus.pio_write(0x2F8, 1, 0x42);
+    pc.bus.pio_write(0x80, 1, 0x43);
+    let (port, byte) = (1, 0x42);
+    assert_eq!(
+        pc.bus.outputs,
+        [
+            Output::DebugConsole(0x41),
+            Output::Serial { port, byte },
+            Output::PostCode(0x43)
+        ]
+    );
+}
+
+#[test]
+fn ferr_raises_irq_13() {
+    let mut pc = pc();
+    init_pic(&mut pc.bus, 0x2004);
+    pc.bus.lines.set(DeviceId(63), IrqLine::FERR, true);
+    pc.bus.pio_read(0x61, 1);
+    assert_eq!(interrupt_within(&mut pc.bus, 0), Some(0x75));
+}
+
+#[test]
+fn a_second_reset_changes_nothing() {
+    let mut pc = pc();
+    let first = states(&mut pc.bus);
+    pc.bus.reset();
+    assert_eq!(states(&mut pc.bus), first);
+}
+
+/// Random accesses to all ports while time passes. Returns the state that they lead to.
+fn abuse(seed: u64, accesses: usize) -> Vec<SavedState> {
+    let mut pc = pc();
+    let mut rng = Rng::new(seed);
+    // Ports where something is, and now and then any port at all.
+    let ports: [(u64, u64); 18] = [
+        (0x00, 0x10),
+        (0x20, 2),
+        (0x40, 4),
+        (0x60, 5),
+        (0x70, 2),
+        (0x80, 0x13),
+        (0xA0, 2),
+        (0xB2, 2),
+        (0xC0, 0x20),
+        (0xE9, 1),
+        (0xF0, 8),
+        (0x170, 8),
+        (0x1F0, 8),
+        (0x2E8, 0x18),
+        (0x376, 0x8A),
+        (0x4D0, 2),
+        (0x600, 0x0C),
+        (0xCF8, 8),
+    ];
+    for n in 0..accesses {
+        let (base, len) = ports[rng.below(ports.len() as u64) as usize];
+        let port = match rng.below(8) {
+            0 => rng.next_u64() as u16,
+            _ => (base + rng.below(len)) as u16,
+        };
+        let size = 1 << rng.below(3);
+        match rng.below(2) {
+            0 => pc.bus.pio_write(port, size, rng.next_u64() as u32),
+            _ => {
+                pc.bus.pio_read(port, size);
+            }
+        }
+        match rng.below(64) {
+            0 => {
+                pc.bus.acknowledge_interrupt();
+            }
+            1 => {
+                let (key, pressed) = (Key::A, rng.below(2) != 0);
+                pc.bus.input(pc.keyboard, &Input::Key { key, pressed });
+            }
+            2 => {
+                let (port, bytes) = (rng.below(4) as u8, vec![n as u8; 3]);
+                let id = pc.serial[usize::from(port)];
+                pc.bus.input(id, &Input::Serial { port, bytes });
+            }
+            3 => {
+                let addr = PhysAddr(0xA_0000 + rng.below(0x2_0000));
+                pc.bus.mmio_write(addr, 4, rng.next_u64());
+                pc.bus.mmio_read(addr, 2);
+            }
+            4 if rng.below(50) == 0 => pc.bus.reset(),
+            _ => {}
+        }
+        let ns = rng.below(4000);
+        advance(&mut pc.bus, ns);
+        pc.bus.run_due_events();
+        pc.bus.outputs.clear();
+        pc.bus.request = None;
+        pc.bus.frame = None;
+    }
+    states(&mut pc.bus)
+}
+
+#[test]
+fn random_port_accesses_never_panic_or_hang() {
+    abuse(0x600D_5EED, 200_000);
+}
+
+#[test]
+fn equal_accesses_lead_to_equal_states() {
+    assert_eq!(abuse(7, 10_000), abuse(7, 10_000));
+}

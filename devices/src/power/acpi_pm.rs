@@ -1,0 +1,347 @@
+//! ACPI fixed hardware: power management events and control, the PM timer, and the power-off ports of
+//! other emulators.
+//!
+//! Sources: ACPI specification 6.5 chapter 4.8; Intel 82371AB PIIX4 (290562) for the bits.
+//!
+//! | region | ports | what |
+//! |---|---|---|
+//! | [`AcpiPm::EVENT`] | 600-601 | PM1a status, cleared by writing ones |
+//! | | 602-603 | PM1a enable |
+//! | [`AcpiPm::CONTROL`] | 604-605 | SCI_EN (reads 1), SLP_TYP, SLP_EN: type 0 is S5, power off |
+//! | [`AcpiPm::TIMER`] | 608-60B | 24 bits at 3.579545 MHz |
+//! | [`AcpiPm::BOCHS_OFF`] | B004-B005 | power off when 2000h is written |
+//! | [`AcpiPm::VIRTUALBOX_OFF`] | 4004-4005 | power off when 3400h is written |
+//! | [`AcpiPm::SHUTDOWN`] | 8900 | power off after the bytes "Shutdown" |
+//!
+//! The timer is computed from virtual time. SCI is IRQ 9, a level. RTC_STS follows IRQ 8, which the board
+//! connects, and PWRBTN_STS [`Input::PowerButton`]. Not modelled: sleep states but S5, GPEs, the SMI that
+//! hands over from a BIOS (ACPI is always on).
+
+use log::{debug, warn};
+use platform::{Device, DeviceCtx, Input, IrqLine, MachineRequest, SavedState, StateError};
+use serde::{Deserialize, Serialize};
+
+const TARGET: &str = "acpi_pm";
+const TIMER_OVERFLOW: u32 = 0;
+
+const TMR: u16 = 1 << 0;
+const GBL: u16 = 1 << 5;
+const PWRBTN: u16 = 1 << 8;
+const SLPBTN: u16 = 1 << 9;
+const RTC: u16 = 1 << 10;
+/// The events that raise SCI while enabled.
+const EVENTS: u16 = TMR | GBL | PWRBTN | SLPBTN | RTC;
+
+const SCI_EN: u16 = 1 << 0;
+const SLP_TYP: u16 = 7 << 10;
+const SLP_EN: u16 = 1 << 13;
+
+const TIMER_MASK: u64 = 0xFF_FFFF;
+/// TMR_STS is set whenever bit 23 changes.
+const OVERFLOW_TICKS: u64 = 1 << 23;
+/// A tick is 88000/315 ns.
+const NS_PER_315_TICKS: u128 = 88_000;
+
+fn tick_at(now_ns: u64) -> u64 {
+    (u128::from(now_ns) * 315 / NS_PER_315_TICKS) as u64
+}
+
+fn ns_of(tick: u64) -> u64 {
+    u64::try_from((u128::from(tick) * NS_PER_315_TICKS).div_ceil(315)).unwrap_or(u64::MAX)
+}
+
+/// The registers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AcpiPm {
+    status: u16,
+    enable: u16,
+    control: u16,
+    /// Changes of the timer's bit 23 that TMR_STS has seen.
+    overflows_seen: u64,
+    /// How much of "Shutdown" has been written.
+    shutdown_bytes: u8,
+}
+
+impl AcpiPm {
+    /// Region: PM1a status and enable.
+    pub const EVENT: u8 = 0;
+    /// Region: PM1a control.
+    pub const CONTROL: u8 = 1;
+    /// Region: the PM timer.
+    pub const TIMER: u8 = 2;
+    /// Region: the power-off port of Bochs and old QEMU.
+    pub const BOCHS_OFF: u8 = 3;
+    /// Region: the power-off port of VirtualBox.
+    pub const VIRTUALBOX_OFF: u8 = 4;
+    /// Region: the shutdown port of Bochs' BIOS.
+    pub const SHUTDOWN: u8 = 5;
+
+    const VERSION: u32 = 1;
+    const SCI: IrqLine = IrqLine::isa(9);
+
+    /// The registers after power-on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets TMR_STS if the timer has overflowed since last time.
+    fn sync(&mut self, now_ns: u64) {
+        let overflows = tick_at(now_ns) / OVERFLOW_TICKS;
+        if overflows != self.overflows_seen {
+            self.overflows_seen = overflows;
+            self.status |= TMR;
+        }
+    }
+
+    fn drive(&mut self, ctx: &mut DeviceCtx<'_>) {
+        ctx.set_line(Self::SCI, self.status & self.enable & EVENTS != 0);
+        if self.enable & !self.status & TMR != 0 {
+            ctx.schedule(
+                TIMER_OVERFLOW,
+                ns_of((self.overflows_seen + 1) * OVERFLOW_TICKS),
+            );
+        } else {
+            ctx.cancel(TIMER_OVERFLOW);
+        }
+    }
+
+    fn power_off(ctx: &mut DeviceCtx<'_>, how: &str) {
+        debug!(target: TARGET, "power off through {how}");
+        ctx.request(MachineRequest::PowerOff);
+    }
+
+    fn write_control(&mut self, ctx: &mut DeviceCtx<'_>, value: u16) {
+        self.control = value & SLP_TYP;
+        if value & SLP_EN != 0 {
+            match value & SLP_TYP {
+                0 => Self::power_off(ctx, "S5"),
+                other => warn!(target: TARGET, "sleep type {} is not there", other >> 10),
+            }
+        }
+    }
+
+    fn write_magic(ctx: &mut DeviceCtx<'_>, offset: u64, size: u8, value: u64, magic: u16) {
+        if offset == 0 && size >= 2 && value as u16 == magic {
+            Self::power_off(ctx, "another emulator's port");
+        }
+    }
+
+    fn write_shutdown(&mut self, ctx: &mut DeviceCtx<'_>, byte: u8) {
+        const WORD: &[u8] = b"Shutdown";
+        self.shutdown_bytes = if WORD.get(usize::from(self.shutdown_bytes)) == Some(&byte) {
+            self.shutdown_bytes + 1
+        } else {
+            u8::from(byte == WORD[0])
+        };
+        if usize::from(self.shutdown_bytes) == WORD.len() {
+            self.shutdown_bytes = 0;
+            Self::power_off(ctx, "the word \"Shutdown\"");
+        }
+    }
+
+    /// Status and enable as one 32-bit register, which wider and narrower accesses address by bytes.
+    fn event_register(&self) -> u32 {
+        u32::from(self.status) | u32::from(self.enable) << 16
+    }
+
+    fn write_event(&mut self, offset: u64, size: u8, value: u64) {
+        let shift = (offset & 3) * 8;
+        let mask = (!0u64 >> (64 - u32::from(size.clamp(1, 8)) * 8)) << shift;
+        let value = value << shift & mask;
+        self.status &= !(value as u16);
+        let enable_mask = (mask >> 16) as u16;
+        self.enable = self.enable & !enable_mask | (value >> 16) as u16 & enable_mask & EVENTS;
+    }
+}
+
+impl Device for AcpiPm {
+    fn name(&self) -> &'static str {
+        TARGET
+    }
+
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, _size: u8) -> u64 {
+        let shift = (offset & 3) * 8;
+        match region {
+            Self::EVENT => {
+                self.sync(ctx.now_ns());
+                self.drive(ctx);
+                u64::from(self.event_register() >> shift)
+            }
+            Self::CONTROL => u64::from(self.control | SCI_EN) >> shift,
+            Self::TIMER => (tick_at(ctx.now_ns()) & TIMER_MASK) >> shift,
+            Self::BOCHS_OFF | Self::VIRTUALBOX_OFF => 0,
+            _ => !0,
+        }
+    }
+
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
+        match region {
+            Self::EVENT => {
+                self.sync(ctx.now_ns());
+                self.write_event(offset, size, value);
+                self.drive(ctx);
+            }
+            Self::CONTROL => {
+                let value = match (offset & 1, size) {
+                    (0, 1) => self.control & 0xFF00 | value as u16 & 0xFF,
+                    (0, _) => value as u16,
+                    _ => self.control & 0x00FF | (value as u16) << 8,
+                };
+                self.write_control(ctx, value);
+            }
+            Self::BOCHS_OFF => Self::write_magic(ctx, offset, size, value, 0x2000),
+            Self::VIRTUALBOX_OFF => Self::write_magic(ctx, offset, size, value, 0x3400),
+            Self::SHUTDOWN => self.write_shutdown(ctx, value as u8),
+            _ => {}
+        }
+    }
+
+    fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, _timer: u32) {
+        self.sync(ctx.now_ns());
+        self.drive(ctx);
+    }
+
+    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
+        const IRQ8: IrqLine = IrqLine::isa(8);
+        match input {
+            Input::PowerButton => self.status |= PWRBTN,
+            Input::Line {
+                line: IRQ8,
+                level: true,
+            } => self.status |= RTC,
+            _ => return,
+        }
+        self.sync(ctx.now_ns());
+        self.drive(ctx);
+    }
+
+    fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
+        *self = Self::new();
+        // The timer runs on: what it did before the reset is no event after it.
+        self.overflows_seen = tick_at(ctx.now_ns()) / OVERFLOW_TICKS;
+        self.drive(ctx);
+    }
+
+    fn save(&self) -> SavedState {
+        SavedState::encode(Self::VERSION, self)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        *self = state.decode(Self::VERSION)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::testkit::{advance, bus_with_regions};
+    use platform::{Bus, DeviceId};
+
+    platform::device_contract!(
+        contract,
+        AcpiPm::new(),
+        [
+            (AcpiPm::EVENT, 4, 4),
+            (AcpiPm::CONTROL, 2, 2),
+            (AcpiPm::TIMER, 4, 4),
+            (AcpiPm::BOCHS_OFF, 2, 2),
+            (AcpiPm::VIRTUALBOX_OFF, 2, 2),
+            (AcpiPm::SHUTDOWN, 1, 1)
+        ],
+        survives_reset
+    );
+
+    fn pm() -> Bus {
+        let mut bus = bus_with_regions(
+            Box::new(AcpiPm::new()),
+            &[
+                (AcpiPm::EVENT, 0x600, 4, 4),
+                (AcpiPm::CONTROL, 0x604, 2, 2),
+                (AcpiPm::TIMER, 0x608, 4, 4),
+                (AcpiPm::BOCHS_OFF, 0xB004, 2, 2),
+                (AcpiPm::VIRTUALBOX_OFF, 0x4004, 2, 2),
+                (AcpiPm::SHUTDOWN, 0x8900, 1, 1),
+            ],
+        );
+        bus.connect(IrqLine::isa(8), DeviceId(0));
+        bus
+    }
+
+    fn sci(bus: &Bus) -> bool {
+        bus.lines.level(IrqLine::isa(9))
+    }
+
+    #[test]
+    fn the_timer_counts_3_579_545_a_second_in_24_bits() {
+        let mut bus = pm();
+        advance(&mut bus, 1_000_000_000);
+        assert_eq!(bus.pio_read(0x608, 4), 3_579_545);
+        advance(&mut bus, 4_000_000_000);
+        assert_eq!(bus.pio_read(0x608, 4), 17_897_727 - (1 << 24));
+        assert_eq!(bus.pio_read(0x60A, 1), (17_897_727 - (1 << 24)) >> 16);
+    }
+
+    #[test]
+    fn bit_23_sets_tmr_sts_and_raises_sci_if_enabled() {
+        let mut bus = pm();
+        let half_ns = ns_of(OVERFLOW_TICKS);
+        bus.pio_write(0x602, 2, 0x0001);
+        advance(&mut bus, half_ns - 1);
+        assert!(!sci(&bus));
+        advance(&mut bus, 1);
+        assert!(sci(&bus));
+        assert_eq!(bus.pio_read(0x600, 2), 0x0001);
+        bus.pio_write(0x600, 2, 0x0001);
+        assert!(!sci(&bus));
+        bus.pio_write(0x602, 2, 0x0000);
+        advance(&mut bus, half_ns);
+        assert!(!sci(&bus));
+        assert_eq!(bus.pio_read(0x600, 4), 0x0001, "the status is set anyway");
+        assert_eq!(bus.events.next_deadline_ns(), None);
+    }
+
+    #[test]
+    fn the_power_button_and_the_clock_raise_sci() {
+        let mut bus = pm();
+        bus.input(DeviceId(0), &Input::PowerButton);
+        assert!(!sci(&bus));
+        bus.pio_write(0x602, 2, 0x0500);
+        assert!(sci(&bus));
+        bus.pio_write(0x601, 1, 0x01);
+        assert!(!sci(&bus));
+        bus.lines.set(DeviceId(9), IrqLine::isa(8), true);
+        bus.pio_read(0x604, 2);
+        assert!(sci(&bus));
+        assert_eq!(bus.pio_read(0x600, 2), 0x0400);
+    }
+
+    #[test]
+    fn sleep_type_0_powers_off_and_sci_en_reads_1() {
+        let mut bus = pm();
+        assert_eq!(bus.pio_read(0x604, 2), 0x0001);
+        bus.pio_write(0x604, 2, 0x0000);
+        bus.pio_write(0x604, 2, 0x2400);
+        assert_eq!(bus.request, None);
+        bus.pio_write(0x604, 2, 0x2001);
+        assert_eq!(bus.request, Some(MachineRequest::PowerOff));
+    }
+
+    #[test]
+    fn the_ports_of_other_emulators_power_off() {
+        for (port, magic) in [(0xB004, 0x2000), (0x4004, 0x3400)] {
+            let mut bus = pm();
+            bus.pio_write(port, 2, 0x1234);
+            assert_eq!(bus.request, None);
+            bus.pio_write(port, 2, magic);
+            assert_eq!(bus.request, Some(MachineRequest::PowerOff));
+        }
+        let mut bus = pm();
+        for byte in *b"ShutShutdow" {
+            bus.pio_write(0x8900, 1, byte.into());
+        }
+        assert_eq!(bus.request, None);
+        bus.pio_write(0x8900, 1, b'n'.into());
+        assert_eq!(bus.request, Some(MachineRequest::PowerOff));
+    }
+}

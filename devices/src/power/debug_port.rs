@@ -1,0 +1,105 @@
+//! The debug console of Bochs and the debug exit of QEMU.
+//!
+//! Sources: Bochs user manual, `port_e9_hack`; QEMU `isa-debug-exit`.
+//!
+//! | region | ports | what |
+//! |---|---|---|
+//! | [`DebugPort::CONSOLE`] | E9 | a write is a byte of text; reads as E9, by which a guest knows it is there |
+//! | [`DebugPort::EXIT`] | F4-F7 | a write of 1, 2 or 4 bytes ends the run with that value; reads as 0 |
+
+use log::debug;
+use platform::{Device, DeviceCtx, MachineRequest, Output, SavedState, StateError};
+
+const TARGET: &str = "debug_port";
+
+/// Both ports; they keep nothing.
+#[derive(Clone, Debug, Default)]
+pub struct DebugPort;
+
+impl DebugPort {
+    /// Region: the console.
+    pub const CONSOLE: u8 = 0;
+    /// Region: the exit.
+    pub const EXIT: u8 = 1;
+
+    const VERSION: u32 = 1;
+
+    /// The ports.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Device for DebugPort {
+    fn name(&self) -> &'static str {
+        TARGET
+    }
+
+    fn read(&mut self, _: &mut DeviceCtx<'_>, region: u8, _: u64, _: u8) -> u64 {
+        match region {
+            Self::CONSOLE => 0xE9,
+            _ => 0,
+        }
+    }
+
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, _: u64, _: u8, value: u64) {
+        match region {
+            Self::CONSOLE => ctx.output(Output::DebugConsole(value as u8)),
+            Self::EXIT => {
+                debug!(target: TARGET, "exit with {value:#x}");
+                ctx.request(MachineRequest::DebugExit(value as u32));
+            }
+            _ => {}
+        }
+    }
+
+    fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
+
+    fn save(&self) -> SavedState {
+        SavedState::encode(Self::VERSION, &())
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        state.decode(Self::VERSION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::Bus;
+    use platform::testkit::bus_with_regions;
+
+    platform::device_contract!(
+        contract,
+        DebugPort::new(),
+        [(DebugPort::CONSOLE, 1, 1), (DebugPort::EXIT, 4, 4)]
+    );
+
+    fn ports() -> Bus {
+        bus_with_regions(
+            Box::new(DebugPort::new()),
+            &[
+                (DebugPort::CONSOLE, 0xE9, 1, 1),
+                (DebugPort::EXIT, 0xF4, 4, 4),
+            ],
+        )
+    }
+
+    #[test]
+    fn the_console_hands_out_bytes_and_identifies_itself() {
+        let mut bus = ports();
+        bus.pio_write(0xE9, 1, 0x41);
+        assert_eq!(bus.outputs, [Output::DebugConsole(0x41)]);
+        assert_eq!(bus.pio_read(0xE9, 1), 0xE9);
+    }
+
+    #[test]
+    fn an_exit_takes_values_of_any_width() {
+        for (size, value) in [(1, 0x31), (2, 0x1234), (4, 0x8765_4321)] {
+            let mut bus = ports();
+            bus.pio_write(0xF4, size, value);
+            assert_eq!(bus.request, Some(MachineRequest::DebugExit(value)));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! System control port A of a PS/2: fast A20 gate and fast reset.
+//!
+//! Source: IBM PS/2 Model 80 Technical Reference; Intel 82371SB PIIX3 (290550), "Port 92".
+//!
+//! | region | port | what |
+//! |---|---|---|
+//! | [`PortA::PORT`] | 92 | bit 0 rising: reset; bit 1: A20; the other bits keep what is written |
+//!
+//! Not modelled: the security lock (bit 3) and the disk light (bits 6 and 7).
+
+use log::debug;
+use platform::{Device, DeviceCtx, IrqLine, MachineRequest, SavedState, StateError};
+use serde::{Deserialize, Serialize};
+
+const TARGET: &str = "port_a";
+const FAST_RESET: u8 = 0x01;
+const A20: u8 = 0x02;
+
+/// The port.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PortA {
+    value: u8,
+}
+
+impl PortA {
+    /// Region: the port.
+    pub const PORT: u8 = 0;
+
+    const VERSION: u32 = 1;
+
+    /// The port after power-on: A20 is left to the keyboard controller.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Device for PortA {
+    fn name(&self) -> &'static str {
+        TARGET
+    }
+
+    fn read(&mut self, _: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8) -> u64 {
+        self.value.into()
+    }
+
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8, value: u64) {
+        let value = value as u8;
+        let rising = value & !self.value;
+        self.value = value;
+        ctx.set_line(IrqLine::A20, value & A20 != 0);
+        if rising & FAST_RESET != 0 {
+            debug!(target: TARGET, "fast reset");
+            ctx.request(MachineRequest::Reset);
+        }
+    }
+
+    fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
+        self.value = 0;
+        ctx.set_line(IrqLine::A20, false);
+    }
+
+    fn save(&self) -> SavedState {
+        SavedState::encode(Self::VERSION, self)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        *self = state.decode(Self::VERSION)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::testkit::bus_with_regions;
+
+    platform::device_contract!(contract, PortA::new(), [(PortA::PORT, 1, 1)]);
+
+    #[test]
+    fn bit_1_drives_a20_and_bit_0_resets_once_as_it_rises() {
+        let mut bus = bus_with_regions(Box::new(PortA::new()), &[(PortA::PORT, 0x92, 1, 1)]);
+        bus.pio_write(0x92, 1, 0x02);
+        assert!(bus.lines.level(IrqLine::A20));
+        assert_eq!(bus.pio_read(0x92, 1), 0x02);
+        bus.pio_write(0x92, 1, 0x01);
+        assert!(!bus.lines.level(IrqLine::A20));
+        assert_eq!(bus.request.take(), Some(MachineRequest::Reset));
+        bus.pio_write(0x92, 1, 0x03);
+        assert_eq!(bus.request, None);
+    }
+}

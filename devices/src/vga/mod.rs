@@ -1,0 +1,153 @@
+//! IBM VGA (IBM PS/2 Hardware Interface Technical Reference, Video Subsystem, 1992), with 256 KiB of
+//! video memory in four planes.
+//!
+//! | ports | region | what |
+//! |---|---|---|
+//! | 3B4-3B5, 3BA | [`PORTS_3B4`], [`PORT_3BA`] | CRT controller, input status 1, while miscellaneous output bit 0 is 0 |
+//! | 3C0, 3C1 | [`PORTS_3C0`] | attribute controller: index and data in turn; data read |
+//! | 3C2 | | miscellaneous output (write), input status 0 (read) |
+//! | 3C3 | | video subsystem enable |
+//! | 3C4-3C5 | | sequencer |
+//! | 3C6-3C9 | | DAC: mask, read index / state, write index, data |
+//! | 3CA, 3CC | | feature control, miscellaneous output (reads) |
+//! | 3CE-3CF | | graphics controller |
+//! | 3D4-3D5, 3DA | [`PORTS_3D4`], [`PORT_3DA`] | as 3B4-3B5, 3BA, while bit 0 is 1 |
+//! | A0000-BFFFF | [`APERTURE`] | video memory, where graphics register 6 puts it |
+//!
+//! `registers` is the register file, `memory` the way of the processor to the planes, `timing` the raster,
+//! and `render` turns all of it into a [`Frame`](platform::Frame) on [`Input::Render`], at the guest's own
+//! resolution: a row of text is shown dot by dot, a doubled scan line of a graphics mode once.
+//!
+//! Not modelled: the vertical interrupt, the overscan border, the DAC comparator behind input status 0 (it
+//! reports a colour monitor), the diagnostic bits of input status 1, horizontal skews, counting by two and
+//! by four, the odd/even page bit, blinking in graphics modes, and changes of registers within a frame.
+
+mod memory;
+mod registers;
+mod render;
+mod timing;
+
+use platform::{Bus, Device, DeviceCtx, DeviceId, Input, PhysAddr, SavedState, StateError};
+use serde::{Deserialize, Serialize};
+
+use memory::VideoMemory;
+use registers::Registers;
+
+/// Region of ports 3B4-3B5.
+pub const PORTS_3B4: u8 = 0;
+/// Region of port 3BA.
+pub const PORT_3BA: u8 = 1;
+/// Region of ports 3C0-3CF.
+pub const PORTS_3C0: u8 = 2;
+/// Region of ports 3D4-3D5.
+pub const PORTS_3D4: u8 = 3;
+/// Region of port 3DA.
+pub const PORT_3DA: u8 = 4;
+/// Region of the 128 KiB of physical addresses from A0000.
+pub const APERTURE: u8 = 5;
+
+/// First port and number of ports of each port region.
+const PORT_RANGES: [(u16, u16); 5] = [(0x3B4, 2), (0x3BA, 1), (0x3C0, 16), (0x3D4, 2), (0x3DA, 1)];
+
+const STATE_VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    registers: Registers,
+    memory: VideoMemory,
+}
+
+/// The display adapter.
+#[derive(Clone, Debug)]
+pub struct Vga {
+    state: State,
+}
+
+/// Maps the adapter's ports and its aperture.
+pub fn map(bus: &mut Bus, id: DeviceId) {
+    for (region, (base, len)) in (0..).zip(PORT_RANGES) {
+        bus.map_ports(id, region, base, len, 1);
+    }
+    bus.map_mmio(id, APERTURE, PhysAddr(0xA_0000), 0x2_0000);
+}
+
+impl Default for Vga {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Vga {
+    /// An adapter after reset: it shows nothing until a video BIOS has programmed it.
+    pub fn new() -> Self {
+        let registers = Registers::new();
+        let mut memory = VideoMemory::new();
+        memory.classify(&registers);
+        Self {
+            state: State { registers, memory },
+        }
+    }
+
+    fn port(region: u8, offset: u64) -> Option<u16> {
+        let (base, len) = PORT_RANGES.get(usize::from(region))?;
+        u16::try_from(offset)
+            .ok()
+            .filter(|offset| offset < len)
+            .map(|offset| base + offset)
+    }
+}
+
+impl Device for Vga {
+    fn name(&self) -> &'static str {
+        "vga"
+    }
+
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8) -> u64 {
+        let State { registers, memory } = &mut self.state;
+        if region == APERTURE {
+            return memory.read(registers, offset, size);
+        }
+        match Self::port(region, offset) {
+            Some(port) => registers.read(port, ctx.now_ns()).into(),
+            None => 0xFF,
+        }
+    }
+
+    fn write(&mut self, _: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
+        let State { registers, memory } = &mut self.state;
+        if region == APERTURE {
+            memory.write(registers, offset, size, value);
+        } else if let Some(port) = Self::port(region, offset) {
+            registers.write(port, value as u8);
+            memory.classify(registers);
+        }
+    }
+
+    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
+        if let Input::Render = input {
+            let frame = render::render(
+                &self.state.registers,
+                self.state.memory.words(),
+                ctx.now_ns(),
+            );
+            ctx.present(frame);
+        }
+    }
+
+    fn reset(&mut self, _: &mut DeviceCtx<'_>) {
+        *self = Self::new();
+    }
+
+    fn save(&self) -> SavedState {
+        SavedState::encode(STATE_VERSION, &self.state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.state = state.decode(STATE_VERSION)?;
+        self.state.memory.classify(&self.state.registers);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,400 @@
+//! Turns registers and video memory into a picture, by the way of the CRT controller's counters.
+
+use platform::{Frame, TextScreen};
+
+use super::memory::PLANE_BYTES;
+use super::registers::Registers;
+use super::timing::Timing;
+
+/// Offsets in plane 2 of the eight character generators that sequencer register 3 selects from.
+const FONTS: [usize; 8] = [
+    0x0000, 0x4000, 0x8000, 0xC000, 0x2000, 0x6000, 0xA000, 0xE000,
+];
+/// Bytes that plane 2 keeps for each character.
+const GLYPH_BYTES: usize = 32;
+
+/// The picture at `now_ns`.
+pub(super) fn render(registers: &Registers, memory: &[u32; PLANE_BYTES], now_ns: u64) -> Frame {
+    let timing = registers.timing();
+    let screen = Screen {
+        registers,
+        memory,
+        lines: scan_lines(registers, &timing),
+        frame_number: timing.frame_number(now_ns),
+        timing,
+    };
+    if !registers.screen_on() {
+        screen.blank()
+    } else if registers.graphics[6] & 1 == 0 {
+        screen.text()
+    } else {
+        screen.graphics()
+    }
+}
+
+/// What the CRT controller's counters hold at the start of a scan line.
+#[derive(Clone, Copy)]
+struct ScanLine {
+    /// Memory address counter.
+    address: u32,
+    /// Row scan counter: the line within the character.
+    row: u8,
+    /// Dots by which the line is shifted left.
+    pan: usize,
+}
+
+struct Screen<'a> {
+    registers: &'a Registers,
+    memory: &'a [u32; PLANE_BYTES],
+    timing: Timing,
+    lines: Vec<ScanLine>,
+    frame_number: u64,
+}
+
+/// Runs the counters down the screen.
+fn scan_lines(registers: &Registers, timing: &Timing) -> Vec<ScanLine> {
+    let crtc = &registers.crtc;
+    let doubled = crtc[9] & 0x80 != 0;
+    let last_row = crtc[9] & 0x1F;
+    let pitch = u32::from(crtc[0x13]) * 2;
+    let split_after = usize::from(crtc[0x18])
+        | usize::from(crtc[7] & 0x10) << 4
+        | usize::from(crtc[9] & 0x40) << 3;
+    let split_after = split_after * timing.lines_per_count + (timing.lines_per_count - 1);
+
+    let byte_pan = u32::from(crtc[8] >> 5 & 3);
+    let mut base = u32::from(crtc[0x0C]) << 8 | u32::from(crtc[0x0D]);
+    base += byte_pan;
+    let mut pan = pixel_pan(registers, timing.char_dots);
+    let mut row = crtc[8] & 0x1F;
+    let mut second = false;
+
+    let mut lines = Vec::with_capacity(timing.lines);
+    for line in 0..timing.lines {
+        lines.push(ScanLine {
+            address: base,
+            row,
+            pan,
+        });
+        if line == split_after {
+            base = byte_pan;
+            row = 0;
+            second = false;
+            if registers.attribute[0x10] & 0x20 != 0 {
+                base = 0;
+                pan = 0;
+            }
+            continue;
+        }
+        second = !second;
+        if doubled && second {
+            continue;
+        }
+        if row == last_row {
+            row = 0;
+            base = base.wrapping_add(pitch);
+        } else {
+            row = (row + 1) & 0x1F;
+        }
+    }
+    lines
+}
+
+/// How many dots the attribute controller shifts the picture to the left.
+fn pixel_pan(registers: &Registers, char_dots: usize) -> usize {
+    let pan = usize::from(registers.attribute[0x13]);
+    if registers.graphics[5] & 0x40 != 0 {
+        (pan & 7) / 2
+    } else if char_dots == 9 && registers.graphics[6] & 1 == 0 {
+        // With nine dots, 8 is no shift at all and 0 is one dot.
+        if pan >= 8 { 0 } else { pan + 1 }
+    } else if pan >= 8 {
+        0
+    } else {
+        pan
+    }
+}
+
+impl Screen<'_> {
+    /// The address in the planes that the CRT controller puts out.
+    fn address(&self, counter: u32, row: u8) -> usize {
+        let crtc = &self.registers.crtc;
+        let mode = crtc[0x17];
+        let mut address = if crtc[0x14] & 0x40 != 0 {
+            counter << 2 | counter >> 14 & 3
+        } else if mode & 0x40 == 0 {
+            let top = if mode & 0x20 != 0 { 15 } else { 13 };
+            counter << 1 | counter >> top & 1
+        } else {
+            counter
+        };
+        // The 6845's interlaced banks: lines of a character come from different quarters of memory.
+        if mode & 1 == 0 {
+            address = address & !0x2000 | u32::from(row & 1) << 13;
+        }
+        if mode & 2 == 0 {
+            address = address & !0x4000 | u32::from(row >> 1 & 1) << 14;
+        }
+        address as usize & (PLANE_BYTES - 1)
+    }
+
+    /// The four planes `column` characters from the start of `line`.
+    fn fetch(&self, line: &ScanLine, column: usize) -> u32 {
+        self.memory[self.address(line.address.wrapping_add(column as u32), line.row)]
+    }
+
+    /// The colours of the sixteen attributes.
+    fn colours(&self) -> [u32; 16] {
+        let attribute = &self.registers.attribute;
+        std::array::from_fn(|index| {
+            let index = index & usize::from(attribute[0x12] & 0x0F);
+            let mut entry = attribute[index];
+            if attribute[0x10] & 0x80 != 0 {
+                entry = entry & 0x0F | (attribute[0x14] & 0x03) << 4;
+            }
+            self.registers
+                .colour(entry & 0x3F | (attribute[0x14] & 0x0C) << 4)
+        })
+    }
+
+    fn blank(&self) -> Frame {
+        let (width, height) = if self.timing.lines < 100 {
+            (720, 400)
+        } else {
+            (
+                self.timing.columns * self.timing.char_dots,
+                self.timing.lines,
+            )
+        };
+        Frame {
+            width,
+            height,
+            pixels: vec![0; width * height],
+            mode: "blank".to_owned(),
+            text: None,
+        }
+    }
+
+    fn text(&self) -> Frame {
+        let dots = self.timing.char_dots;
+        let columns = self.timing.columns;
+        let (width, height) = (columns * dots, self.lines.len());
+        let painter = TextPainter::new(self);
+        let mut pixels = Vec::with_capacity(width * height);
+        let mut cells = vec![0; (columns + 1) * dots];
+        for line in &self.lines {
+            for (column, dots) in cells.chunks_exact_mut(dots).enumerate() {
+                painter.paint(line, column, dots);
+            }
+            pixels.extend_from_slice(&cells[line.pan.min(dots)..][..width]);
+        }
+        let text = self.cells();
+        Frame {
+            width,
+            height,
+            pixels,
+            mode: format!("text {}x{}", text.columns, text.rows),
+            text: Some(text),
+        }
+    }
+
+    /// The characters on the screen, a row for each whole character height.
+    fn cells(&self) -> TextScreen {
+        let crtc = &self.registers.crtc;
+        let repeat = if crtc[9] & 0x80 != 0 { 2 } else { 1 };
+        let char_lines = (usize::from(crtc[9] & 0x1F) + 1) * repeat;
+        let rows = (self.lines.len() / char_lines).max(1);
+        let mut screen = TextScreen {
+            columns: self.timing.columns,
+            rows,
+            ..TextScreen::default()
+        };
+        for (row, line) in self.lines.iter().step_by(char_lines).take(rows).enumerate() {
+            for column in 0..screen.columns {
+                let word = self.fetch(line, column);
+                screen.cells.push((word as u8, (word >> 8) as u8));
+            }
+            let cursor = self.cursor_address().wrapping_sub(line.address) & 0xFFFF;
+            if self.cursor_shown() && (cursor as usize) < screen.columns && screen.cursor.is_none()
+            {
+                screen.cursor = Some((cursor as usize, row));
+            }
+        }
+        screen
+    }
+
+    fn cursor_address(&self) -> u32 {
+        let crtc = &self.registers.crtc;
+        u32::from(crtc[0x0E]) << 8 | u32::from(crtc[0x0F])
+    }
+
+    /// Whether there is a cursor, blinked out or not.
+    fn cursor_shown(&self) -> bool {
+        let crtc = &self.registers.crtc;
+        let start = crtc[0x0A] & 0x1F;
+        crtc[0x0A] & 0x20 == 0 && start <= crtc[0x0B] & 0x1F && start <= crtc[9] & 0x1F
+    }
+
+    fn graphics(&self) -> Frame {
+        let crtc = &self.registers.crtc;
+        let doubled = if crtc[9] & 0x80 != 0 { 2 } else { 1 };
+        // Lines of a character show the same memory, unless the row scan counter reaches the address.
+        let same_memory = match crtc[0x17] & 3 {
+            3 => usize::from(crtc[9] & 0x1F) + 1,
+            1 => 2,
+            _ => 1,
+        };
+        let repeat = doubled * same_memory * self.timing.lines_per_count;
+        let chunky = self.registers.graphics[5] & 0x40 != 0;
+        let dots = if chunky { 4 } else { 8 };
+        let width = self.timing.columns * dots;
+        let height = (self.lines.len() / repeat).max(1);
+
+        let mut pixels = Vec::with_capacity(width * height);
+        let mut row = vec![0; width + dots];
+        let painter = GraphicsPainter::new(self);
+        for line in self.lines.iter().step_by(repeat).take(height) {
+            for (column, dots) in row.chunks_exact_mut(dots).enumerate() {
+                painter.paint(self.fetch(line, column), dots);
+            }
+            pixels.extend_from_slice(&row[line.pan.min(dots)..][..width]);
+        }
+        let colours = if chunky {
+            256
+        } else {
+            1 << (self.registers.attribute[0x12] & 0x0F).count_ones()
+        };
+        Frame {
+            width,
+            height,
+            pixels,
+            mode: format!("graphics {width}x{height}x{colours}"),
+            text: None,
+        }
+    }
+}
+
+struct TextPainter<'a> {
+    screen: &'a Screen<'a>,
+    colours: [u32; 16],
+    /// Offsets in plane 2 of the fonts for attribute bit 3 clear and set.
+    fonts: [usize; 2],
+    blink: bool,
+    blinked_out: bool,
+    /// Address of the cursor, and its lines; `None` in the dark half of its blinking.
+    cursor: Option<(u32, std::ops::RangeInclusive<u8>)>,
+    underline: u8,
+    extend: bool,
+}
+
+impl<'a> TextPainter<'a> {
+    fn new(screen: &'a Screen<'a>) -> Self {
+        let Registers {
+            sequencer,
+            crtc,
+            attribute,
+            ..
+        } = screen.registers;
+        let map = sequencer[3];
+        let font = |low: u8, high: u8| FONTS[usize::from(map >> low & 3 | (map >> high & 1) << 2)];
+        // Characters blink at half the rate of the cursor, which changes every 8 frames.
+        let cursor_lit = screen.frame_number & 8 == 0;
+        Self {
+            screen,
+            colours: screen.colours(),
+            fonts: [font(0, 4), font(2, 5)],
+            blink: attribute[0x10] & 0x08 != 0,
+            blinked_out: screen.frame_number & 16 != 0,
+            cursor: (cursor_lit && screen.cursor_shown()).then(|| {
+                let lines = crtc[0x0A] & 0x1F..=crtc[0x0B] & 0x1F;
+                (screen.cursor_address(), lines)
+            }),
+            underline: crtc[0x14] & 0x1F,
+            extend: attribute[0x10] & 0x04 != 0,
+        }
+    }
+
+    /// Paints one scan line of the cell in `column`.
+    fn paint(&self, line: &ScanLine, column: usize, dots: &mut [u32]) {
+        let word = self.screen.fetch(line, column);
+        let (code, attribute) = (word as u8, (word >> 8) as u8);
+        let font = self.fonts[usize::from(attribute >> 3 & 1)];
+        let glyph = font + usize::from(code) * GLYPH_BYTES + usize::from(line.row);
+        let byte = (self.screen.memory[glyph & (PLANE_BYTES - 1)] >> 16) as u8;
+
+        // The ninth dot repeats the eighth for the line drawing characters only.
+        let ninth = self.extend && (0xC0..=0xDF).contains(&code);
+        let mut pattern = u16::from(byte) << 1 | u16::from(ninth && byte & 1 != 0);
+        let mut background = attribute >> 4;
+        if self.blink {
+            background &= 7;
+            if attribute & 0x80 != 0 && self.blinked_out {
+                pattern = 0;
+            }
+        }
+        if line.row == self.underline && attribute & 0x77 == 0x01 {
+            pattern = !0;
+        }
+        if let Some((address, lines)) = &self.cursor {
+            let here = line.address.wrapping_add(column as u32) & 0xFFFF;
+            if here == *address && lines.contains(&line.row) {
+                pattern = !0;
+            }
+        }
+        let foreground = self.colours[usize::from(attribute & 0x0F)];
+        let background = self.colours[usize::from(background)];
+        for (n, dot) in dots.iter_mut().enumerate() {
+            *dot = if pattern >> (8 - n.min(8)) & 1 != 0 {
+                foreground
+            } else {
+                background
+            };
+        }
+    }
+}
+
+enum GraphicsPainter {
+    /// Each plane is a pixel.
+    Chunky(Box<[u32; 256]>),
+    /// Planes 0 and 2 hold two bits each of four pixels, planes 1 and 3 of the next four.
+    Interleaved([u32; 16]),
+    /// Each plane is a bit of eight pixels.
+    Planar([u32; 16]),
+}
+
+impl GraphicsPainter {
+    fn new(screen: &Screen<'_>) -> Self {
+        let mode = screen.registers.graphics[5];
+        if mode & 0x40 != 0 {
+            let registers = screen.registers;
+            Self::Chunky(Box::new(std::array::from_fn(|n| registers.colour(n as u8))))
+        } else if mode & 0x20 != 0 {
+            Self::Interleaved(screen.colours())
+        } else {
+            Self::Planar(screen.colours())
+        }
+    }
+
+    fn paint(&self, word: u32, dots: &mut [u32]) {
+        let planes = word.to_le_bytes();
+        for (n, dot) in dots.iter_mut().enumerate() {
+            *dot = match self {
+                Self::Chunky(colours) => colours[usize::from(planes[n & 3])],
+                Self::Interleaved(colours) => {
+                    let shift = 6 - 2 * (n & 3);
+                    let low = planes[n >> 2 & 1] >> shift & 3;
+                    let high = planes[n >> 2 & 1 | 2] >> shift & 3;
+                    colours[usize::from(low | high << 2)]
+                }
+                Self::Planar(colours) => {
+                    let shift = 7 - (n & 7);
+                    let index = planes
+                        .iter()
+                        .rev()
+                        .fold(0, |index, plane| index << 1 | plane >> shift & 1);
+                    colours[usize::from(index)]
+                }
+            };
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The rest of the integer instructions: flags, CMPXCHG, XADD, NOPs, fences. SDM vol. 2A and 2B.
+
+use iced_x86::Mnemonic;
+
+use super::form::by_width;
+use crate::cpu::Reg;
+use crate::cpuid::Feature;
+use crate::emit::Emit;
+use crate::exception::Exception;
+use crate::flags::{FlagOp, bits};
+use crate::insn::Insn;
+use crate::table::Row;
+use crate::vcpu::Vcpu;
+use crate::width::{B, D, Q, Width};
+
+type Done = Result<(), Exception>;
+
+const A: u8 = Reg::RAX as u8;
+
+pub(crate) const ROWS: &[Row] = &[
+    Row::plain(Mnemonic::Clc, |v, _| carry(v, false)),
+    Row::plain(Mnemonic::Stc, |v, _| carry(v, true)),
+    Row::plain(Mnemonic::Cmc, |v, _| {
+        let old = v.cpu.lazy.cf(v.cpu.rflags);
+        carry(v, !old)
+    }),
+    Row::plain(Mnemonic::Cld, |v, _| direction(v, false)),
+    Row::plain(Mnemonic::Std, |v, _| direction(v, true)),
+    Row::plain(Mnemonic::Lahf, lahf),
+    Row::plain(Mnemonic::Sahf, sahf),
+    Row::choose(Mnemonic::Cmpxchg, by_width!(cmpxchg, 0)).needs(Feature::I486),
+    Row::choose(Mnemonic::Xadd, by_width!(xadd, 0)).needs(Feature::I486),
+    Row::plain(Mnemonic::Cmpxchg8b, cmpxchg8b).needs(Feature::Cx8),
+    Row::plain(Mnemonic::Cmpxchg16b, cmpxchg16b).needs(Feature::Cx16),
+    Row::plain(Mnemonic::Nop, nop),
+    Row::plain(Mnemonic::Pause, nop),
+    Row::plain(Mnemonic::Endbr32, nop),
+    Row::plain(Mnemonic::Endbr64, nop),
+    Row::plain(Mnemonic::Reservednop, nop),
+    Row::plain(Mnemonic::Prefetchw, nop),
+    Row::plain(Mnemonic::Prefetch, nop),
+    Row::plain(Mnemonic::Prefetchwt1, nop),
+    Row::plain(Mnemonic::Prefetcht0, nop),
+    Row::plain(Mnemonic::Prefetcht1, nop),
+    Row::plain(Mnemonic::Prefetcht2, nop),
+    Row::plain(Mnemonic::Prefetchnta, nop),
+    Row::plain(Mnemonic::Lfence, nop).needs(Feature::Sse2),
+    Row::plain(Mnemonic::Mfence, nop).needs(Feature::Sse2),
+    Row::plain(Mnemonic::Sfence, nop).needs(Feature::Sse),
+    Row::plain(Mnemonic::Clflush, clflush).needs(Feature::Clflush),
+    Row::plain(Mnemonic::Clflushopt, clflush).needs(Feature::Clflushopt),
+];
+
+fn nop(_: &mut Vcpu, _: &Insn) -> Done {
+    Ok(())
+}
+
+/// CLFLUSH: there is no cache to flush, but the address is checked like a load.
+fn clflush(v: &mut Vcpu, insn: &Insn) -> Done {
+    let offset = v.effective_address(insn);
+    v.load_operand::<B>(insn, offset).map(|_| ())
+}
+
+fn carry(v: &mut Vcpu, on: bool) -> Done {
+    v.set_carry(on);
+    Ok(())
+}
+
+fn direction(v: &mut Vcpu, down: bool) -> Done {
+    if down {
+        v.cpu.rflags |= bits::DF;
+    } else {
+        v.cpu.rflags &= !bits::DF;
+    }
+    Ok(())
+}
+
+fn lahf(v: &mut Vcpu, insn: &Insn) -> Done {
+    if insn.has(crate::insn::flag::LONG) && !v.model.has(Feature::LahfLm) {
+        return Err(Exception::InvalidOpcode);
+    }
+    let flags = v.cpu.rflags() & 0xFF | bits::FIXED;
+    v.set::<B>(0x20, flags);
+    Ok(())
+}
+
+fn sahf(v: &mut Vcpu, insn: &Insn) -> Done {
+    if insn.has(crate::insn::flag::LONG) && !v.model.has(Feature::LahfLm) {
+        return Err(Exception::InvalidOpcode);
+    }
+    let mask = bits::SF | bits::ZF | bits::AF | bits::PF | bits::CF;
+    let flags = v.get::<B>(0x20);
+    v.cpu.materialize_flags();
+    v.cpu.rflags = (v.cpu.rflags & !mask) | (flags & mask);
+    Ok(())
+}
+
+/// CMPXCHG: the target is written in either case, so the right to write is checked in either case.
+fn cmpxchg<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
+    let a = v.get::<W>(A);
+    let source = v.get::<W>(insn.r[1]);
+    let old = if insn.is_mem(0) {
+        let offset = v.effective_address(insn);
+        let (old, place) = v.load_for_update::<W>(insn, offset)?;
+        v.store_update::<W>(insn, place, if old == a { source } else { old });
+        old
+    } else {
+        let old = v.get::<W>(insn.r[0]);
+        if old == a {
+            v.set::<W>(insn.r[0], source);
+        }
+        old
+    };
+    v.set_flags::<W>(FlagOp::Sub, a, old, W::zext(a.wrapping_sub(old)));
+    if old != a {
+        v.set::<W>(A, old);
+    }
+    Ok(())
+}
+
+/// XADD.
+fn xadd<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
+    let b = v.get::<W>(insn.r[1]);
+    let a;
+    if insn.is_mem(0) {
+        let offset = v.effective_address(insn);
+        let (old, place) = v.load_for_update::<W>(insn, offset)?;
+        v.store_update::<W>(insn, place, W::zext(old.wrapping_add(b)));
+        v.set::<W>(insn.r[1], old);
+        a = old;
+    } else {
+        a = v.get::<W>(insn.r[0]);
+        v.set::<W>(insn.r[1], a);
+        v.set::<W>(insn.r[0], a.wrapping_add(b));
+    }
+    v.set_flags::<W>(FlagOp::Add, a, b, W::zext(a.wrapping_add(b)));
+    Ok(())
+}
+
+fn set_zero_flag(v: &mut Vcpu, zero: bool) {
+    v.cpu.materialize_flags();
+    v.cpu.rflags = (v.cpu.rflags & !bits::ZF) | if zero { bits::ZF } else { 0 };
+}
+
+/// CMPXCHG8B.
+fn cmpxchg8b(v: &mut Vcpu, insn: &Insn) -> Done {
+    let pair =
+        |v: &Vcpu, high: usize, low: usize| v.get::<D>(high as u8) << 32 | v.get::<D>(low as u8);
+    let expected = pair(v, Reg::RDX, Reg::RAX);
+    let new = pair(v, Reg::RCX, Reg::RBX);
+    let offset = v.effective_address(insn);
+    let (old, place) = v.load_for_update::<Q>(insn, offset)?;
+    let equal = old == expected;
+    v.store_update::<Q>(insn, place, if equal { new } else { old });
+    if !equal {
+        v.set::<D>(A, old);
+        v.set::<D>(Reg::RDX as u8, old >> 32);
+    }
+    set_zero_flag(v, equal);
+    Ok(())
+}
+
+/// CMPXCHG16B: the operand must be aligned.
+fn cmpxchg16b(v: &mut Vcpu, insn: &Insn) -> Done {
+    let offset = v.effective_address(insn);
+    let lin = v.operand_linear(insn, offset, 16, true)?;
+    if lin & 15 != 0 {
+        return Err(Exception::gp(0));
+    }
+    v.touch(insn.seg_written, lin, 16, true)?;
+    let old = v.load_xmm(insn, offset, false)?;
+    let pair = |v: &Vcpu, high: usize, low: usize| {
+        u128::from(v.cpu.regs[high]) << 64 | u128::from(v.cpu.regs[low])
+    };
+    let equal = old == pair(v, Reg::RDX, Reg::RAX);
+    let new = if equal {
+        pair(v, Reg::RCX, Reg::RBX)
+    } else {
+        old
+    };
+    v.store_xmm(insn, offset, new, false)?;
+    if !equal {
+        v.cpu.regs[Reg::RAX] = old as u64;
+        v.cpu.regs[Reg::RDX] = (old >> 64) as u64;
+    }
+    set_zero_flag(v, equal);
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The block cache: what must stay correct while code changes under it.
+
+mod common;
+
+use x86::Exit;
+use x86::cpu::Reg;
+
+#[test]
+fn a_loop_counts_to_the_instruction() {
+    // mov ecx, 10; l: inc eax; dec ecx; jnz l; jmp $
+    let code = [0xB9, 10, 0, 0, 0, 0x40, 0x49, 0x75, 0xFC, 0xEB, 0xFE];
+    let mut vcpu = common::flat32(&code);
+    assert_eq!(vcpu.run(1 + 3 * 10), Exit::Budget);
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 10);
+    assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x1009);
+    let mut vcpu = common::flat32(&code);
+    assert_eq!(vcpu.run(6), Exit::Budget);
+    assert_eq!(
+        (vcpu.cpu.regs[Reg::RAX], vcpu.cpu.regs[Reg::RIP]),
+        (2, 0x1007)
+    );
+}
+
+#[test]
+fn an_instruction_may_rewrite_the_next_one() {
+    // mov byte [0x100C], 0x48 (dec eax); mov al, 5; nop; inc eax -> dec eax; jmp $
+    let code = [
+        0xC6, 0x05, 0x0A, 0x10, 0, 0, 0x48, 0xB0, 5, 0x90, 0x40, 0xEB, 0xFE,
+    ];
+    let mut vcpu = common::flat32(&code);
+    vcpu.run(4);
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 4);
+}
+
+#[test]
+fn a_loop_may_rewrite_its_own_immediate() {
+    // l: add eax, 1 (imm8 at 0x1002); inc byte [0x1002]; dec ecx; jnz l; jmp $
+    let code = [
+        0x83, 0xC0, 1, 0xFE, 0x05, 0x02, 0x10, 0, 0, 0x49, 0x75, 0xF4, 0xEB, 0xFE,
+    ];
+    let mut vcpu = common::flat32(&code);
+    vcpu.cpu.regs[Reg::RCX] = 10;
+    vcpu.run(4 * 10);
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 55);
+}
+
+#[test]
+fn data_beside_code_does_not_drop_it() {
+    // l: inc dword [0x1800]; dec ecx; jnz l; jmp $
+    let code = [0xFF, 0x05, 0x00, 0x18, 0, 0, 0x49, 0x75, 0xF7, 0xEB, 0xFE];
+    let mut vcpu = common::flat32(&code);
+    vcpu.cpu.regs[Reg::RCX] = 1000;
+    vcpu.run(3000);
+    assert_eq!(
+        vcpu.bus()
+            .memory
+            .read_array::<4>(platform::PhysAddr(0x1800)),
+        1000u32.to_le_bytes()
+    );
+    assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x1009);
+}
+
+#[test]
+fn a_bus_masters_write_drops_code() {
+    // l: inc eax; jmp l
+    let mut vcpu = common::flat32(&[0x40, 0xEB, 0xFD]);
+    vcpu.run(20);
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 10);
+    vcpu.bus().memory.write(platform::PhysAddr(0x1000), &[0x48]);
+    vcpu.run(40);
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 0);
+}
+
+#[test]
+fn an_instruction_may_cross_a_page() {
+    // At 0x1FFE: mov eax, 0x12345678; jmp $
+    let mut code = vec![0x90; 0xFFE];
+    code.extend([0xB8, 0x78, 0x56, 0x34, 0x12, 0xEB, 0xFE]);
+    let mut vcpu = common::flat32(&code);
+    vcpu.run(0xFFE + 1);
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 0x1234_5678);
+    assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x2003);
+}
+
+#[test]
+fn rep_movs_stops_at_the_budget_and_goes_on() {
+    // rep movsb; jmp $
+    let mut vcpu = common::flat32(&[0xF3, 0xA4, 0xEB, 0xFE]);
+    vcpu.bus()
+        .memory
+        .write(platform::PhysAddr(0x5000), &[1, 2, 3, 4, 5, 6, 7, 8]);
+    vcpu.cpu.regs[Reg::RSI] = 0x5000;
+    vcpu.cpu.regs[Reg::RDI] = 0x6000;
+    vcpu.cpu.regs[Reg::RCX] = 8;
+    vcpu.run(3);
+    assert_eq!(
+        (vcpu.cpu.regs[Reg::RCX], vcpu.cpu.regs[Reg::RIP]),
+        (5, 0x1000)
+    );
+    vcpu.run(8);
+    assert_eq!(
+        (vcpu.cpu.regs[Reg::RCX], vcpu.cpu.regs[Reg::RIP]),
+        (0, 0x1002)
+    );
+    assert_eq!(
+        vcpu.bus()
+            .memory
+            .read_array::<8>(platform::PhysAddr(0x6000)),
+        [1, 2, 3, 4, 5, 6, 7, 8]
+    );
+}

@@ -1,0 +1,142 @@
+; Glassbox BIOS: INT 19h, boot; INT 18h, nothing to boot.
+; Source: BIOS Boot Specification 1.01; ARCHITECTURE.md (boot order in CMOS 38h and 3Dh).
+
+int19:
+        cli
+        cld
+        xor     ax, ax
+        mov     ss, ax
+        mov     sp, 7C00h
+        mov     ds, ax
+        mov     es, ax
+        sti
+        mov     al, 38h
+        call    cmos_read
+        mov     bh, al
+        shr     bh, 4                   ; third
+        mov     al, 3Dh
+        call    cmos_read
+        mov     ah, bh
+        test    ax, ax
+        jnz     .order
+        mov     ax, 0321h               ; nothing chosen: floppy, disk, CD-ROM
+.order: mov     cx, 3
+.next:  push    ax
+        push    cx
+        and     al, 0Fh
+        cmp     al, 1
+        je      .floppy
+        cmp     al, 2
+        je      .disk
+        cmp     al, 3
+        jne     .after
+        call    boot_cdrom
+        jmp     .after
+.floppy:call    boot_floppy
+        jmp     .after
+.disk:  call    boot_disk
+.after: pop     cx
+        pop     ax
+        shr     ax, 4
+        loop    .next
+        int     18h
+        jmp     int19
+
+; boot_floppy: returns only if drive A cannot boot. DS = ES = 0.
+boot_floppy:
+        test    byte [400h+B_EQUIP], 1
+        jz      boot_disk.none
+        mov     si, .name
+        call    boot_announce
+        mov     di, 3
+.try:   mov     ax, 0201h
+        mov     bx, 7C00h
+        mov     cx, 1
+        mov     dx, 0
+        int     13h
+        jnc     .read
+        mov     ah, 0
+        int     13h
+        dec     di
+        jnz     .try
+        mov     si, msg_unreadable
+        jmp     print
+.read:  mov     al, 38h
+        call    cmos_read
+        mov     dl, 0
+        test    al, 1
+        jnz     boot_jump
+        cmp     word [7DFEh], 0AA55h
+        je      boot_jump
+        mov     si, msg_unsigned
+        jmp     print
+.name   db      "floppy", 0
+
+; boot_disk: the same for the first hard disk.
+boot_disk:
+        cmp     byte [400h+B_HDCOUNT], 0
+        je      .none
+        mov     si, .name
+        call    boot_announce
+        mov     ax, 0201h
+        mov     bx, 7C00h
+        mov     cx, 1
+        mov     dx, 80h
+        int     13h
+        mov     si, msg_unreadable
+        jc      print
+        mov     dl, 80h
+        cmp     word [7DFEh], 0AA55h
+        je      boot_jump
+        mov     si, msg_unsigned
+        jmp     print
+.none:  ret
+.name   db      "hard disk", 0
+
+; boot_jump: DL = drive. To the boot sector, with the registers that loaders count on.
+boot_jump:
+        DBG     "boot"
+        xor     ax, ax
+        mov     ss, ax
+        mov     sp, 7C00h
+        mov     ds, ax
+        mov     es, ax
+        mov     dh, 0
+        xor     ebx, ebx
+        xor     ecx, ecx
+        xor     esi, esi
+        xor     edi, edi
+        xor     ebp, ebp
+        jmp     0:7C00h
+
+boot_announce:
+        push    si
+        mov     si, .from
+        call    print
+        pop     si
+        call    print
+        mov     si, .dots
+        jmp     print
+.from   db      " Booting from ", 0
+.dots   db      "...", 13, 10, 0
+
+msg_unreadable  db      "   cannot read its boot sector", 13, 10, 0
+msg_unsigned    db      "   its first sector is not a boot sector (no 55 AA at the end)", 13, 10, 0
+
+; INT 18h: nothing boots. Any key tries again.
+int18:
+        sti
+        call    print_crlf
+        mov     si, .title
+        mov     bl, 0Eh
+        call    print_attr
+        mov     si, .text
+        call    print
+        mov     ah, 0
+        int     16h
+        int     19h
+.title  db      " No bootable device.", 0
+.text   db      13, 10, 10
+        db      " Glassbox looked at the drives above and found none that starts an", 13, 10
+        db      " operating system. Give it a disk, CD-ROM or floppy image that does,", 13, 10
+        db      " then press a key here to try again.", 13, 10, 0
