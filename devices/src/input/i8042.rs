@@ -295,6 +295,10 @@ impl I8042 {
     /// Region: port 64.
     pub const COMMAND: u8 = 1;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] =
+        &[(Self::DATA, 0x60, 1, 1), (Self::COMMAND, 0x64, 1, 1)];
+
     const VERSION: u32 = 1;
 
     /// A controller before its self-test, with a keyboard.
@@ -437,10 +441,7 @@ mod tests {
     );
 
     fn controller() -> Bus {
-        let mut bus = bus_with_regions(
-            Box::new(I8042::new()),
-            &[(I8042::DATA, 0x60, 1, 1), (I8042::COMMAND, 0x64, 1, 1)],
-        );
+        let mut bus = bus_with_regions(Box::new(I8042::new()), I8042::MAP);
         bus.reset();
         bus
     }
