@@ -89,9 +89,7 @@ fn screen_text(screen: &TextScreen) -> ScreenText {
             let mut buf = [0; 4];
             let bytes = c.encode_utf8(&mut buf).as_bytes();
             result.text.extend_from_slice(bytes);
-            result
-                .cells
-                .extend(std::iter::repeat_n(cell, bytes.len()));
+            result.cells.extend(std::iter::repeat_n(cell, bytes.len()));
             cell += 1;
         }
         result.text.push(b'\n');
@@ -234,8 +232,7 @@ impl Script {
 
     /// The screen as it is now; `None` in graphics modes.
     pub fn screen(&mut self, screen: Option<&TextScreen>) {
-        self.screen
-            .update(screen.unwrap_or(&TextScreen::default()));
+        self.screen.update(screen.unwrap_or(&TextScreen::default()));
     }
 
     /// What the guest sent on each serial port.
@@ -301,11 +298,12 @@ impl Script {
         if place.is_none() && self.screen.take_match(&send.regex) {
             place = Some(None);
         }
-        match (place, self.sends.pop_front_if(|_| place.is_some())) {
-            (Some(Some(port)), Some(send)) => typist.type_serial(port, &send.pieces),
-            (Some(None), Some(send)) => typist.type_keys(&send.pieces),
-            _ => {}
+        match place {
+            Some(Some(port)) => typist.type_serial(port, &send.pieces),
+            Some(None) => typist.type_keys(&send.pieces),
+            None => return,
         }
+        self.sends.pop_front();
     }
 }
 
@@ -375,7 +373,7 @@ mod tests {
     fn a_prompt_on_the_screen_matches_again_once_it_is_new() {
         let sends = ["A:>=>dir\\n".to_owned(), "A:>=>ver\\n".to_owned()];
         let mut script = Script::new(None, &sends).unwrap();
-        let mut typed = |script: &mut Script, rows: &[&str]| {
+        let typed = |script: &mut Script, rows: &[&str]| {
             script.screen(Some(&screen(rows)));
             let mut typist = Typist::default();
             script.check(&mut typist);

@@ -99,7 +99,17 @@ mod tests {
         assert_eq!(parse_size("64M"), Ok(64 << 20));
         assert_eq!(parse_size("2g"), Ok(2 << 30));
         assert_eq!(parse_size("16384K"), Ok(16 << 20));
-        for bad in ["", "M", "-5M", "12Q", "4", "99999999T", "1025K", "600G", "1.5G"] {
+        for bad in [
+            "",
+            "M",
+            "-5M",
+            "12Q",
+            "4",
+            "99999999T",
+            "1025K",
+            "600G",
+            "1.5G",
+        ] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
@@ -110,7 +120,12 @@ mod tests {
         assert_eq!(parse_date("2026-01-01"), Ok(1_767_225_600));
         assert_eq!(parse_date("2026-01-01T00:00:01Z"), Ok(1_767_225_601));
         assert_eq!(parse_date("2000-02-29"), Ok(951_782_400));
-        for bad in ["2026-02-29", "2026-13-01", "tomorrow", "2026-01-01T24:00:00"] {
+        for bad in [
+            "2026-02-29",
+            "2026-13-01",
+            "tomorrow",
+            "2026-01-01T24:00:00",
+        ] {
             assert!(parse_date(bad).is_err(), "{bad}");
         }
     }
