@@ -1,6 +1,7 @@
 use std::io;
 
 use platform::block::SECTOR_BYTES;
+use platform::testkit::Rng;
 use platform::{Clock, GuestMemory, MemoryDisk};
 
 use super::drive::{
@@ -8,6 +9,18 @@ use super::drive::{
     STATUS_ERR,
 };
 use super::*;
+
+platform::device_contract!(
+    contract,
+    IdeChannel::new(IRQ, [Some(disk()), Some(disk())]),
+    [(COMMAND, 8, 4), (CONTROL, 1, 1)]
+);
+
+platform::device_contract!(
+    contract_of_an_empty_channel,
+    IdeChannel::new(IRQ, [None, None]),
+    [(COMMAND, 8, 4), (CONTROL, 1, 1)]
+);
 
 const BASE: u16 = 0x1F0;
 const STATUS: u16 = BASE + 7;
@@ -465,13 +478,8 @@ fn random_accesses_never_panic_and_state_survives_a_round_trip() {
         ]
     };
     let mut bus = bus_of(drives());
-    let mut seed = 3u64;
-    let mut next = || {
-        seed = seed
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        seed >> 31
-    };
+    let mut rng = Rng::new(3);
+    let mut next = || rng.next_u64() >> 31;
     let codes = [
         0x20, 0x24, 0x29, 0x30, 0x34, 0x39, 0x40, 0x90, 0x91, 0xC4, 0xC5, 0xC6, 0xEC, 0xEF,
     ];

@@ -12,8 +12,8 @@
 //! takes [`BYTE_NS`], also after the one before it was read. The output port drives A20 and reset.
 //!
 //! Nothing is plugged into the auxiliary port: what is sent there (D4) is answered by a time-out, as by
-//! hardware, so that a driver finds a port without a mouse. A mouse belongs into [`State::send_to_aux`]
-//! and beside the keyboard in [`State::next_device_byte`].
+//! hardware, so that a driver finds a port without a mouse. A mouse belongs into `State::send_to_aux`
+//! and beside the keyboard in `State::next_device_byte`.
 //!
 //! Not modelled: IBF (a write is taken in at once), parity errors, the password commands (A5, A6) and
 //! the diagnostic dump (AC).
@@ -306,11 +306,6 @@ impl I8042 {
         Self {
             state: State::new(),
         }
-    }
-
-    /// The keyboard, for whoever wants to show its lights.
-    pub fn keyboard(&self) -> &Ps2Keyboard {
-        &self.state.keyboard
     }
 
     /// Fills the output buffer, drives the wires, and arms the timers.

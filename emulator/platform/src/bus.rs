@@ -253,6 +253,12 @@ impl Bus {
         }
     }
 
+    /// Drives a wire on behalf of the processor, which is no device and has the last number.
+    pub fn drive(&mut self, line: IrqLine, level: bool) {
+        self.lines.set(DeviceId(63), line, level);
+        self.settle();
+    }
+
     /// Hands `input` to `device`.
     pub fn input(&mut self, device: DeviceId, input: &Input) {
         self.call(device, |device, ctx| device.on_input(ctx, input));

@@ -172,7 +172,8 @@ pub struct X87 {
     pub control: u16,
     /// Status word with TOP in bits 11 to 13.
     pub status: u16,
-    /// Full tag word, two bits a physical register: 0 valid, 1 zero, 2 special, 3 empty.
+    /// Tags, two bits a physical register: 3 is empty, everything else is in use. Which of valid, zero
+    /// and special a used one is, [`tag_word`](Self::tag_word) tells.
     pub tag: u16,
     /// Opcode of the last non-control instruction, 11 bits.
     pub opcode: u16,
@@ -220,6 +221,10 @@ pub struct Msrs {
     pub mtrr_fixed: [u64; 11],
     pub mcg_status: u64,
     pub bios_sign_id: u64,
+    pub debug_ctl: u64,
+    /// State of the generator behind RDRAND and RDSEED, which is deterministic: the same run gives
+    /// the same numbers. Not a register; it stands here to be saved with them.
+    pub random: u64,
 }
 
 /// The operating mode (SDM vol. 3A §2.2).

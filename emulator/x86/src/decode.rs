@@ -143,6 +143,9 @@ fn convert(iced: &Instruction, exec: ExecFn, bytes: &[u8], offset: u16, mode_key
             insn.flags |= bit;
         }
     }
+    if let Some(opcode) = x87_opcode(bytes) {
+        insn.imm2 = opcode;
+    }
     let mut immediates = 0;
     for n in 0..iced.op_count().min(5) {
         match iced.op_kind(n) {
@@ -300,6 +303,22 @@ fn operand_size_attribute(bytes: &[u8], mode_key: u32) -> u8 {
         (0, false) | (1 | 2, true) => 2,
         _ => 4,
     }
+}
+
+/// What FOP shows of an x87 instruction: the low three bits of the escape byte, and the ModR/M byte
+/// (SDM vol. 1 §8.1.9). `None` for any other instruction.
+fn x87_opcode(bytes: &[u8]) -> Option<u16> {
+    let prefix = |byte: &u8| {
+        matches!(
+            byte,
+            0x66 | 0x67 | 0x2E | 0x36 | 0x3E | 0x26 | 0x64 | 0x65 | 0xF0 | 0xF2 | 0xF3
+        )
+    };
+    let at = bytes
+        .iter()
+        .position(|byte| !prefix(byte) && byte & 0xF0 != 0x40)?;
+    (bytes[at] & 0xF8 == 0xD8)
+        .then(|| u16::from(bytes[at] & 7) << 8 | u16::from(*bytes.get(at + 1).unwrap_or(&0)))
 }
 
 /// The number of a register as [`Insn::r`] has it.

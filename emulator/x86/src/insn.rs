@@ -68,7 +68,7 @@ pub struct Insn {
     pub number: u16,
     /// The `iced_x86::Code`, for the rare functions that serve several forms.
     pub code: u16,
-    /// The second immediate (ENTER), 0 otherwise.
+    /// The second immediate (ENTER), or the opcode as FOP shows it (x87), 0 otherwise.
     pub imm2: u16,
     /// The segment override or default segment as written, for instructions that care in 64-bit mode.
     pub seg_written: u8,

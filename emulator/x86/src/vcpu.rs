@@ -170,7 +170,7 @@ impl Vcpu {
         } else {
             self.data_bank()
         };
-        if cpu.rflags & bits::TF != 0 || cpu.shadow != 0 || data_breakpoints {
+        if cpu.rflags & (bits::TF | bits::RF) != 0 || cpu.shadow != 0 || data_breakpoints {
             self.attention |= attention::STEP;
         }
         self.attention |= attention::INTERRUPT;
@@ -178,7 +178,12 @@ impl Vcpu {
 
     /// The TLB bank of explicit data accesses at the current privilege.
     pub(crate) fn data_bank(&self) -> usize {
-        if self.cpu.cpl == 3 {
+        self.bank_of(self.cpu.cpl)
+    }
+
+    /// The TLB bank of explicit data accesses at privilege level `cpl`.
+    pub(crate) fn bank_of(&self, cpl: u8) -> usize {
+        if cpl == 3 {
             BANK_USER
         } else if self.cpu.cr4 & control::CR4_SMAP != 0 && self.cpu.rflags & bits::AC != 0 {
             BANK_SUPERVISOR_AC
@@ -381,7 +386,13 @@ impl Vcpu {
         offset: u64,
         buf: &mut [u8],
     ) -> Result<(), Exception> {
-        let lin = self.operand_linear(insn, offset, buf.len() as u64, false)?;
+        let size = buf.len() as u64;
+        let lin = self.operand_linear(insn, offset, size, false)?;
+        if let Some(ptr) = self.tlb.read_pointer_sized(self.tlb_bank, lin, size) {
+            // SAFETY: the TLB gives a pointer to `size` bytes of guest RAM or ROM.
+            unsafe { ptr.copy_to_nonoverlapping(buf.as_mut_ptr(), buf.len()) };
+            return Ok(());
+        }
         let lin_mask = self.linear_mask();
         self.touch(insn.seg_written, lin, buf.len() as u64, false)?;
         for (i, byte) in buf.iter_mut().enumerate() {
@@ -400,7 +411,13 @@ impl Vcpu {
     /// # Errors
     /// #GP, #SS, #PF, #AC.
     pub fn store_bytes(&mut self, insn: &Insn, offset: u64, buf: &[u8]) -> Result<(), Exception> {
-        let lin = self.operand_linear(insn, offset, buf.len() as u64, true)?;
+        let size = buf.len() as u64;
+        let lin = self.operand_linear(insn, offset, size, true)?;
+        if let Some(ptr) = self.tlb.write_pointer_sized(self.tlb_bank, lin, size) {
+            // SAFETY: the TLB gives a pointer to `size` bytes of guest RAM.
+            unsafe { ptr.copy_from_nonoverlapping(buf.as_ptr(), buf.len()) };
+            return Ok(());
+        }
         let lin_mask = self.linear_mask();
         self.touch(insn.seg_written, lin, buf.len() as u64, true)?;
         for (i, byte) in buf.iter().enumerate() {

@@ -1,10 +1,17 @@
 use std::io;
 
 use platform::block::SECTOR_BYTES;
+use platform::testkit::Rng;
 use platform::{Clock, GuestMemory, MemoryDisk, PhysAddr};
 
 use super::*;
 use crate::dma::{I8237, i8237};
+
+platform::device_contract!(
+    contract,
+    I82077::new([Some(diskette()), None]),
+    [(MAIN, 6, 1), (DIRECTORY, 1, 1)]
+);
 
 const FDC: DeviceId = DeviceId(1);
 const BUFFER: u64 = 0x1_0000;
@@ -380,13 +387,8 @@ fn without_dma_data_goes_through_the_fifo() {
 fn random_accesses_never_panic_and_state_survives_a_round_trip() {
     let disks = || [Some(diskette()), Some(Box::new(Bad) as _)];
     let mut bus = bus_of(disks());
-    let mut seed = 5u64;
-    let mut next = || {
-        seed = seed
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        seed >> 31
-    };
+    let mut rng = Rng::new(5);
+    let mut next = || rng.next_u64() >> 31;
     for round in 0..100_000 {
         match next() % 16 {
             0..3 => drop(inb(&mut bus, 0x3F0 + next() as u16 % 8)),

@@ -14,18 +14,45 @@
 //!   calls `v.update_mode()` and has a row that ends the block.
 //! - Device time is exact only at the end of a block: port I/O, RDTSC and the like end it.
 
+mod aes;
 mod alu;
 mod bcd;
 mod bits;
 mod branch;
+mod descriptors;
+mod far;
+mod flags;
 pub(crate) mod form;
 pub mod interrupt;
+mod io;
+mod iret;
 mod misc;
 mod mov;
+mod msr;
 mod muldiv;
+mod packed;
+mod segments;
 mod shift;
+mod sse_float;
+mod sse_move;
+mod sse_text;
 mod stack;
 mod string;
+mod syscall;
+pub(crate) mod system;
+pub(crate) mod task;
+mod vector;
+pub(crate) mod x87;
+mod x87_arith;
+mod x87_compare;
+mod x87_env;
+mod x87_load;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod x87_oracle;
+#[cfg(test)]
+mod x87_tests;
+mod x87_trans;
+mod xsave;
 
 use iced_x86::Instruction;
 
@@ -34,45 +61,69 @@ use crate::table::Row;
 
 /// All families.
 pub const FAMILIES: &[&[Row]] = &[
+    aes::ROWS,
     alu::ROWS,
     bcd::ROWS,
     bits::ROWS,
     branch::CONDITIONAL_ROWS,
     branch::ROWS,
+    descriptors::ROWS,
+    far::ROWS,
+    flags::ROWS,
+    interrupt::ROWS,
+    io::ROWS,
+    iret::ROWS,
     misc::ROWS,
     mov::CONDITIONAL_ROWS,
     mov::ROWS,
+    msr::ROWS,
     muldiv::ROWS,
+    packed::IMMEDIATE_ROWS,
+    packed::ROWS,
+    segments::ROWS,
     shift::ROWS,
+    sse_float::ARITHMETIC_ROWS,
+    sse_float::ROWS,
+    sse_move::ROWS,
+    sse_text::ROWS,
     stack::ROWS,
     string::CMPS_ROWS,
     string::LODS_ROWS,
     string::MOVS_ROWS,
     string::SCAS_ROWS,
     string::STOS_ROWS,
+    syscall::ROWS,
+    system::ROWS,
+    x87::ROWS,
+    x87_arith::ROWS,
+    x87_compare::ROWS,
+    x87_env::ROWS,
+    x87_load::ROWS,
+    x87_trans::ROWS,
+    xsave::ROWS,
 ];
 
 /// MOV to and from segment, control and debug registers.
-fn choose_special_mov(_iced: &Instruction) -> Option<ExecFn> {
-    None
+fn choose_special_mov(iced: &Instruction) -> Option<ExecFn> {
+    segments::choose_mov(iced).or_else(|| system::choose_mov(iced))
 }
 
 /// PUSH and POP of segment registers.
-fn choose_special_stack(_iced: &Instruction) -> Option<ExecFn> {
-    None
+fn choose_special_stack(iced: &Instruction) -> Option<ExecFn> {
+    segments::choose_stack(iced)
 }
 
 /// Far JMP and CALL, which share their mnemonics with the near ones.
-fn choose_far(_iced: &Instruction) -> Option<ExecFn> {
-    None
+fn choose_far(iced: &Instruction) -> Option<ExecFn> {
+    far::choose(iced)
 }
 
 /// The SSE2 MOVSD, which shares its mnemonic with the string instruction.
 fn choose_sse_movsd(_iced: &Instruction) -> Option<ExecFn> {
-    None
+    Some(sse_move::move_scalar::<crate::width::Q>)
 }
 
 /// The SSE2 CMPSD, likewise.
 fn choose_sse_cmpsd(_iced: &Instruction) -> Option<ExecFn> {
-    None
+    Some(sse_float::compare_scalar::<crate::softfloat::F64>)
 }

@@ -10,9 +10,19 @@ use super::{Context, F80, Format, flag};
 pub struct Remainder {
     /// The remainder, or after a partial reduction the reduced dividend.
     pub value: F80,
-    /// The low bits of the quotient for C0 (bit 2), C3 (bit 1) and C1 (bit 0); `None` when the reduction is
-    /// partial, which is C2 set.
-    pub quotient: Option<u64>,
+    /// What the condition codes tell of the quotient.
+    pub quotient: Quotient,
+}
+
+/// The quotient of a remainder operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quotient {
+    /// Its low bits, for C0 (bit 2), C3 (bit 1) and C1 (bit 0).
+    Bits(u64),
+    /// The reduction is partial: C2 is set.
+    Partial,
+    /// There is none, because the result is a NaN: C0 and C3 stay.
+    Undefined,
 }
 
 fn remainder(a: F80, b: F80, nearest: bool, ctx: &mut Context) -> Remainder {
@@ -20,16 +30,20 @@ fn remainder(a: F80, b: F80, nearest: bool, ctx: &mut Context) -> Remainder {
     let (a, b) = (a.parts(ctx), b.parts(ctx));
     let complete = |value| Remainder {
         value,
-        quotient: Some(0),
+        quotient: Quotient::Bits(0),
+    };
+    let nan = |value| Remainder {
+        value,
+        quotient: Quotient::Undefined,
     };
     if a.kind.max(b.kind) >= Kind::Quiet {
-        return complete(propagate(a, b, ctx));
+        return nan(propagate(a, b, ctx));
     }
     if a.kind == Kind::Infinity || b.kind == Kind::Zero {
-        return complete(invalid(ctx));
+        return nan(invalid(ctx));
     }
     if (a.denormal || b.denormal) && ctx.denormal_aborts() {
-        return complete(F80::DEFAULT_NAN);
+        return nan(F80::DEFAULT_NAN);
     }
     if a.kind == Kind::Zero {
         return complete(value);
@@ -43,7 +57,7 @@ fn remainder(a: F80, b: F80, nearest: bool, ctx: &mut Context) -> Remainder {
         let rest = 2 * u128::from(b.sig) - u128::from(a.sig);
         return Remainder {
             value: exact_result(!a.sign, a.exp, rest, ctx),
-            quotient: Some(1),
+            quotient: Quotient::Bits(1),
         };
     }
     if distance >= 64 {
@@ -53,7 +67,7 @@ fn remainder(a: F80, b: F80, nearest: bool, ctx: &mut Context) -> Remainder {
         let exp = a.exp - step as i32;
         return Remainder {
             value: exact_result(a.sign, exp, rest, ctx),
-            quotient: None,
+            quotient: Quotient::Partial,
         };
     }
     let divisor = u128::from(b.sig);
@@ -68,7 +82,7 @@ fn remainder(a: F80, b: F80, nearest: bool, ctx: &mut Context) -> Remainder {
     let sign = if rest == 0 { a.sign } else { sign };
     Remainder {
         value: exact_result(sign, b.exp, rest, ctx),
-        quotient: Some(quotient as u64),
+        quotient: Quotient::Bits(quotient as u64),
     }
 }
 

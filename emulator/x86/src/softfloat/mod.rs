@@ -41,10 +41,10 @@ mod trig;
 mod wide;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use compare::{F80Class, Relation};
-pub use exponent::Remainder;
+pub use exponent::{Quotient, Remainder};
 pub use parts::{Format, Operand};
 
 /// Exception flags: bits 0-5 as in MXCSR and the x87 status word.
@@ -278,7 +278,7 @@ impl F80 {
 
     /// FCHS: the value with its sign complemented, whatever it is.
     #[must_use]
-    pub fn neg(self) -> Self {
+    pub fn negate(self) -> Self {
         Self::new(self.sign_exp ^ 0x8000, self.sig)
     }
 
