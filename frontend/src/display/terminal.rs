@@ -286,7 +286,8 @@ mod tests {
             ..Frame::default()
         };
         let cells = picture(&frame, "", (8, 4));
-        assert_eq!(cells[0], ('▀', 1, 3));
+        assert_eq!(cells[0], ('▀', 1, 1));
+        assert_eq!(cells[8], ('▀', 1, 3));
         for size in [(0, 0), (1, 1), (1, 2), (3, 1), (200, 60), (5, 60)] {
             assert_eq!(picture(&frame, "", size).len(), size.0 * size.1);
         }
