@@ -41,8 +41,8 @@ const PENTIUM3_ADDS: &[Feature] = &[Pae, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, 
 const X86_64_ADDS: &[Feature] = &[Clflush, Sse2, Syscall, LongMode, Nx];
 const X86_64_V2_ADDS: &[Feature] = &[Sse3, Ssse3, Cx16, Sse41, Sse42, Popcnt, LahfLm];
 const MAX_ADDS: &[Feature] = &[
-    Pclmulqdq, Movbe, Aes, Xsave, Rdrand, Rdseed, Lzcnt, Prefetchw, Rdtscp, FsGsBase, Smap, Smep,
-    Invpcid, Pcid, Umip, Page1g, Erms,
+    Pclmulqdq, Movbe, Aes, Xsave, Xsaveopt, Xsavec, Rdrand, Rdseed, Lzcnt, Prefetchw, Rdtscp,
+    FsGsBase, Smap, Smep, Invpcid, Pcid, Umip, Page1g, Erms, Clflushopt, Rdpid,
 ];
 
 /// The models in order; each has what the ones before it have.
@@ -243,7 +243,7 @@ impl CpuModel {
             2 => [0x0000_0001, 0, 0, 0x002C_307D],
             4 => cache_leaf(subleaf),
             7 if subleaf == 0 => [0, self.word(Word::B7), self.word(Word::C7), 0],
-            0xD => self.xsave_leaf(subleaf, cpu),
+            0xD => self.xsave_leaf(subleaf),
             0x8000_0000 => [self.max_extended_leaf(), 0, 0, 0],
             0x8000_0001 => {
                 let mut edx = self.word(Word::D8);
@@ -277,7 +277,7 @@ impl CpuModel {
         [self.signature, ebx, ecx, self.word(Word::D1)]
     }
 
-    fn xsave_leaf(&self, subleaf: u32, _cpu: &Cpu) -> [u32; 4] {
+    fn xsave_leaf(&self, subleaf: u32) -> [u32; 4] {
         match subleaf {
             0 => [
                 crate::ops::system::XCR0_KNOWN as u32,
@@ -287,11 +287,13 @@ impl CpuModel {
             ],
             1 => {
                 let mut eax = self.word(Word::AD);
+                let mut compacted_bytes = 0;
                 if self.has(Xsavec) {
                     // XGETBV with ECX = 1 comes with it.
                     eax |= 1 << 2;
+                    compacted_bytes = XSAVE_BYTES;
                 }
-                [eax, if self.has(Xsavec) { XSAVE_BYTES } else { 0 }, 0, 0]
+                [eax, compacted_bytes, 0, 0]
             }
             _ => [0; 4],
         }

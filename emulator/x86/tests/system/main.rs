@@ -1,0 +1,10 @@
+//! Segments, far transfers, events, tasks and system registers, against the SDM's operation sections.
+
+mod events;
+mod far;
+mod fuzz;
+mod harness;
+mod long;
+mod registers;
+mod tasks;
+mod virtual8086;
