@@ -231,8 +231,12 @@ fn accepted(iced: &Instruction, model: &CpuModel) -> bool {
         Handler::Plain(_) => true,
         Handler::Choose(choose) => choose(iced).is_some(),
     };
-    exists
-        && undefined::excluded(iced.mnemonic()).is_none()
+    exists && in_family(iced)
+}
+
+/// Whether the instruction may run at all: none that [`undefined::excluded`] names, and no far transfer.
+fn in_family(iced: &Instruction) -> bool {
+    undefined::excluded(iced.mnemonic()).is_none()
         && !iced.is_jmp_far()
         && !iced.is_jmp_far_indirect()
         && !iced.is_call_far()
@@ -342,31 +346,9 @@ impl Catalog {
     }
 
     fn makes_sense(&self, iced: &Instruction, bytes: &[u8]) -> bool {
-        use Mnemonic::{Call, Int, Jmp, Ret};
-        // AMD truncates the target of a near branch with an operand size prefix in 64-bit mode, Intel ignores
-        // the prefix (SDM vol. 2A, "CALL"; AMD64 APM vol. 3, "Near Branches in 64-Bit Mode").
-        let near = iced.is_jcc_short_or_near()
-            || iced.is_jcx_short()
-            || iced.is_loop()
-            || iced.is_loopcc()
-            || matches!(iced.mnemonic(), Call | Jmp | Ret);
-        if self.mode == Mode::Bits64
-            && near
-            && bytes[..iced.len()].iter().take_while(|b| is_prefix(**b)).any(|&b| b == 0x66)
-        {
-            return false;
-        }
-        match iced.mnemonic() {
-            Int => !matches!(iced.immediate8(), 3 | 4 | 0x80),
-            mnemonic => {
-                table::row(mnemonic).is_some()
-                    && undefined::excluded(mnemonic).is_none()
-                    && !iced.is_jmp_far()
-                    && !iced.is_jmp_far_indirect()
-                    && !iced.is_call_far()
-                    && !iced.is_call_far_indirect()
-            }
-        }
+        table::row(iced.mnemonic()).is_some()
+            && in_family(iced)
+            && !undefined::unsuitable(iced, self.mode, &bytes[..iced.len()])
     }
 
     fn state(&self, rng: &mut Rng, slot: usize) -> State {
@@ -460,10 +442,6 @@ impl Catalog {
             state.put_st(n, value);
         }
     }
-}
-
-fn is_prefix(byte: u8) -> bool {
-    matches!(byte, 0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3)
 }
 
 /// Decodes at the case's instruction pointer.
@@ -639,19 +617,14 @@ impl Steering<'_> {
             26..=27 => DATA + DATA_BYTES - size.min(0x200),
             28 => DATA + DATA_BYTES - self.rng.below(size + 8).min(0x200),
             29 => READ_ONLY + (self.rng.below(2048) & !(align - 1)),
-            30 => self.rng.below(0x1_0000),
+            // Nothing, mostly.
+            30 => 0x5000 + self.rng.below(0xB000),
             _ => start + (self.rng.below(room + 1) & !(align - 1)),
         }
     }
 
     fn segment_base(&self, segment: Register) -> u64 {
-        match (self.case.mode, segment) {
-            (Mode::Bits16, _) => REGION,
-            (Mode::Bits32, Register::FS | Register::GS) => REGION,
-            (Mode::Bits64, Register::FS) => self.case.before.bases[0],
-            (Mode::Bits64, Register::GS) => self.case.before.bases[1],
-            _ => 0,
-        }
+        self.case.segment_base(segment)
     }
 
     fn set(&mut self, register: Register, value: u64) {

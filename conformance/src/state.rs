@@ -13,6 +13,7 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
+use iced_x86::Register;
 
 /// Linear address of the region.
 pub const REGION: u64 = 0x2000_0000;
@@ -518,6 +519,16 @@ impl Case {
             }
         }
         Ok(())
+    }
+
+    /// The base of a segment as the case's own selectors have it.
+    pub fn segment_base(&self, segment: Register) -> u64 {
+        match (self.mode, segment) {
+            (Mode::Bits16, _) | (Mode::Bits32, Register::FS | Register::GS) => REGION,
+            (Mode::Bits64, Register::FS) => self.before.bases[0],
+            (Mode::Bits64, Register::GS) => self.before.bases[1],
+            _ => 0,
+        }
     }
 
     /// Linear address of the instruction.

@@ -2,7 +2,7 @@
 
 use platform::PhysAddr;
 
-use crate::cpu::{Reg, SegmentRegister};
+use crate::cpu::{Mode, Reg, SegmentRegister};
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::exception::Exception;
 use crate::flags::bits;
@@ -47,7 +47,7 @@ impl Vcpu {
     /// Fetches and decodes one instruction.
     fn fetch_one(&mut self, ip: u64) -> Result<(crate::insn::Insn, Ends), Exception> {
         let lin = self.fetch_linear();
-        let long = self.is_long_code();
+        let long = self.cpu.mode() == Mode::Long;
         if long && !is_canonical(lin) {
             return Err(Exception::gp(0));
         }
