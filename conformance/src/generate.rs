@@ -335,6 +335,11 @@ impl Catalog {
         if iced.is_invalid() || iced.len() != code_len || !self.makes_sense(&iced, &case.code) {
             return None;
         }
+        let regs = &case.before.regs;
+        if extended_state(iced.mnemonic()) && (regs[RAX] & !3 | regs[RDX]) & 0xFFFF_FFFF != 0 {
+            // RAX was needed for the address. The host has more components than x87 and SSE.
+            return None;
+        }
         if self.mode != Mode::Bits64 {
             for reg in &mut case.before.regs {
                 *reg &= 0xFFFF_FFFF;
@@ -442,6 +447,17 @@ impl Catalog {
             state.put_st(n, value);
         }
     }
+}
+
+/// Whether EDX:EAX says which components of the state the instruction is about.
+fn extended_state(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::{
+        Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64,
+    };
+    matches!(
+        mnemonic,
+        Xrstor | Xrstor64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64
+    )
 }
 
 /// Decodes at the case's instruction pointer.
@@ -874,7 +890,7 @@ impl Steering<'_> {
             header.fill(0);
             header[0] = (random >> 20) as u8 & 3;
             if random >> 22 & 31 == 0 {
-                header[(random >> 32 & 31) as usize] = (random >> 40) as u8;
+                header[16 + (random >> 32 & 31) as usize] = (random >> 40) as u8;
             }
         }
     }
@@ -941,8 +957,7 @@ impl Steering<'_> {
     /// Operands that random values would not make interesting.
     fn values(&mut self) {
         use Mnemonic::{
-            Div, Idiv, Loop, Loope, Loopne, Pcmpestri, Pcmpestri64, Pcmpestrm, Pcmpestrm64, Xgetbv,
-            Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64,
+            Div, Idiv, Loop, Loope, Loopne, Pcmpestri, Pcmpestri64, Pcmpestrm, Pcmpestrm64,
         };
         let rng = &mut *self.rng;
         let regs = &mut self.case.before.regs;
@@ -961,11 +976,9 @@ impl Steering<'_> {
                     }
                 }
             }
-            Xrstor | Xrstor64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64
-            | Xgetbv => {
-                // The host has more components than x87 and SSE.
-                regs[RAX] &= 3;
-                regs[RDX] = 0;
+            mnemonic if extended_state(mnemonic) => {
+                regs[RAX] &= !0xFFFF_FFFC;
+                regs[RDX] &= !0xFFFF_FFFF;
             }
             Mnemonic::Cmpxchg if rng.one_in(2) && self.iced.op0_kind() == OpKind::Register => {
                 let rax = regs[RAX];

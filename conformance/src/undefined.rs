@@ -114,7 +114,7 @@ pub fn excuse(
     host: &After,
 ) -> Option<&'static str> {
     use Mnemonic::{
-        Enter, Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop,
+        Call, Cvtpi2ps, Enter, Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop,
     };
     let (a, b) = (ours.fault.vector, host.fault.vector);
     let either = |x: u8, y: u8| (a, b) == (x, y) || (a, b) == (y, x);
@@ -130,6 +130,15 @@ pub fn excuse(
         _ if wide && (a == 17 || b == 17) => Some(
             "#AC for more than 8 bytes depends on the implementation (SDM vol. 3A §6.15, vol. 1 §11.4.1.3)",
         ),
+        _ if wide && (either(12, 14) || either(13, 14)) => {
+            Some("a long operand beyond the segment's limit: a page of it may fault first")
+        }
+        Call if (a, b) == (13, 14) => {
+            Some("SDM vol. 2A checks the target of CALL before it pushes, AMD pushes first")
+        }
+        Cvtpi2ps if iced.op1_kind() == OpKind::Memory && a == 16 => {
+            Some("CVTPI2PS from memory is no x87 instruction to AMD (AMD64 APM vol. 4)")
+        }
         _ if wide && either(12, 13) => {
             Some("a misaligned operand beyond the stack segment: either exception may come first")
         }
@@ -146,11 +155,17 @@ pub fn excuse(
     }
 }
 
+/// Whether the general registers are not to be compared.
+pub fn registers(iced: &Instruction, ours: &After) -> bool {
+    // AMD's POPA has loaded some of them when a later one faults; done again, it loads them again.
+    matches!(iced.mnemonic(), Mnemonic::Popa | Mnemonic::Popad) && ours.fault.vector != 3
+}
+
 /// Whether a field of the FXSAVE image is not to be compared.
 pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -> bool {
     use Mnemonic::{
-        Cvtpd2pi, Cvtpi2ps, Cvtps2pi, Cvttpd2pi, Cvttps2pi, Fcomi, Fcomip, Fldenv, Frstor, Fucomi,
-        Fucomip,
+        Cvtpd2pi, Cvtpi2pd, Cvtpi2ps, Cvtps2pi, Cvttpd2pi, Cvttps2pi, Fcomi, Fcomip, Fldenv, Frstor, Fucomi,
+        Fucomip, Maskmovq,
     };
     const ES: u16 = 1 << 7;
     const C1: u16 = 1 << 9;
@@ -166,9 +181,14 @@ pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -
         // SDM vol. 2A has C1 cleared; AMD leaves it (AMD64 APM vol. 5).
         (Fcomi | Fcomip | Fucomi | Fucomip, "fsw") => status == C1,
         // SDM vol. 2A has the transition to MMX state in all forms; AMD not with a memory operand.
-        (Cvtpi2ps, _) if x87 => iced.op1_kind() == OpKind::Memory,
+        (Cvtpi2ps, _) if x87 && iced.op1_kind() == OpKind::Memory => true,
         // What of the transition an unmasked exception leaves, the manual does not say.
-        (Cvtpd2pi | Cvtps2pi | Cvttpd2pi | Cvttps2pi, _) if x87 => ours.fault.vector == 19,
+        (Cvtpd2pi | Cvtps2pi | Cvttpd2pi | Cvttps2pi | Cvtpi2ps | Cvtpi2pd, _)
+            if x87 && ours.fault.vector == 19 =>
+        {
+            true
+        }
+        (Maskmovq, _) if x87 => ours.fault.vector != 3,
         // Transcendentals: within a unit of the last place, and C1 tells of that place.
         (mnemonic, "fsw") if transcendental(mnemonic) => status & !C1 == 0,
         (mnemonic, _) if transcendental(mnemonic) && name.starts_with("st") => {
@@ -187,12 +207,13 @@ pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -
 pub fn fault_address(iced: &Instruction) -> bool {
     use Mnemonic::{
         Cmpsb, Cmpsd, Cmpsq, Cmpsw, Fldenv, Fnsave, Fnstenv, Frstor, Fxrstor, Fxrstor64, Fxsave,
-        Fxsave64, Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64,
+        Fxsave64, Maskmovdqu, Maskmovq, Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64,
     };
     match iced.mnemonic() {
         // Which end of a long operand a processor looks at first, is its own affair.
         Fldenv | Fnsave | Fnstenv | Frstor | Fxrstor | Fxrstor64 | Fxsave | Fxsave64 | Xrstor
         | Xrstor64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64 => true,
+        Maskmovq | Maskmovdqu => true,
         // And so is which of two operands.
         Cmpsb | Cmpsw | Cmpsd | Cmpsq => true,
         _ => false,
