@@ -139,6 +139,12 @@ impl Native {
         mode == Mode::Bits64 || self.has_ldt
     }
 
+    /// Zeroes the data pages.
+    pub fn clear_data(&mut self) {
+        // SAFETY: our own mapping; no case runs.
+        unsafe { ((REGION + DATA) as *mut u8).write_bytes(0, DATA_BYTES as usize) };
+    }
+
     /// Runs cases, each of which has a code slot of its own, and fills in what became of them.
     pub fn run(&mut self, cases: &[Case], results: &mut [After]) {
         assert!(cases.len() <= results.len());

@@ -21,6 +21,11 @@ impl Native {
         match *self {}
     }
 
+    /// Zeroes the data pages.
+    pub fn clear_data(&mut self) {
+        match *self {}
+    }
+
     /// Runs cases.
     pub fn run(&mut self, _cases: &[Case], _results: &mut [After]) {
         match *self {}

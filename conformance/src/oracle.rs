@@ -31,6 +31,8 @@ const SYSTEM: u64 = 0x5000;
 const SYSTEM_LINEAR: u64 = 0xFFFF_8000_0000_0000;
 const LDT_OFFSET: u64 = 0x400;
 const TSS_OFFSET: u64 = 0x800;
+/// Where Linux's user half ends (TASK_SIZE_MAX).
+const USER_END: u64 = 0x7FFF_FFFF_F000;
 /// Differing cases that are shown, of one mnemonic and in all.
 const SHOWN_EACH: u64 = 2;
 const SHOWN: u64 = 60;
@@ -119,6 +121,15 @@ impl Interpreter {
         after.fault = fault;
         self.save(case, &mut after.state);
         Some(())
+    }
+
+    /// Zeroes the data pages.
+    fn clear_data(&mut self) {
+        let zeros = [0; DATA_BYTES as usize];
+        self.vcpu
+            .bus()
+            .memory
+            .write(PhysAddr(PHYS + DATA), &zeros);
     }
 
     fn fault(&self, result: Result<(), Exception>) -> Fault {
@@ -351,8 +362,8 @@ pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
     };
     note("vector", ours.fault.vector.into(), host.fault.vector.into());
     if ours.fault.vector == host.fault.vector {
-        // Linux hides from a signal handler whether the kernel's half is mapped.
-        let hidden = if ours.fault.cr2 >> 63 == 1 { 1 } else { 0 };
+        // Linux hides from a signal handler whether anything above the user's half is mapped.
+        let hidden = u32::from(ours.fault.cr2 >= USER_END);
         note(
             "error code",
             (ours.fault.error | hidden).into(),
@@ -579,6 +590,9 @@ impl Oracle {
             fault: Fault::default(),
         };
         let (mut ours, mut host) = (blank.clone(), blank);
+        // Outside the windows, earlier cases may have left something.
+        self.native.clear_data();
+        self.interpreter.clear_data();
         self.interpreter.run(case, &mut ours)?;
         self.native
             .run(std::slice::from_ref(case), std::slice::from_mut(&mut host));

@@ -11,6 +11,9 @@ use x86::flags::bits::{AF, ARITH, CF, OF, PF, SF, ZF};
 
 use crate::state::{After, Case, Mode, REGION, fx};
 
+/// AMD's bit 17 of MXCSR.
+const MISALIGNED_SSE: u32 = 1 << 17;
+
 /// Why an instruction is not generated.
 pub fn excluded(mnemonic: Mnemonic) -> Option<&'static str> {
     use Mnemonic::{
@@ -114,13 +117,16 @@ pub fn excuse(
     host: &After,
 ) -> Option<&'static str> {
     use Mnemonic::{
-        Call, Cvtpi2ps, Enter, Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop,
+        Call, Cmpsb, Cmpsd, Cmpsq, Cmpsw, Cvtpi2ps, Enter, Fxrstor, Fxrstor64, Fxsave, Fxsave64, Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop,
     };
     let (a, b) = (ours.fault.vector, host.fault.vector);
     let either = |x: u8, y: u8| (a, b) == (x, y) || (a, b) == (y, x);
     let wide = iced.memory_size().size() >= 10 || iced.memory_size().size() == 0;
     let wraps = !(0x1000..0xFFFF_F000).contains(&(ours.fault.cr2 & 0xFFFF_FFFF));
     match iced.mnemonic() {
+        _ if case.mode == Mode::Bits32 && (either(17, 13) || either(17, 12)) => {
+            Some("an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)")
+        }
         _ if case.mode == Mode::Bits32 && wraps && (either(14, 13) || either(14, 12)) => {
             Some("an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)")
         }
@@ -142,8 +148,17 @@ pub fn excuse(
         _ if wide && either(12, 13) => {
             Some("a misaligned operand beyond the stack segment: either exception may come first")
         }
-        Maskmovq | Maskmovdqu if a == 3 && b != 3 && ours.state.data == case.before.data => {
-            Some("MASKMOVQ with a mask of zeros may fault (SDM vol. 2B)")
+        Maskmovq | Maskmovdqu if a != b => Some(
+            "whether bytes that the mask leaves out count for faults, the implementation decides (SDM vol. 2A, MASKMOVQ)",
+        ),
+        _ if host.state.get32(fx::MXCSR) & MISALIGNED_SSE != 0 => {
+            Some("AMD's MXCSR has a bit for misaligned SSE (AMD64 APM vol. 1 §4.2.2)")
+        }
+        Cmpsb | Cmpsw | Cmpsd | Cmpsq if either(14, 17) => {
+            Some("which operand of CMPS is looked at first, the manual does not say")
+        }
+        Fxsave | Fxsave64 | Fxrstor | Fxrstor64 if either(3, 14) => {
+            Some("the last 96 bytes of an FXSAVE area, which are not used, may fault or not")
         }
         Insb | Insw | Insd | Outsb | Outsw | Outsd if a == 3 && b == 13 => Some(
             "AMD checks the I/O permission of REP INS and OUTS with a count of 0; the SDM's REP does nothing then",
