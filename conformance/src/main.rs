@@ -106,7 +106,8 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
     }
     if table {
         println!("{:16} {:>10} {:>10} {:>11}", "mnemonic", "cases", "faults", "differences");
-        for (name, count) in &report.counts {
+        for (mnemonic, count) in &report.counts {
+            let name = format!("{mnemonic:?}");
             println!(
                 "{name:16} {:10} {:10} {:11}",
                 count.cases, count.faults, count.differences

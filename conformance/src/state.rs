@@ -11,6 +11,7 @@
 //! | other | nothing |
 
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use iced_x86::Register;
@@ -404,18 +405,25 @@ fn image_field(name: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// The names that [`image_field`] knows.
-pub fn image_fields() -> impl Iterator<Item = (String, usize, usize)> {
-    let plain = ["fcw", "fsw", "ftw", "fop", "fip", "fdp", "mxcsr"].map(String::from);
-    let st = (0..8).map(|n| format!("st{n}"));
-    let xmm = (0..16).map(|n| format!("xmm{n}"));
-    plain.into_iter().chain(st).chain(xmm).filter_map(|name| {
-        let (at, len) = image_field(&name)?;
-        Some((name, at, len))
+/// Every field of the image that has a name: name, offset, length.
+pub fn image_fields() -> &'static [(String, usize, usize)] {
+    static FIELDS: OnceLock<Vec<(String, usize, usize)>> = OnceLock::new();
+    FIELDS.get_or_init(|| {
+        let plain = ["fcw", "fsw", "ftw", "fop", "fip", "fdp", "mxcsr"].map(String::from);
+        let st = (0..8).map(|n| format!("st{n}"));
+        let xmm = (0..16).map(|n| format!("xmm{n}"));
+        let names = plain.into_iter().chain(st).chain(xmm);
+        names
+            .filter_map(|name| {
+                let (at, len) = image_field(&name)?;
+                Some((name, at, len))
+            })
+            .collect()
     })
 }
 
-fn little_endian(bytes: &[u8]) -> u128 {
+/// A number of up to 16 bytes.
+pub fn little_endian(bytes: &[u8]) -> u128 {
     bytes
         .iter()
         .rev()
@@ -449,7 +457,7 @@ impl std::fmt::Display for Case {
                 write!(f, " {name}={value:x}")?;
             }
         }
-        for (name, at, len) in image_fields() {
+        for &(ref name, at, len) in image_fields() {
             if state.fx[at..at + len] != quiet.fx[at..at + len] {
                 write!(f, " {name}={:x}", little_endian(&state.fx[at..at + len]))?;
             }
