@@ -105,7 +105,10 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
         println!("{line}");
     }
     if table {
-        println!("{:16} {:>10} {:>10} {:>11}", "mnemonic", "cases", "faults", "differences");
+        println!(
+            "{:16} {:>10} {:>10} {:>11}",
+            "mnemonic", "cases", "faults", "differences"
+        );
         for (mnemonic, count) in &report.counts {
             let name = format!("{mnemonic:?}");
             println!(
@@ -115,7 +118,10 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
         }
     }
     for mode in &report.absent {
-        println!("not available: {}-bit code, for which this kernel has no LDT", mode.bits());
+        println!(
+            "not available: {}-bit code, for which this kernel has no LDT",
+            mode.bits()
+        );
     }
     let (passed, failed) = report.totals();
     println!("{passed} passed, {failed} failed");

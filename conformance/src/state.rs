@@ -98,7 +98,14 @@ impl Mode {
             }
             Self::Bits32 => {
                 let data = SELECTOR_DATA;
-                [data, SELECTOR_CODE32, data, data, SELECTOR_DATA16, SELECTOR_DATA32]
+                [
+                    data,
+                    SELECTOR_CODE32,
+                    data,
+                    data,
+                    SELECTOR_DATA16,
+                    SELECTOR_DATA32,
+                ]
             }
             Self::Bits64 => {
                 let data = SELECTOR_DATA;
@@ -390,7 +397,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Fields of the image by name: offset and length.
 fn image_field(name: &str) -> Option<(usize, usize)> {
-    let (prefix, number) = name.split_at(name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count());
+    let (prefix, number) =
+        name.split_at(name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count());
     Some(match (prefix, number.parse::<usize>()) {
         ("fcw", Err(_)) => (fx::CONTROL, 2),
         ("fsw", Err(_)) => (fx::STATUS, 2),
@@ -435,7 +443,12 @@ impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let quiet = State::quiet(self.mode);
         let state = &self.before;
-        write!(f, "{} {}", self.mode.bits(), hex(&self.code[..self.len.into()]))?;
+        write!(
+            f,
+            "{} {}",
+            self.mode.bits(),
+            hex(&self.code[..self.len.into()])
+        )?;
         if state.rip != quiet.rip {
             write!(f, " rip={:x}", state.rip)?;
         }
@@ -482,9 +495,16 @@ impl std::str::FromStr for Case {
     fn from_str(line: &str) -> Result<Self> {
         let mut words = line.split_whitespace();
         let mode = Mode::from_bits(words.next().unwrap_or_default())?;
-        let bytes = unhex(words.next().context("a replay line is: mode, code, registers")?)?;
+        let bytes = unhex(
+            words
+                .next()
+                .context("a replay line is: mode, code, registers")?,
+        )?;
         if bytes.is_empty() || bytes.len() > MAX_LEN {
-            bail!("an instruction has 1 to {MAX_LEN} bytes, not {}", bytes.len());
+            bail!(
+                "an instruction has 1 to {MAX_LEN} bytes, not {}",
+                bytes.len()
+            );
         }
         let mut case = Self {
             mode,

@@ -369,7 +369,9 @@ fn differs_by_design(cpu: &str, test: &Test) -> Option<&'static str> {
         }
         13 if iced.is_string_instruction() && (moved("si") || moved("di")) => {
             // SDM vol. 3A §6.6: a fault leaves the state as before the instruction.
-            Some("the 80286 has moved SI and DI when a string instruction faults; later ones restart it")
+            Some(
+                "the 80286 has moved SI and DI when a string instruction faults; later ones restart it",
+            )
         }
         _ => None,
     }
