@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use conformance::oracle::{Options, Oracle};
+use conformance::oracle::{Options, Oracle, left_out};
 use conformance::state::Mode;
 use conformance::vectors::{Bench, Metadata, Outcome, files};
 use x86::cpuid::CpuModel;
@@ -115,6 +115,11 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
                 "{name:16} {:10} {:10} {:11}",
                 count.cases, count.faults, count.differences
             );
+        }
+    }
+    if table {
+        for (mnemonic, reason) in left_out() {
+            println!("left out: {mnemonic:?}: {reason}");
         }
     }
     for mode in &report.absent {
