@@ -124,11 +124,11 @@ impl Expectation {
         }
     }
 
-    /// Its options as arguments of `glassbox run`, but for the time limit.
+    /// Its options as arguments of `glassbox run`, but for those that the runner gives each test.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         for (name, value) in &self.run {
-            if name == "timeout" {
+            if ["timeout", "ephemeral", "display"].contains(&name.as_str()) {
                 continue;
             }
             let values = match value {
@@ -184,6 +184,7 @@ mod tests {
             memory = "16M"
             max-instructions = 1000
             no-reboot = true
+            ephemeral = true
             send = ["a=>b", "c=>d"]
             timeout = 2.5
             [expect]
