@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::report::Cause;
 
+/// Options that the test runner gives itself: each test is headless and leaves its disks alone.
+const GIVEN: [&str; 5] = ["timeout", "ephemeral", "display", "report", "screenshot"];
+
 /// How a ROM is run, and what it is to do.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -124,11 +127,11 @@ impl Expectation {
         }
     }
 
-    /// Its options as arguments of `glassbox run`, but for those that the runner gives each test.
+    /// Its options as arguments of `glassbox run`, but for those that every test is given.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         for (name, value) in &self.run {
-            if ["timeout", "ephemeral", "display"].contains(&name.as_str()) {
+            if GIVEN.contains(&name.as_str()) {
                 continue;
             }
             let values = match value {
