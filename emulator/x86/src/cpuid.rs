@@ -173,6 +173,12 @@ impl CpuModel {
         self.features >> feature as u8 & 1 != 0
     }
 
+    /// The same model with one more feature.
+    pub fn with(mut self, feature: Feature) -> Self {
+        self.features |= 1 << feature as u8;
+        self
+    }
+
     /// Family, model and stepping, as CPUID leaf 1 EAX and as EDX after RESET.
     pub fn signature(&self) -> u32 {
         self.signature

@@ -19,6 +19,7 @@ pub mod ops;
 pub mod run;
 pub mod segment;
 pub mod softfloat;
+mod step;
 pub mod table;
 pub mod vcpu;
 pub mod width;
