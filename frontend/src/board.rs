@@ -41,10 +41,7 @@ pub struct Media {
 
 /// Names of the CPU models.
 pub fn cpu_models() -> Vec<&'static str> {
-    ["max"]
-        .into_iter()
-        .filter(|name| CpuModel::by_name(name).is_some())
-        .collect()
+    CpuModel::names().collect()
 }
 
 /// The model called `name`.
