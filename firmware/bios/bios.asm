@@ -28,6 +28,8 @@
 %include "boot.asm"
 
 ; --- Fixed entry points -----------------------------------------------------------------------------------------
+        fixed   0E000h                  ; `firmware::bios_for` puts the SMBIOS entry point here, and the MP pointer
+        times   50h db 0                ; at E030h: both are only looked for from F0000 on
         fixed   0E05Bh
         jmp     post
         fixed   0E2C3h

@@ -281,7 +281,10 @@ ide_probe:
         in      al, dx
         cmp     al, 0FFh                ; floating bus
         je      .none
-        sub     dx, 5                   ; do the registers hold what is written?
+        sub     dx, 7
+        call    .wait_short             ; a device that resets ignores its registers
+        jc      .none
+        add     dx, 2                   ; do the registers hold what is written?
         mov     al, 55h
         out     dx, al
         inc     dx
@@ -294,9 +297,6 @@ ide_probe:
         in      al, dx
         cmp     al, 55h
         jne     .none
-        sub     dx, 2
-        call    .wait_short
-        jc      .none
         mov     ah, 0ECh                ; IDENTIFY DEVICE
         call    .identify
         jnc     .disk
@@ -347,6 +347,7 @@ ide_probe:
         ret
 ; BSY must clear within a second or so after the reset; CF if not.
 .wait_short:
+        push    dx
         add     dx, 7
         mov     cx, 0FFFFh
 .ws:    in      al, dx
@@ -358,7 +359,8 @@ ide_probe:
         pop     cx
         loop    .ws
         stc
-.wsend: ret
+.wsend: pop     dx
+        ret
 
 ; print_model: the 40 characters of words 27-46 in SCRATCH (ES = 0), without the padding.
 print_model:

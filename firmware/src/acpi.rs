@@ -1,0 +1,246 @@
+//! ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, DSDT, and the MADT where there are APICs.
+//!
+//! ACPI specification 6.4, chapter 5; the registers are those of the board's table in ARCHITECTURE.md. ACPI mode is
+//! always on (`SMI_CMD` is 0), the power and sleep buttons are not there, and there are no general-purpose events.
+
+use crate::aml::{Resource, device, eisa_id, integer, name, package, resource_template, scope};
+use crate::{Board, TABLES_BASE, TABLES_BYTES, checksum};
+
+const PM1A_EVENT: u16 = 0x600;
+const PM1A_CONTROL: u16 = 0x604;
+const PM_TIMER: u16 = 0x608;
+const SCI: u8 = 9;
+const RESET_PORT: u16 = 0xCF9;
+const RESET_VALUE: u8 = 0x06;
+const CMOS_CENTURY: u8 = 0x32;
+const IO_APIC: u32 = 0xFEC0_0000;
+const LOCAL_APIC: u32 = 0xFEE0_0000;
+
+/// The RSDP sits at the start of the window; the tables follow it.
+const FIRST_TABLE: usize = 0x40;
+
+/// The 64 KiB from E0000 with the ACPI tables from its start; they end well before E8000.
+pub fn tables(board: &Board) -> Vec<u8> {
+    let mut window = Window {
+        bytes: vec![0; TABLES_BYTES],
+        next: FIRST_TABLE,
+    };
+    let facs = window.place(&facs(), 64);
+    let dsdt = window.place(&dsdt(board), 16);
+    let mut listed = vec![window.place(&fadt(facs, dsdt), 16)];
+    if board.apic {
+        listed.push(window.place(&madt(board), 16));
+    }
+    let rsdt = listed
+        .iter()
+        .flat_map(|address| address.to_le_bytes())
+        .collect::<Vec<_>>();
+    let xsdt = listed
+        .iter()
+        .flat_map(|&address| u64::from(address).to_le_bytes())
+        .collect::<Vec<_>>();
+    let rsdt = window.place(&table(b"RSDT", 1, &rsdt), 16);
+    let xsdt = window.place(&table(b"XSDT", 1, &xsdt), 16);
+    window.bytes[..36].copy_from_slice(&rsdp(rsdt, xsdt));
+    window.bytes
+}
+
+struct Window {
+    bytes: Vec<u8>,
+    next: usize,
+}
+
+impl Window {
+    /// Puts a table at the next multiple of `align` and gives its physical address.
+    fn place(&mut self, table: &[u8], align: usize) -> u32 {
+        let at = self.next.next_multiple_of(align);
+        self.next = at + table.len();
+        assert!(
+            self.next <= 0x8000,
+            "the ACPI tables have outgrown their half of the window"
+        );
+        self.bytes[at..self.next].copy_from_slice(table);
+        TABLES_BASE + at as u32
+    }
+}
+
+/// A system description table: the 36-byte header, then `body`.
+fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = signature.to_vec();
+    bytes.extend((36 + body.len() as u32).to_le_bytes());
+    bytes.extend([revision, 0]);
+    bytes.extend(b"GLSBOX"); // OEM
+    bytes.extend(b"GLASSBOX"); // OEM table
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend(b"GLBX"); // creator
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend(body);
+    bytes[9] = checksum(&bytes);
+    bytes
+}
+
+fn rsdp(rsdt: u32, xsdt: u32) -> Vec<u8> {
+    let mut bytes = b"RSD PTR \0GLSBOX\x02".to_vec();
+    bytes.extend(rsdt.to_le_bytes());
+    bytes[8] = checksum(&bytes);
+    bytes.extend(36u32.to_le_bytes());
+    bytes.extend(u64::from(xsdt).to_le_bytes());
+    bytes.extend([0; 4]);
+    bytes[32] = checksum(&bytes);
+    bytes
+}
+
+fn facs() -> Vec<u8> {
+    let mut bytes = vec![0; 64];
+    bytes[..4].copy_from_slice(b"FACS");
+    bytes[4] = 64;
+    bytes[32] = 1; // version
+    bytes
+}
+
+/// A generic address in I/O space. `access`: 1 byte, 2 word, 3 double word.
+fn io_address(bits: u8, access: u8, port: u16) -> Vec<u8> {
+    [&[1, bits, 0, access][..], &u64::from(port).to_le_bytes()].concat()
+}
+
+/// FADT revision 3, 244 bytes. Offsets in the comments are of the whole table.
+fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend(facs.to_le_bytes()); // 36
+    body.extend(dsdt.to_le_bytes());
+    body.extend([0, 1]); // 44: reserved; desktop
+    body.extend(u16::from(SCI).to_le_bytes());
+    body.extend(0u32.to_le_bytes()); // 48: SMI_CMD
+    body.extend([0; 4]); // 52: ACPI_ENABLE, ACPI_DISABLE, S4BIOS_REQ, PSTATE_CNT
+    for port in [PM1A_EVENT, 0, PM1A_CONTROL, 0, 0, PM_TIMER, 0, 0] {
+        body.extend(u32::from(port).to_le_bytes()); // 56: PM1a/b event and control, PM2, timer, GPE0/1
+    }
+    body.extend([4, 2, 0, 4, 0, 0, 0, 0]); // 88: lengths of those; GPE1 base; C-state control
+    body.extend(101u16.to_le_bytes()); // 96: no C2
+    body.extend(1001u16.to_le_bytes()); // no C3
+    body.extend([0; 4]); // 100: flush size and stride: WBINVD works
+    body.extend([0, 0]); // 104: duty cycle
+    body.extend([0, 0, CMOS_CENTURY]); // 106: no day and month alarm
+    body.extend(0x0003u16.to_le_bytes()); // 109: legacy devices, 8042
+    body.push(0);
+    // 112: WBINVD, C1 on every processor, no fixed power button, no fixed sleep button, no fixed RTC wake, reset
+    // register.
+    let flags = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 10;
+    body.extend(u32::to_le_bytes(flags));
+    body.extend(io_address(8, 1, RESET_PORT)); // 116
+    body.extend([RESET_VALUE, 0, 0, 0]); // 128
+    body.extend(u64::from(facs).to_le_bytes()); // 132
+    body.extend(u64::from(dsdt).to_le_bytes());
+    body.extend(io_address(32, 2, PM1A_EVENT)); // 148
+    body.extend([0; 12]);
+    body.extend(io_address(16, 2, PM1A_CONTROL)); // 172
+    body.extend([0; 24]); // PM1b control, PM2
+    body.extend(io_address(32, 3, PM_TIMER)); // 208
+    body.extend([0; 24]); // GPE0, GPE1
+    debug_assert_eq!(body.len(), 244 - 36);
+    table(b"FACP", 3, &body)
+}
+
+/// MADT: the APICs. ISA IRQ 0 is wired to input 2, and the SCI is level triggered, active high.
+fn madt(board: &Board) -> Vec<u8> {
+    let mut body = LOCAL_APIC.to_le_bytes().to_vec();
+    body.extend(1u32.to_le_bytes()); // two 8259As are there as well
+    for cpu in 0..board.cpus {
+        body.extend([0, 8, cpu, cpu, 1, 0, 0, 0]);
+    }
+    body.extend([1, 12, board.cpus, 0]);
+    body.extend(IO_APIC.to_le_bytes());
+    body.extend(0u32.to_le_bytes());
+    body.extend([2, 10, 0, 0, 2, 0, 0, 0, 0, 0]); // IRQ 0 to input 2, as the bus has it
+    body.extend([2, 10, 0, SCI, SCI, 0, 0, 0, 0x0D, 0]); // SCI: level, active high
+    body.extend([4, 6, 0xFF, 0, 0, 1]); // NMI on LINT1 of every processor
+    table(b"APIC", 3, &body)
+}
+
+fn dsdt(board: &Board) -> Vec<u8> {
+    let mut devices = Vec::new();
+    if board.pci {
+        devices.extend(pci_root());
+    }
+    for entry in isa_devices(board) {
+        let mut body = name("_HID", &eisa_id(entry.id));
+        if let Some(unique) = entry.unique {
+            body.extend(name("_UID", &integer(unique)));
+        }
+        body.extend(name("_CRS", &resource_template(&entry.resources)));
+        devices.extend(device(&entry.name, &body));
+    }
+    // S5 by SLP_TYP 0.
+    let sleep = name("\\_S5", &package(&vec![integer(0); 4]));
+    table(b"DSDT", 2, &[sleep, scope("\\_SB", &devices)].concat())
+}
+
+/// PCI bus 0 with its windows: the ports that the ISA devices leave, the VGA aperture, and what lies above RAM.
+fn pci_root() -> Vec<u8> {
+    let windows = resource_template(&[
+        Resource::Buses(0, 0xFF),
+        Resource::Io(0xCF8, 8),
+        Resource::IoWindow(0x0000, 0x0CF7),
+        Resource::IoWindow(0x0D00, 0xFFFF),
+        Resource::MemoryWindow(true, 0x000A_0000, 0x000B_FFFF),
+        Resource::MemoryWindow(false, 0xC000_0000, 0xFEBF_FFFF),
+    ]);
+    let body = [name("_HID", &eisa_id("PNP0A03")), name("_CRS", &windows)].concat();
+    device("PCI0", &body)
+}
+
+struct IsaDevice {
+    name: String,
+    id: &'static str,
+    unique: Option<u64>,
+    resources: Vec<Resource>,
+}
+
+fn isa_devices(board: &Board) -> Vec<IsaDevice> {
+    use Resource::{Dma, Io, Irq};
+    let plain = |name: &str, id, resources: &[Resource]| IsaDevice {
+        name: name.to_owned(),
+        id,
+        unique: None,
+        resources: resources.to_vec(),
+    };
+    let mut devices = vec![
+        plain(
+            "PIC",
+            "PNP0000",
+            &[Io(0x20, 2), Io(0xA0, 2), Io(0x4D0, 2), Irq(2)],
+        ),
+        plain("TIMR", "PNP0100", &[Io(0x40, 4), Irq(0)]),
+        plain(
+            "DMAC",
+            "PNP0200",
+            &[Io(0x00, 16), Io(0x81, 15), Io(0xC0, 32), Dma(4)],
+        ),
+        plain("RTC", "PNP0B00", &[Io(0x70, 2), Irq(8)]),
+        plain("KBD", "PNP0303", &[Io(0x60, 1), Io(0x64, 1), Irq(1)]),
+        plain("SPKR", "PNP0800", &[Io(0x61, 1)]),
+        plain("FPU", "PNP0C04", &[Io(0xF0, 16), Irq(13)]),
+        plain(
+            "SYSR",
+            "PNP0C02",
+            &[Io(0x80, 1), Io(0x92, 1), Io(0xB2, 2), Io(0x600, 12)],
+        ),
+    ];
+    if board.floppy {
+        devices.push(plain(
+            "FDC0",
+            "PNP0700",
+            &[Io(0x3F0, 6), Io(0x3F7, 1), Irq(6), Dma(2)],
+        ));
+    }
+    let ports = [(0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3)];
+    for (i, &(port, irq)) in ports.iter().enumerate().take(board.com_ports.into()) {
+        devices.push(IsaDevice {
+            name: format!("COM{}", i + 1),
+            id: "PNP0501",
+            unique: Some(i as u64 + 1),
+            resources: vec![Io(port, 8), Irq(irq)],
+        });
+    }
+    devices
+}
