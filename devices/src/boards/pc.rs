@@ -8,7 +8,7 @@ use platform::{
 use super::cmos::{self, Inventory};
 use crate::dma::{self, I8237};
 use crate::input::I8042;
-use crate::irq::{FpuError, I8259};
+use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::pci::{PciHost, i440fx, piix3, pirq};
 use crate::power::{AcpiPm, Apm, DebugPort, PortA};
 use crate::time::{I8254, Mc146818};
@@ -152,6 +152,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
 
     let mut bus = Bus::new(memory, Clock::new(ns, instructions));
     let pic = interrupt_controller(&mut bus);
+    let io_apic = bus.add(Box::new(IoApic::new()));
+    ioapic::map(&mut bus, io_apic);
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
     add(
