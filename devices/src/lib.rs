@@ -3,6 +3,8 @@
 
 pub mod boards;
 pub mod dma;
+pub mod floppy;
+pub mod ide;
 pub mod input;
 pub mod irq;
 pub mod pci;

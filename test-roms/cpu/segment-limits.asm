@@ -3,8 +3,44 @@
 ; here; Bochs passes.
 
 %include "rom.inc"
-start:  title   "protected mode: limits and types on each access"
+start:  title   "limits and types on each access"
+        ; Real mode has limits too: 64 KiB, always.
+        mov     dword [13 * 4], real_gp
+        mov     dword [12 * 4], real_ss
+        mov     bx, 0xFFFF
+        xor     edx, edx
+        mov     ax, [bx]
+        expect  edx, 13, "real mode: a word at offset FFFF"
+        xor     edx, edx
+        mov     eax, [dword 0x10000]
+        expect  edx, 13, "real mode: a 32-bit offset beyond FFFF"
+        mov     bp, 0xFFFF
+        xor     edx, edx
+        mov     ax, [bp]
+        expect  edx, 12, "real mode: the same in the stack segment"
         jmp     enter_pm
+real_gp:                                ; notes the vector and skips the instruction, whose
+        mov     dx, 13                  ;   length is 2, or 6 with a prefix 67h
+        jmp     real_ss.skip
+real_ss:
+        mov     dx, 12
+.skip:  push    bp
+        push    bx
+        mov     bp, sp
+        mov     bx, [bp + 4]
+        add     word [bp + 4], 2
+        cmp     word [cs:bx], 0x6766
+        je      .long
+        cmp     word [cs:bx], 0x6667
+        je      .long
+        cmp     word [bx], 0x468B       ; MOV AX, [BP + 0]
+        jne     .out
+        inc     word [bp + 4]
+.out:   pop     bx
+        pop     bp
+        iret
+.long:  add     word [bp + 4], 5        ; 66 67 A1 and 32 bits
+        jmp     .out
 %include "pm.inc"
 
 S0      equ SPARE

@@ -7,6 +7,8 @@ use platform::{
 
 use super::cmos::{self, Inventory};
 use crate::dma::{self, I8237};
+use crate::floppy::{self, I82077};
+use crate::ide::{self, IdeChannel};
 use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::pci::{PciHost, i440fx, piix3, pirq};
@@ -23,6 +25,9 @@ const BIOS_SEGMENT_BASE: u64 = 0xF_0000;
 const FOUR_GIB: u64 = 1 << 32;
 /// Below FEC00000 are the interrupt controllers' addresses.
 const MOST_BIOS_BYTES: usize = 16 << 20;
+
+/// Number, first port and interrupt of COM1 to COM4.
+const COM_PORTS: [(u8, u16, u8); 4] = [(0, 0x3F8, 4), (1, 0x2F8, 3), (2, 0x3E8, 4), (3, 0x2E8, 3)];
 
 /// A kind of device to boot from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +139,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     if ns == 0 || instructions == 0 {
         return Err(BuildError::Clock(ns, instructions));
     }
-    let [primary_master, primary_slave, _, _] = connectors("disks", config.disks)?;
-    let floppies: [_; 2] = connectors("floppy drives", config.floppies)?;
+    let [c, d, e, f] = connectors("disks", config.disks)?;
+    let floppies = connectors("floppy drives", config.floppies)?;
     let mut memory = GuestMemory::new(config.memory_bytes)?;
     place_bios(&mut memory, &config.bios, &config.tables)?;
     place_option_rom(&mut memory, VGA_BIOS_BASE, &config.vga_bios)?;
@@ -146,53 +151,42 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let cmos = cmos::contents(&Inventory {
         memory: &memory,
         floppies: [sectors(&floppies[0]), sectors(&floppies[1])],
-        disks: [sectors(&primary_master), sectors(&primary_slave)],
+        disks: [sectors(&c), sectors(&d)],
         boot_order: &config.boot_order,
     });
 
     let mut bus = Bus::new(memory, Clock::new(ns, instructions));
-    let pic = interrupt_controller(&mut bus);
+    let pic = add(&mut bus, I8259::new(), I8259::MAP);
+    bus.set_interrupt_controller(pic, I8259::INTA);
     let io_apic = bus.add(Box::new(IoApic::new()));
     ioapic::map(&mut bus, io_apic);
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
-    add(
-        &mut bus,
-        I8254::new(),
-        &[(I8254::PORTS, 0x40, 4, 1), (I8254::PORT_B, 0x61, 1, 1)],
-    );
-    add(
-        &mut bus,
-        Mc146818::new(config.rtc_start_unix, &cmos),
-        &[(Mc146818::PORTS, 0x70, 2, 1)],
-    );
-    let keyboard = add(
-        &mut bus,
-        I8042::new(),
-        &[(I8042::DATA, 0x60, 1, 1), (I8042::COMMAND, 0x64, 1, 1)],
-    );
-    let serial = [(0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3)];
-    let serial = std::array::from_fn(|n| {
-        let (base, irq) = serial[n];
-        let uart = Uart16550::new(n as u8, IrqLine::isa(irq));
+    add(&mut bus, I8254::new(), I8254::MAP);
+    let clock = Mc146818::new(config.rtc_start_unix, &cmos);
+    add(&mut bus, clock, Mc146818::MAP);
+    let keyboard = add(&mut bus, I8042::new(), I8042::MAP);
+    let serial = COM_PORTS.map(|(port, base, irq)| {
+        let uart = Uart16550::new(port, IrqLine::isa(irq));
         add(&mut bus, uart, &[(Uart16550::PORTS, base, 8, 1)])
     });
     let display = bus.add(Box::new(Vga::new()));
     vga::map(&mut bus, display);
-    add(&mut bus, PortA::new(), &[(PortA::PORT, 0x92, 1, 1)]);
-    add(&mut bus, Apm::new(), &[(Apm::PORTS, 0xB2, 2, 1)]);
-    add(
-        &mut bus,
-        DebugPort::new(),
-        &[
-            (DebugPort::CONSOLE, 0xE9, 1, 1),
-            (DebugPort::EXIT, 0xF4, 4, 4),
-        ],
-    );
-    let fpu_error = add(&mut bus, FpuError::new(), &[(FpuError::PORTS, 0xF0, 2, 1)]);
+    let primary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(14), [c, d])));
+    ide::map(&mut bus, primary, 0x1F0, 0x3F6);
+    let secondary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(15), [e, f])));
+    ide::map(&mut bus, secondary, 0x170, 0x376);
+    let fdc = bus.add(Box::new(I82077::new(floppies)));
+    floppy::i82077::map(&mut bus, fdc);
+    add(&mut bus, PortA::new(), PortA::MAP);
+    add(&mut bus, Apm::new(), Apm::MAP);
+    add(&mut bus, DebugPort::new(), DebugPort::MAP);
+    let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
+    let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
+    let pci = add(&mut bus, chipset(), PciHost::MAP);
+
     bus.connect(IrqLine::FERR, fpu_error);
-    let power = power_management(&mut bus);
-    let pci = add(&mut bus, chipset(), &[(PciHost::PORTS, 0xCF8, 8, 4)]);
+    bus.connect(IrqLine::isa(8), power);
     for n in 0..4 {
         bus.connect(pirq(n), pci);
     }
@@ -208,37 +202,6 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
         display,
         power,
     })
-}
-
-fn interrupt_controller(bus: &mut Bus) -> DeviceId {
-    let pic = add(
-        bus,
-        I8259::new(),
-        &[
-            (I8259::MASTER, 0x20, 2, 1),
-            (I8259::SLAVE, 0xA0, 2, 1),
-            (I8259::ELCR, 0x4D0, 2, 1),
-        ],
-    );
-    bus.set_interrupt_controller(pic, I8259::INTA);
-    pic
-}
-
-fn power_management(bus: &mut Bus) -> DeviceId {
-    let power = add(
-        bus,
-        AcpiPm::new(),
-        &[
-            (AcpiPm::EVENT, 0x600, 4, 4),
-            (AcpiPm::CONTROL, 0x604, 2, 2),
-            (AcpiPm::TIMER, 0x608, 4, 4),
-            (AcpiPm::BOCHS_OFF, 0xB004, 2, 2),
-            (AcpiPm::VIRTUALBOX_OFF, 0x4004, 2, 2),
-            (AcpiPm::SHUTDOWN, 0x8900, 1, 1),
-        ],
-    );
-    bus.connect(IrqLine::isa(8), power);
-    power
 }
 
 fn chipset() -> PciHost {
@@ -274,7 +237,7 @@ fn connectors<const N: usize>(
 
 /// Places the BIOS below 4 GiB and its end below 1 MiB, where a small one leaves E0000 to the tables.
 fn place_bios(memory: &mut GuestMemory, bios: &[u8], tables: &[u8]) -> Result<(), BuildError> {
-    if bios.len() % (64 * KIB) != 0 || bios.len() > MOST_BIOS_BYTES {
+    if !bios.len().is_multiple_of(64 * KIB) || bios.len() > MOST_BIOS_BYTES {
         return Err(BuildError::BiosSize(bios.len()));
     }
     if tables.len() > 64 * KIB {
@@ -306,7 +269,7 @@ fn place_option_rom(memory: &mut GuestMemory, base: u64, image: &[u8]) -> Result
     }
     let window = VGA_BIOS_BASE..OPTION_ROM_END;
     let fits = window.contains(&base) && image.len() as u64 <= OPTION_ROM_END - base;
-    if !fits || base % 4096 != 0 {
+    if !fits || !base.is_multiple_of(4096) {
         return Err(BuildError::Rom {
             base,
             bytes: image.len(),

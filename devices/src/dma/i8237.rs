@@ -353,6 +353,7 @@ impl Device for I8237 {
 
 #[cfg(test)]
 mod tests {
+    use platform::testkit::Rng;
     use platform::{Clock, GuestMemory};
 
     use super::*;
@@ -382,6 +383,12 @@ mod tests {
             Ok(())
         }
     }
+
+    platform::device_contract!(
+        contract,
+        I8237::new(),
+        [(FIRST, 16, 1), (SECOND, 32, 1), (PAGES, 16, 1)]
+    );
 
     const DMA: DeviceId = DeviceId(0);
     const PROBE: DeviceId = DeviceId(1);
@@ -541,13 +548,8 @@ mod tests {
     #[test]
     fn random_accesses_never_panic_and_state_survives_a_round_trip() {
         let mut bus = bus();
-        let mut seed = 1u64;
-        let mut next = || {
-            seed = seed
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            seed >> 33
-        };
+        let mut rng = Rng::new(1);
+        let mut next = || rng.next_u64() >> 33;
         for _ in 0..30_000 {
             let port = [0, 0x80, 0xC0][next() as usize % 3] + next() as u16 % 32;
             let size = 1 << (next() % 3);

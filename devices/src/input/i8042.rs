@@ -12,8 +12,8 @@
 //! takes [`BYTE_NS`], also after the one before it was read. The output port drives A20 and reset.
 //!
 //! Nothing is plugged into the auxiliary port: what is sent there (D4) is answered by a time-out, as by
-//! hardware, so that a driver finds a port without a mouse. A mouse belongs into [`State::send_to_aux`]
-//! and beside the keyboard in [`State::next_device_byte`].
+//! hardware, so that a driver finds a port without a mouse. A mouse belongs into `State::send_to_aux`
+//! and beside the keyboard in `State::next_device_byte`.
 //!
 //! Not modelled: IBF (a write is taken in at once), parity errors, the password commands (A5, A6) and
 //! the diagnostic dump (AC).
@@ -295,6 +295,10 @@ impl I8042 {
     /// Region: port 64.
     pub const COMMAND: u8 = 1;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] =
+        &[(Self::DATA, 0x60, 1, 1), (Self::COMMAND, 0x64, 1, 1)];
+
     const VERSION: u32 = 1;
 
     /// A controller before its self-test, with a keyboard.
@@ -302,11 +306,6 @@ impl I8042 {
         Self {
             state: State::new(),
         }
-    }
-
-    /// The keyboard, for whoever wants to show its lights.
-    pub fn keyboard(&self) -> &Ps2Keyboard {
-        &self.state.keyboard
     }
 
     /// Fills the output buffer, drives the wires, and arms the timers.
@@ -437,10 +436,7 @@ mod tests {
     );
 
     fn controller() -> Bus {
-        let mut bus = bus_with_regions(
-            Box::new(I8042::new()),
-            &[(I8042::DATA, 0x60, 1, 1), (I8042::COMMAND, 0x64, 1, 1)],
-        );
+        let mut bus = bus_with_regions(Box::new(I8042::new()), I8042::MAP);
         bus.reset();
         bus
     }

@@ -24,6 +24,9 @@ impl FpuError {
     /// Region: the two ports.
     pub const PORTS: u8 = 0;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[(Self::PORTS, 0xF0, 2, 1)];
+
     const VERSION: u32 = 1;
     const IRQ: IrqLine = IrqLine::isa(13);
 
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn ferr_raises_irq_13_until_port_f0_is_written() {
-        let mut bus = bus_with_regions(Box::new(FpuError::new()), &[(0, 0xF0, 2, 1)]);
+        let mut bus = bus_with_regions(Box::new(FpuError::new()), FpuError::MAP);
         bus.connect(IrqLine::FERR, DeviceId(0));
         let cpu = DeviceId(63);
         bus.lines.set(cpu, IrqLine::FERR, true);

@@ -256,6 +256,13 @@ impl I8259 {
     /// Region: interrupt acknowledge.
     pub const INTA: u8 = 3;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[
+        (Self::MASTER, 0x20, 2, 1),
+        (Self::SLAVE, 0xA0, 2, 1),
+        (Self::ELCR, 0x4D0, 2, 1),
+    ];
+
     const VERSION: u32 = 1;
     /// IRQ 0, 1, 2, 8 and 13 are always edge triggered.
     const ELCR_WRITABLE: [u8; 2] = [0xF8, 0xDE];
@@ -436,14 +443,7 @@ mod tests {
 
     /// A pair initialised as a PC's BIOS does, with vectors 08 and 70, nothing masked.
     fn pic() -> Bus {
-        let mut bus = bus_with_regions(
-            Box::new(I8259::new()),
-            &[
-                (I8259::MASTER, 0x20, 2, 1),
-                (I8259::SLAVE, 0xA0, 2, 1),
-                (I8259::ELCR, 0x4D0, 2, 1),
-            ],
-        );
+        let mut bus = bus_with_regions(Box::new(I8259::new()), I8259::MAP);
         bus.set_interrupt_controller(DeviceId(0), I8259::INTA);
         for n in 0..16 {
             bus.connect(IrqLine::isa(n), DeviceId(0));

@@ -54,6 +54,9 @@ impl PciHost {
     /// Region: CF8 to CFF.
     pub const PORTS: u8 = 0;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[(Self::PORTS, 0xCF8, 8, 4)];
+
     const VERSION: u32 = 1;
 
     /// A bus without functions.
@@ -210,7 +213,7 @@ mod tests {
     platform::device_contract!(contract, board(), [(PciHost::PORTS, 8, 4)]);
 
     fn pci() -> Bus {
-        let mut bus = bus_with_regions(Box::new(board()), &[(PciHost::PORTS, 0xCF8, 8, 4)]);
+        let mut bus = bus_with_regions(Box::new(board()), PciHost::MAP);
         for n in 0..4 {
             bus.connect(pirq(n), DeviceId(0));
         }

@@ -76,6 +76,16 @@ impl AcpiPm {
     /// Region: the shutdown port of Bochs' BIOS.
     pub const SHUTDOWN: u8 = 5;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[
+        (Self::EVENT, 0x600, 4, 4),
+        (Self::CONTROL, 0x604, 2, 2),
+        (Self::TIMER, 0x608, 4, 4),
+        (Self::BOCHS_OFF, 0xB004, 2, 2),
+        (Self::VIRTUALBOX_OFF, 0x4004, 2, 2),
+        (Self::SHUTDOWN, 0x8900, 1, 1),
+    ];
+
     const VERSION: u32 = 1;
     const SCI: IrqLine = IrqLine::isa(9);
 
@@ -253,17 +263,7 @@ mod tests {
     );
 
     fn pm() -> Bus {
-        let mut bus = bus_with_regions(
-            Box::new(AcpiPm::new()),
-            &[
-                (AcpiPm::EVENT, 0x600, 4, 4),
-                (AcpiPm::CONTROL, 0x604, 2, 2),
-                (AcpiPm::TIMER, 0x608, 4, 4),
-                (AcpiPm::BOCHS_OFF, 0xB004, 2, 2),
-                (AcpiPm::VIRTUALBOX_OFF, 0x4004, 2, 2),
-                (AcpiPm::SHUTDOWN, 0x8900, 1, 1),
-            ],
-        );
+        let mut bus = bus_with_regions(Box::new(AcpiPm::new()), AcpiPm::MAP);
         bus.connect(IrqLine::isa(8), DeviceId(0));
         bus
     }

@@ -21,6 +21,9 @@ impl Apm {
     /// Region: the two ports.
     pub const PORTS: u8 = 0;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[(Self::PORTS, 0xB2, 2, 1)];
+
     const VERSION: u32 = 1;
 
     /// A latch of zeros.
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn both_registers_keep_their_bytes() {
-        let mut bus = bus_with_regions(Box::new(Apm::new()), &[(Apm::PORTS, 0xB2, 2, 1)]);
+        let mut bus = bus_with_regions(Box::new(Apm::new()), Apm::MAP);
         bus.pio_write(0xB2, 2, 0xBEEF);
         assert_eq!(bus.pio_read(0xB2, 2), 0xBEEF);
     }

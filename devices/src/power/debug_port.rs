@@ -22,6 +22,10 @@ impl DebugPort {
     /// Region: the exit.
     pub const EXIT: u8 = 1;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] =
+        &[(Self::CONSOLE, 0xE9, 1, 1), (Self::EXIT, 0xF4, 4, 4)];
+
     const VERSION: u32 = 1;
 
     /// The ports.
@@ -77,13 +81,7 @@ mod tests {
     );
 
     fn ports() -> Bus {
-        bus_with_regions(
-            Box::new(DebugPort::new()),
-            &[
-                (DebugPort::CONSOLE, 0xE9, 1, 1),
-                (DebugPort::EXIT, 0xF4, 4, 4),
-            ],
-        )
+        bus_with_regions(Box::new(DebugPort::new()), DebugPort::MAP)
     }
 
     #[test]

@@ -26,6 +26,9 @@ impl PortA {
     /// Region: the port.
     pub const PORT: u8 = 0;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[(Self::PORT, 0x92, 1, 1)];
+
     const VERSION: u32 = 1;
 
     /// The port after power-on: A20 is left to the keyboard controller.
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn bit_1_drives_a20_and_bit_0_resets_once_as_it_rises() {
-        let mut bus = bus_with_regions(Box::new(PortA::new()), &[(PortA::PORT, 0x92, 1, 1)]);
+        let mut bus = bus_with_regions(Box::new(PortA::new()), PortA::MAP);
         bus.pio_write(0x92, 1, 0x02);
         assert!(bus.lines.level(IrqLine::A20));
         assert_eq!(bus.pio_read(0x92, 1), 0x02);

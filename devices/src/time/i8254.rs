@@ -239,7 +239,10 @@ impl Counter {
         };
         let value = left.rem_euclid(self.modulus()) as u16;
         if self.bcd {
-            value % 10 | value / 10 % 10 << 4 | value / 100 % 10 << 8 | value / 1000 % 10 << 12
+            (value % 10)
+                | ((value / 10 % 10) << 4)
+                | (value / 100 % 10) << 8
+                | (value / 1000 % 10) << 12
         } else {
             value
         }
@@ -389,6 +392,10 @@ impl I8254 {
     /// Region: system control port B.
     pub const PORT_B: u8 = 1;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] =
+        &[(Self::PORTS, 0x40, 4, 1), (Self::PORT_B, 0x61, 1, 1)];
+
     const VERSION: u32 = 1;
     const IRQ: IrqLine = IrqLine::isa(0);
 
@@ -453,7 +460,7 @@ impl I8254 {
     }
 
     fn read_port_b(&self, tick: u64) -> u8 {
-        let refresh = (tick / REFRESH_TICKS & 1) as u8;
+        let refresh = ((tick / REFRESH_TICKS) & 1) as u8;
         let out2 = u8::from(self.state.counters[2].out(tick));
         self.state.port_b | refresh << 4 | out2 << 5
     }
@@ -533,10 +540,7 @@ mod tests {
     );
 
     fn pit() -> Bus {
-        bus_with_regions(
-            Box::new(I8254::new()),
-            &[(I8254::PORTS, 0x40, 4, 1), (I8254::PORT_B, 0x61, 1, 1)],
-        )
+        bus_with_regions(Box::new(I8254::new()), I8254::MAP)
     }
 
     /// Moves on to the first instant of the tick that is `ticks` further.

@@ -291,6 +291,9 @@ impl Mc146818 {
     /// Region: index and data.
     pub const PORTS: u8 = 0;
 
+    /// Where a PC has it: region, first port, number of ports, widest access.
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[(Self::PORTS, 0x70, 2, 1)];
+
     const VERSION: u32 = 1;
     const IRQ: IrqLine = IrqLine::isa(8);
 
@@ -468,7 +471,7 @@ mod tests {
     fn rtc() -> Bus {
         bus_with_regions(
             Box::new(Mc146818::new(START, &[(0x10, 0x40)])),
-            &[(Mc146818::PORTS, 0x70, 2, 1)],
+            Mc146818::MAP,
         )
     }
 

@@ -1,6 +1,20 @@
+use platform::testkit::Rng;
 use platform::{Clock, Frame, GuestMemory};
 
 use super::*;
+
+platform::device_contract!(
+    contract,
+    Vga::new(),
+    [
+        (PORTS_3B4, 2, 1),
+        (PORT_3BA, 1, 1),
+        (PORTS_3C0, 16, 1),
+        (PORTS_3D4, 2, 1),
+        (PORT_3DA, 1, 1),
+        (APERTURE, 0x2_0000, 8),
+    ]
+);
 
 const VGA: DeviceId = DeviceId(0);
 
@@ -587,13 +601,8 @@ fn screen_off_blanks_and_rendering_changes_nothing() {
 #[test]
 fn random_accesses_never_panic_and_state_survives_a_round_trip() {
     let mut bus = bus();
-    let mut seed = 7u64;
-    let mut next = || {
-        seed = seed
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        seed >> 31
-    };
+    let mut rng = Rng::new(7);
+    let mut next = || rng.next_u64() >> 31;
     for round in 0..60_000 {
         let size = 1 << (next() % 4);
         match next() % 8 {

@@ -13,15 +13,23 @@ use crate::bus::DeviceId;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct EventQueue {
     heap: BinaryHeap<Reverse<(u64, u64, DeviceId, u32)>>,
-    armed: BTreeMap<(DeviceId, u32), u64>,
+    /// Sequence and deadline of each armed timer.
+    armed: BTreeMap<(DeviceId, u32), (u64, u64)>,
     sequence: u64,
 }
 
 impl EventQueue {
     /// Arms `timer` of `device` for `deadline_ns`, in place of an earlier deadline.
     pub fn schedule(&mut self, device: DeviceId, timer: u32, deadline_ns: u64) {
+        // Devices arm the same deadline again with each access: the heap must not grow by that.
+        if let Some((_, armed_ns)) = self.armed.get(&(device, timer))
+            && *armed_ns == deadline_ns
+        {
+            return;
+        }
         self.sequence += 1;
-        self.armed.insert((device, timer), self.sequence);
+        self.armed
+            .insert((device, timer), (self.sequence, deadline_ns));
         self.heap
             .push(Reverse((deadline_ns, self.sequence, device, timer)));
     }
@@ -52,8 +60,8 @@ impl EventQueue {
     }
 
     fn drop_stale(&mut self) {
-        while let Some(Reverse((_, sequence, device, timer))) = self.heap.peek() {
-            if self.armed.get(&(*device, *timer)) == Some(sequence) {
+        while let Some(Reverse((deadline_ns, sequence, device, timer))) = self.heap.peek() {
+            if self.armed.get(&(*device, *timer)) == Some(&(*sequence, *deadline_ns)) {
                 break;
             }
             self.heap.pop();
@@ -73,6 +81,17 @@ mod tests {
         assert_eq!(queue.pop_due(49), None);
         assert_eq!(queue.pop_due(50), Some((DeviceId(2), 0)));
         assert_eq!(queue.pop_due(50), Some((DeviceId(1), 0)));
+    }
+
+    #[test]
+    fn arming_the_same_deadline_again_costs_nothing() {
+        let mut queue = EventQueue::default();
+        for _ in 0..1000 {
+            queue.schedule(DeviceId(1), 7, 10);
+        }
+        assert_eq!(queue.heap.len(), 1);
+        assert_eq!(queue.pop_due(10), Some((DeviceId(1), 7)));
+        assert_eq!(queue.pop_due(10), None);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl GuestMemory {
     /// # Errors
     /// A size out of range, or the host's refusal.
     pub fn new(bytes: u64) -> Result<Self, MemoryError> {
-        if bytes < 1 << 20 || bytes > 512 << 30 || bytes % PAGE_BYTES != 0 {
+        if !(1 << 20..=512 << 30).contains(&bytes) || !bytes.is_multiple_of(PAGE_BYTES) {
             return Err(MemoryError::Size(bytes));
         }
         let host = |source| MemoryError::Host { bytes, source };
@@ -111,7 +111,7 @@ impl GuestMemory {
     /// # Errors
     /// The host's refusal of memory for it.
     pub fn add_rom(&mut self, base: PhysAddr, image: &[u8]) -> Result<(), MemoryError> {
-        assert!(base.0 % PAGE_BYTES == 0, "a ROM starts at a page");
+        assert!(base.0.is_multiple_of(PAGE_BYTES), "a ROM starts at a page");
         for (index, chunk) in image.chunks(PAGE_BYTES as usize).enumerate() {
             let mut page = MmapOptions::new()
                 .len(PAGE_BYTES as usize)

@@ -249,3 +249,59 @@ macro_rules! device_contract {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceCtx;
+    use crate::state::{SavedState, StateError};
+
+    /// A register that neither a reset nor a restore gets right, and that may panic in one access.
+    struct Faulty {
+        value: u64,
+        panics: bool,
+    }
+
+    impl Device for Faulty {
+        fn name(&self) -> &'static str {
+            "faulty"
+        }
+        fn read(&mut self, _: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8) -> u64 {
+            assert!(!self.panics || (offset, size) != (3, 2), "no word at 3");
+            self.value
+        }
+        fn write(&mut self, _: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8, value: u64) {
+            self.value = value;
+        }
+        fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
+        fn save(&self) -> SavedState {
+            SavedState::encode(1, &(self.value as u8))
+        }
+        fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+            self.value = u64::from(state.decode::<u8>(1)? & 0x7F);
+            Ok(())
+        }
+    }
+
+    fn faulty(panics: bool) -> Box<dyn Device> {
+        Box::new(Faulty { value: 0, panics })
+    }
+
+    #[test]
+    #[should_panic(expected = "no word at 3")]
+    fn a_panic_in_a_rare_access_is_found() {
+        contract_abuse(|| faulty(true), &[(0, 4, 4)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "differs after a reset")]
+    fn what_a_reset_forgets_is_found() {
+        contract_reset(|| faulty(false), &[(0, 2, 1)], false);
+    }
+
+    #[test]
+    #[should_panic(expected = "save, restore, save differs")]
+    fn what_a_restore_forgets_is_found() {
+        contract_save(|| faulty(false), &[(0, 2, 1)]);
+    }
+}

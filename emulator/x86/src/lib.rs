@@ -11,6 +11,7 @@ pub mod decode;
 pub mod emit;
 pub mod exception;
 pub mod flags;
+mod frame;
 pub mod insn;
 mod interp;
 pub mod mmu;

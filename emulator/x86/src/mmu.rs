@@ -406,7 +406,7 @@ impl Vcpu {
         }
     }
 
-    fn load_banked(
+    pub(crate) fn load_banked(
         &mut self,
         bank: usize,
         number: u16,
@@ -433,7 +433,7 @@ impl Vcpu {
         Ok(self.load_phys(number, phys, size))
     }
 
-    fn store_banked(
+    pub(crate) fn store_banked(
         &mut self,
         bank: usize,
         number: u16,

@@ -22,8 +22,10 @@ pub enum Exit {
 }
 
 /// DR6 bits (SDM vol. 3B §17.2.3).
-mod dr6 {
+pub(crate) mod dr6 {
+    pub const BD: u64 = 1 << 13;
     pub const BS: u64 = 1 << 14;
+    pub const BT: u64 = 1 << 15;
 }
 
 impl Vcpu {
@@ -259,6 +261,12 @@ impl Vcpu {
                 self.slice_end = self.slice_end.min(due);
             }
         }
+        if self.cpu.pending_debug & dr6::BT != 0 {
+            // The task that was switched to has its T bit set: #DB before its first instruction.
+            self.cpu.pending_debug = 0;
+            self.cpu.dr[6] |= dr6::BT;
+            self.raise(Exception::debug(true));
+        }
         if self.attention & attention::INTERRUPT != 0 && self.cpu.shadow == 0 {
             self.take_interrupt();
         }
@@ -309,27 +317,33 @@ impl Vcpu {
             return;
         }
         let shadow = std::mem::take(&mut self.cpu.shadow);
-        let traced = self.cpu.rflags & bits::TF != 0;
-        self.cpu.pending_debug &= !0xF;
+        // RF covers one instruction; IRET may set it anew for the next.
+        self.cpu.rflags &= !bits::RF;
+        if shadow & 2 == 0 {
+            self.cpu.pending_debug = 0;
+        }
+        if self.cpu.rflags & bits::TF != 0 {
+            // Entering a handler, by INT n or a fault, takes it back.
+            self.cpu.pending_debug |= dr6::BS;
+        }
         // SAFETY: the block is live.
         let fits = self.fits_code_segment(block) || unsafe { (*block).count } > 0;
         debug_assert!(fits);
         let completed = self.run_block(block, 1);
         self.attention |= attention::INTERRUPT;
-        if completed {
-            self.cpu.rflags &= !bits::RF;
-            if traced {
-                self.cpu.pending_debug |= dr6::BS;
-            }
-            // After MOV SS the traps wait for the instruction that follows.
-            if self.cpu.pending_debug != 0 && self.cpu.shadow & 2 == 0 {
-                let met = std::mem::take(&mut self.cpu.pending_debug);
+        // After MOV SS the traps wait for the instruction that follows.
+        if completed && self.cpu.shadow & 2 == 0 && self.cpu.pending_debug & dr6::BT == 0 {
+            let met = std::mem::take(&mut self.cpu.pending_debug);
+            let enabled = |n: u64| met >> n & 1 != 0 && self.cpu.dr[7] >> (2 * n) & 3 != 0;
+            if met & !0xF != 0 || (0..4).any(enabled) {
                 self.cpu.dr[6] = (self.cpu.dr[6] & !0xF) | met;
                 self.raise(Exception::debug(true));
             }
         }
-        let _ = shadow;
-        if self.cpu.rflags & bits::TF == 0 && self.cpu.shadow == 0 && self.cpu.dr[7] & 0xFF == 0 {
+        if self.cpu.rflags & (bits::TF | bits::RF) == 0
+            && self.cpu.shadow == 0
+            && self.cpu.dr[7] & 0xFF == 0
+        {
             self.attention &= !attention::STEP;
         }
     }

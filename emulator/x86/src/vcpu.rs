@@ -170,7 +170,7 @@ impl Vcpu {
         } else {
             self.data_bank()
         };
-        if cpu.rflags & bits::TF != 0 || cpu.shadow != 0 || data_breakpoints {
+        if cpu.rflags & (bits::TF | bits::RF) != 0 || cpu.shadow != 0 || data_breakpoints {
             self.attention |= attention::STEP;
         }
         self.attention |= attention::INTERRUPT;
@@ -178,7 +178,12 @@ impl Vcpu {
 
     /// The TLB bank of explicit data accesses at the current privilege.
     pub(crate) fn data_bank(&self) -> usize {
-        if self.cpu.cpl == 3 {
+        self.bank_of(self.cpu.cpl)
+    }
+
+    /// The TLB bank of explicit data accesses at privilege level `cpl`.
+    pub(crate) fn bank_of(&self, cpl: u8) -> usize {
+        if cpl == 3 {
             BANK_USER
         } else if self.cpu.cr4 & control::CR4_SMAP != 0 && self.cpu.rflags & bits::AC != 0 {
             BANK_SUPERVISOR_AC

@@ -151,7 +151,7 @@ fn the_timer_interrupts_through_the_controller() {
     assert_eq!(interrupt_within(&mut pc.bus, 0), Some(0x08));
     for _ in 0..10 {
         assert_eq!(interrupt_within(&mut pc.bus, 900_000), None);
-        assert_eq!(interrupt_within(&mut pc.bus, 100_000), Some(0x08));
+        assert_eq!(interrupt_within(&mut pc.bus, 110_000), Some(0x08));
     }
 }
 
@@ -236,6 +236,76 @@ fn ferr_raises_irq_13() {
     pc.bus.lines.set(DeviceId(63), IrqLine::FERR, true);
     pc.bus.pio_read(0x61, 1);
     assert_eq!(interrupt_within(&mut pc.bus, 0), Some(0x75));
+}
+
+#[test]
+fn a_sector_of_the_disk_comes_through_its_data_port() {
+    let mut pc = pc();
+    init_pic(&mut pc.bus, 0x4004);
+    for (port, value) in [
+        (0x1F6, 0xE0),
+        (0x1F2, 1),
+        (0x1F3, 7),
+        (0x1F4, 0),
+        (0x1F5, 0),
+    ] {
+        pc.bus.pio_write(port, 1, value);
+    }
+    pc.bus.pio_write(0x1F7, 1, 0x20);
+    assert_eq!(interrupt_within(&mut pc.bus, 50_000_000), Some(0x76));
+    assert_eq!(pc.bus.pio_read(0x1F7, 1) & 0x89, 0x08);
+    for _ in 0..128 {
+        assert_eq!(pc.bus.pio_read(0x1F0, 4), 0x5A5A_5A5A);
+    }
+    assert_eq!(pc.bus.pio_read(0x1F7, 1) & 0x89, 0x00);
+}
+
+#[test]
+fn a_sector_of_the_floppy_comes_through_dma_channel_2() {
+    let mut pc = pc();
+    init_pic(&mut pc.bus, 0x0040);
+    for (port, value) in [
+        (0x0C, 0),
+        (0x04, 0x00),
+        (0x04, 0x20),
+        (0x05, 0xFF),
+        (0x05, 0x01),
+        (0x81, 0x01),
+        (0x0B, 0x46),
+        (0x0A, 0x02),
+    ] {
+        pc.bus.pio_write(port, 1, value);
+    }
+    pc.bus.pio_write(0x3F2, 1, 0x1C);
+    assert_eq!(interrupt_within(&mut pc.bus, 1_000_000_000), Some(0x0E));
+    let send = |bus: &mut Bus, bytes: &[u8]| {
+        for &byte in bytes {
+            for _ in 0..1000 {
+                if bus.pio_read(0x3F4, 1) & 0xC0 == 0x80 {
+                    break;
+                }
+                advance(bus, 10_000);
+            }
+            bus.pio_write(0x3F5, 1, byte.into());
+        }
+    };
+    for _ in 0..4 {
+        send(&mut pc.bus, &[0x08]);
+        pc.bus.pio_read(0x3F5, 1);
+        pc.bus.pio_read(0x3F5, 1);
+    }
+    pc.bus.pio_write(0x3F7, 1, 0x00);
+    send(&mut pc.bus, &[0x03, 0xAF, 0x02]);
+    send(&mut pc.bus, &[0x07, 0x00]);
+    assert_eq!(interrupt_within(&mut pc.bus, 1_000_000_000), Some(0x0E));
+    send(&mut pc.bus, &[0x08]);
+    assert_eq!(pc.bus.pio_read(0x3F5, 1), 0x20);
+    pc.bus.pio_read(0x3F5, 1);
+    send(&mut pc.bus, &[0xE6, 0, 0, 0, 1, 2, 18, 0x1B, 0xFF]);
+    assert_eq!(interrupt_within(&mut pc.bus, 2_000_000_000), Some(0x0E));
+    assert_eq!(pc.bus.pio_read(0x3F5, 1) & 0xC0, 0x00);
+    let sector = pc.bus.memory.read_array::<512>(PhysAddr(0x1_2000));
+    assert_eq!(sector, [0x5A; 512]);
 }
 
 #[test]

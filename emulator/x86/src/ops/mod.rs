@@ -19,18 +19,28 @@ mod alu;
 mod bcd;
 mod bits;
 mod branch;
+mod descriptors;
+mod far;
+mod flags;
 pub(crate) mod form;
 pub mod interrupt;
+mod io;
+mod iret;
 mod misc;
 mod mov;
+mod msr;
 mod muldiv;
 mod packed;
+mod segments;
 mod shift;
 mod sse_float;
 mod sse_move;
 mod sse_text;
 mod stack;
 mod string;
+mod syscall;
+pub(crate) mod system;
+pub(crate) mod task;
 mod vector;
 pub(crate) mod x87;
 mod x87_arith;
@@ -39,7 +49,10 @@ mod x87_env;
 mod x87_load;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod x87_oracle;
+#[cfg(test)]
+mod x87_tests;
 mod x87_trans;
+mod xsave;
 
 use iced_x86::Instruction;
 
@@ -54,12 +67,20 @@ pub const FAMILIES: &[&[Row]] = &[
     bits::ROWS,
     branch::CONDITIONAL_ROWS,
     branch::ROWS,
+    descriptors::ROWS,
+    far::ROWS,
+    flags::ROWS,
+    interrupt::ROWS,
+    io::ROWS,
+    iret::ROWS,
     misc::ROWS,
     mov::CONDITIONAL_ROWS,
     mov::ROWS,
+    msr::ROWS,
     muldiv::ROWS,
     packed::IMMEDIATE_ROWS,
     packed::ROWS,
+    segments::ROWS,
     shift::ROWS,
     sse_float::ARITHMETIC_ROWS,
     sse_float::ROWS,
@@ -71,27 +92,30 @@ pub const FAMILIES: &[&[Row]] = &[
     string::MOVS_ROWS,
     string::SCAS_ROWS,
     string::STOS_ROWS,
+    syscall::ROWS,
+    system::ROWS,
     x87::ROWS,
     x87_arith::ROWS,
     x87_compare::ROWS,
     x87_env::ROWS,
     x87_load::ROWS,
     x87_trans::ROWS,
+    xsave::ROWS,
 ];
 
 /// MOV to and from segment, control and debug registers.
-fn choose_special_mov(_iced: &Instruction) -> Option<ExecFn> {
-    None
+fn choose_special_mov(iced: &Instruction) -> Option<ExecFn> {
+    segments::choose_mov(iced).or_else(|| system::choose_mov(iced))
 }
 
 /// PUSH and POP of segment registers.
-fn choose_special_stack(_iced: &Instruction) -> Option<ExecFn> {
-    None
+fn choose_special_stack(iced: &Instruction) -> Option<ExecFn> {
+    segments::choose_stack(iced)
 }
 
 /// Far JMP and CALL, which share their mnemonics with the near ones.
-fn choose_far(_iced: &Instruction) -> Option<ExecFn> {
-    None
+fn choose_far(iced: &Instruction) -> Option<ExecFn> {
+    far::choose(iced)
 }
 
 /// The SSE2 MOVSD, which shares its mnemonic with the string instruction.

@@ -246,7 +246,7 @@ pub(crate) fn enter_mmx(v: &mut Vcpu) {
 }
 
 /// EMMS: all registers are empty.
-fn emms(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+fn emms(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     check_mmx(v)?;
     v.cpu.x87.status &= !TOP;
     v.cpu.x87.tag = 0xFFFF;

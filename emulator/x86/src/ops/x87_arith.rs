@@ -150,7 +150,7 @@ macro_rules! function {
 function!(Sqrt, |a, ctx| a.sqrt(ctx));
 function!(RoundToInteger, |a, ctx| a.round_to_integral(ctx));
 function!(Abs, |a, _ctx| a.abs());
-function!(ChangeSign, |a, _ctx| a.neg());
+function!(ChangeSign, |a, _ctx| a.negate());
 
 fn unary<F: Function>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     wait(v)?;

@@ -217,30 +217,30 @@ fn set_registers(x87: &mut X87, image: &[u8], stride: usize) {
     }
 }
 
-/// The first 160 bytes of FXSAVE's image, without MXCSR: the x87 part. `wide` is the form with REX.W.
-pub(crate) fn save_legacy_x87(x87: &X87, wide: bool) -> [u8; 160] {
-    let mut image = [0; 160];
+/// Writes the x87 part of FXSAVE's image: bytes 0 to 23 and 32 to 159. `wide` is the form with REX.W.
+pub(super) fn put_legacy_x87(x87: &X87, wide: bool, image: &mut [u8]) {
     let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &x87.control.to_le_bytes());
     put(2, &x87.status.to_le_bytes());
-    put(4, &[x87.abridged_tag()]);
+    put(4, &[x87.abridged_tag(), 0]);
     put(6, &x87.opcode.to_le_bytes());
     for (at, (offset, selector)) in [(8, x87.instruction), (16, x87.operand)] {
         if wide {
             put(at, &offset.to_le_bytes());
         } else {
             put(at, &(offset as u32).to_le_bytes());
-            put(at + 4, &selector.to_le_bytes());
+            put(at + 4, &u32::from(selector).to_le_bytes());
         }
     }
     for i in 0..8 {
-        put(32 + 16 * usize::from(i), &x87.get(i).to_bytes());
+        let at = 32 + 16 * usize::from(i);
+        put(at, &x87.get(i).to_bytes());
+        put(at + 10, &[0; 6]);
     }
-    image
 }
 
 /// Loads the x87 part of FXSAVE's image; the caller calls [`update_summary`].
-pub(crate) fn restore_legacy_x87(x87: &mut X87, image: &[u8], wide: bool) {
+pub(super) fn restore_legacy_x87(x87: &mut X87, image: &[u8], wide: bool) {
     let word = |at: usize| u16::from_le_bytes(image[at..at + 2].try_into().expect("two bytes"));
     let pointer = |at: usize| {
         if wide {
@@ -283,7 +283,7 @@ fn fxsave<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> 
     let offset = area(v, insn, true)?;
     // The last 96 bytes belong to software: what is there stays.
     let mut image = [0; 416];
-    image[..160].copy_from_slice(&save_legacy_x87(&v.cpu.x87, WIDE));
+    put_legacy_x87(&v.cpu.x87, WIDE, &mut image);
     image[24..28].copy_from_slice(&v.cpu.mxcsr.to_le_bytes());
     image[28..32].copy_from_slice(&MXCSR_MASK.to_le_bytes());
     let mut end = 160;

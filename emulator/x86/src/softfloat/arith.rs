@@ -6,10 +6,10 @@ use super::parts::{
     Exact, Format, Kind, Operand, Parts, infinity, invalid, propagate, propagate_one, round_to,
     shift_right_jam, zero,
 };
-use super::{Context, F32, F64, F80, Rounding, flag, host};
+use super::{Context, F32, F64, F80, Precision, Rounding, flag, host};
 
 /// `a + b`, or `a - b` when `negate_b`. A NaN's sign is not touched by the negation.
-#[inline]
+#[inline(always)]
 fn add<F: Format>(a: Parts, b: Parts, negate_b: bool, precision: u32, ctx: &mut Context) -> F {
     if a.kind.max(b.kind) >= Kind::Quiet {
         return propagate(a, b, ctx);
@@ -87,7 +87,7 @@ fn sum(a: Parts, b: Parts) -> Option<Exact> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn mul<F: Format>(a: Parts, b: Parts, precision: u32, ctx: &mut Context) -> F {
     let high = a.kind.max(b.kind);
     if high >= Kind::Quiet {
@@ -108,7 +108,8 @@ fn mul<F: Format>(a: Parts, b: Parts, precision: u32, ctx: &mut Context) -> F {
         return zero(sign);
     }
     let product = u128::from(a.sig) * u128::from(b.sig);
-    let shift = product.leading_zeros();
+    // The product of two normalised significands lacks at most one bit.
+    let shift = u32::from(product >> 127 == 0);
     let exp = a.exp + b.exp + 1 - shift as i32;
     round_to(
         Exact {
@@ -121,7 +122,7 @@ fn mul<F: Format>(a: Parts, b: Parts, precision: u32, ctx: &mut Context) -> F {
     )
 }
 
-#[inline]
+#[inline(always)]
 fn div<F: Format>(a: Parts, b: Parts, precision: u32, ctx: &mut Context) -> F {
     if a.kind.max(b.kind) >= Kind::Quiet {
         return propagate(a, b, ctx);
@@ -279,31 +280,49 @@ macro_rules! narrow_arithmetic {
 narrow_arithmetic!(F32, single);
 narrow_arithmetic!(F64, double);
 
+/// Runs an operation with the precision as a constant in the two usual cases, so that it compiles to its own code.
+#[inline(always)]
+fn by_precision(ctx: &mut Context, operation: impl Fn(u32, &mut Context) -> F80) -> F80 {
+    match ctx.precision {
+        Precision::Extended => operation(64, ctx),
+        Precision::Double => operation(53, ctx),
+        Precision::Single => operation(24, ctx),
+    }
+}
+
 /// The x87 takes either operand from memory in a narrower format or as an integer, so these are not methods.
 /// Precision control applies. A narrower denormal raises DE although its F80 value is normal.
 impl F80 {
     /// FADD: `a + b`.
     #[must_use]
     pub fn add(a: impl Operand, b: impl Operand, ctx: &mut Context) -> Self {
-        add(a.parts(ctx), b.parts(ctx), false, ctx.precision as u32, ctx)
+        by_precision(ctx, |precision, ctx| {
+            add(a.parts(ctx), b.parts(ctx), false, precision, ctx)
+        })
     }
 
     /// FSUB, FSUBR: `a - b`.
     #[must_use]
     pub fn sub(a: impl Operand, b: impl Operand, ctx: &mut Context) -> Self {
-        add(a.parts(ctx), b.parts(ctx), true, ctx.precision as u32, ctx)
+        by_precision(ctx, |precision, ctx| {
+            add(a.parts(ctx), b.parts(ctx), true, precision, ctx)
+        })
     }
 
     /// FMUL: `a * b`.
     #[must_use]
     pub fn mul(a: impl Operand, b: impl Operand, ctx: &mut Context) -> Self {
-        mul(a.parts(ctx), b.parts(ctx), ctx.precision as u32, ctx)
+        by_precision(ctx, |precision, ctx| {
+            mul(a.parts(ctx), b.parts(ctx), precision, ctx)
+        })
     }
 
     /// FDIV, FDIVR: `a / b`.
     #[must_use]
     pub fn div(a: impl Operand, b: impl Operand, ctx: &mut Context) -> Self {
-        div(a.parts(ctx), b.parts(ctx), ctx.precision as u32, ctx)
+        by_precision(ctx, |precision, ctx| {
+            div(a.parts(ctx), b.parts(ctx), precision, ctx)
+        })
     }
 
     /// FSQRT.

@@ -14,7 +14,7 @@ impl F80 {
         });
         let value = Self::from_i64(magnitude);
         if bytes[9] & 0x80 != 0 {
-            value.neg()
+            value.negate()
         } else {
             value
         }
@@ -40,7 +40,7 @@ impl F80 {
         let mut bytes = [0; 10];
         for byte in &mut bytes[..9] {
             let pair = (rest % 100) as u8;
-            *byte = pair / 10 << 4 | pair % 10;
+            *byte = ((pair / 10) << 4) | (pair % 10);
             rest /= 100;
         }
         bytes[9] = u8::from(self.sign()) << 7;

@@ -106,7 +106,7 @@ impl F80 {
         let a = self.parts(ctx);
         match a.kind {
             Kind::Zero => return self,
-            Kind::Infinity if a.sign => return Self::ONE.neg(),
+            Kind::Infinity if a.sign => return Self::ONE.negate(),
             Kind::Infinity => return self,
             Kind::Finite => {}
             _ => return propagate_one(a, ctx),

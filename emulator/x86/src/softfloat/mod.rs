@@ -278,7 +278,7 @@ impl F80 {
 
     /// FCHS: the value with its sign complemented, whatever it is.
     #[must_use]
-    pub fn neg(self) -> Self {
+    pub fn negate(self) -> Self {
         Self::new(self.sign_exp ^ 0x8000, self.sig)
     }
 

@@ -32,7 +32,7 @@ pub(super) const ODD_RECIPROCALS: [u128; 28] = {
 pub(super) fn mul_high(a: u128, b: u128) -> u128 {
     let low = |v: u128| v & u128::from(u64::MAX);
     let (ah, al, bh, bl) = (a >> 64, low(a), b >> 64, low(b));
-    let middle = ah * bl + (al * bl >> 64);
+    let middle = ah * bl + ((al * bl) >> 64);
     let cross = al * bh + low(middle);
     ah * bh + (middle >> 64) + (cross >> 64)
 }

@@ -74,3 +74,18 @@ macro_rules! sse {
     }};
 }
 pub(super) use sse;
+
+/// Whether CPUID's vendor is "AuthenticAMD".
+pub fn host_is_amd() -> bool {
+    let (rbx, ecx, edx): (u64, u32, u32);
+    // SAFETY: CPUID changes registers only; RBX, which the compiler may keep for itself, is restored.
+    unsafe {
+        std::arch::asm!(
+            "mov {rbx}, rbx",
+            "cpuid",
+            "xchg {rbx}, rbx",
+            rbx = out(reg) rbx, inout("eax") 0 => _, out("ecx") ecx, out("edx") edx,
+        );
+    }
+    [rbx as u32, edx, ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+}

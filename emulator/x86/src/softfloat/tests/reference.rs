@@ -3,7 +3,6 @@
 
 use super::cases;
 use super::rng::Rng;
-use super::trans_oracle::operand;
 use crate::softfloat::{Context, F80, Rounding, parts};
 
 /// Significand bits kept by every operation.
@@ -412,7 +411,7 @@ fn rounding(rng: &mut Rng) -> Rounding {
 /// A finite nonzero operand with `2^low <= |a| < 2^high`, or rarely outside.
 fn finite(rng: &mut Rng, low: i64, high: i64) -> F80 {
     loop {
-        let a = operand(rng, low, high);
+        let a = rng.f80_within(low, high);
         if a.sig >> 63 != 0 && (1..0x7FFF).contains(&(a.sign_exp & 0x7FFF)) {
             return a;
         }

@@ -73,6 +73,16 @@ impl Rng {
         )
     }
 
+    /// Mostly `2^low <= |a| < 2^high`.
+    pub fn f80_within(&mut self, low: i64, high: i64) -> F80 {
+        let mut a = self.f80();
+        if self.below(4) != 0 && a.sig >> 63 != 0 {
+            let exponent = 0x3FFF + low + self.below((high - low) as u64) as i64;
+            a.sign_exp = a.sign_exp & 0x8000 | exponent as u16;
+        }
+        a
+    }
+
     /// A value near another one, so that sums cancel and comparisons tie.
     pub fn f80_near(&mut self, a: F80) -> F80 {
         let mut b = a;

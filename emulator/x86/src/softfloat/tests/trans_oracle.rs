@@ -1,8 +1,8 @@
 //! The transcendentals against the host: within one unit in the last place, with the same flags.
 
-use super::cases;
 use super::native::x87;
 use super::rng::Rng;
+use super::x87_cases;
 use crate::softfloat::{Context, F80, flag};
 
 const EXCEPTIONS: u16 = 0x3F;
@@ -16,16 +16,6 @@ fn fcw(rng: &mut Rng) -> u16 {
         0x3F
     };
     0x0340 | masks | (rng.below(4) as u16) << 10
-}
-
-/// An operand, mostly of moderate size.
-pub fn operand(rng: &mut Rng, low: i64, high: i64) -> F80 {
-    let mut a = rng.f80();
-    if rng.below(4) != 0 && a.sig >> 63 != 0 {
-        a.sign_exp =
-            a.sign_exp & 0x8000 | (0x3FFF + low + rng.below((high - low) as u64) as i64) as u16;
-    }
-    a
 }
 
 /// Units in the last place between two values of one sign; NaNs and infinities must be the same.
@@ -47,7 +37,7 @@ macro_rules! transcendental {
         fn $name() {
             let mut rng = Rng(40);
             let mut differing = 0u64;
-            let count = cases(20_000);
+            let count = x87_cases(20_000);
             for _ in 0..count {
                 let operands: fn(&mut Rng) -> (F80, F80) = $operands;
                 let ((a, b), fcw) = (operands(&mut rng), fcw(&mut rng));
@@ -72,11 +62,11 @@ macro_rules! transcendental {
 }
 
 fn angles(rng: &mut Rng) -> (F80, F80) {
-    (operand(rng, -40, 66), F80::ONE)
+    (rng.f80_within(-40, 66), F80::ONE)
 }
 
 fn pair(rng: &mut Rng) -> (F80, F80) {
-    (operand(rng, -3, 3), operand(rng, -6, 6))
+    (rng.f80_within(-3, 3), rng.f80_within(-6, 6))
 }
 
 transcendental!(fsin, "fsin", angles, |a, b, c| Some([a.sin(c)?, b]));
@@ -90,7 +80,7 @@ transcendental!(fptan, "fptan", angles, |a, _, c| a
 transcendental!(
     f2xm1,
     "f2xm1",
-    |r| (operand(r, -70, 2), F80::ONE),
+    |r| (r.f80_within(-70, 2), F80::ONE),
     |a, b, c| Some([a.exp2_minus_1(c), b])
 );
 transcendental!(
@@ -105,7 +95,7 @@ transcendental!(fyl2x, "fld st(1)\nfld st(1)\nfyl2x", pair, |a, b, c| Some(
 transcendental!(
     fyl2xp1,
     "fld st(1)\nfld st(1)\nfyl2xp1",
-    |r| (operand(r, -70, 2), operand(r, -6, 6)),
+    |r| (r.f80_within(-70, 2), r.f80_within(-6, 6)),
     |a, b, c| Some([a.log2_plus_1_times(b, c), a])
 );
 

@@ -1,8 +1,8 @@
 //! x87 operations against the host.
 
-use super::cases;
 use super::native::{X87, x87};
 use super::rng::Rng;
+use super::x87_cases;
 use crate::softfloat::{
     Context, F32, F64, F80, F80Class, Quotient, Relation, Remainder, Rounding, flag,
 };
@@ -53,7 +53,7 @@ macro_rules! binary {
         #[test]
         fn $name() {
             let mut rng = Rng(10);
-            for _ in 0..cases(100_000) {
+            for _ in 0..x87_cases(100_000) {
                 let ((a, b), fcw) = (rng.f80_pair(), fcw(&mut rng));
                 let mut ctx = Context::from_x87_control(fcw);
                 let compute: fn(F80, F80, &mut Context) -> F80 = $ours;
@@ -88,7 +88,7 @@ macro_rules! memory {
         #[test]
         fn $name() {
             let mut rng = Rng(11);
-            for _ in 0..cases(40_000) {
+            for _ in 0..x87_cases(40_000) {
                 let (a, fcw) = (rng.f80(), fcw(&mut rng));
                 let source: fn(&mut Rng) -> $ty = $source;
                 let b = source(&mut rng);
@@ -172,7 +172,7 @@ macro_rules! load {
         #[test]
         fn $name() {
             let mut rng = Rng(12);
-            for _ in 0..cases(40_000) {
+            for _ in 0..x87_cases(40_000) {
                 let (a, fcw) = (F80::ONE, fcw(&mut rng));
                 let source: fn(&mut Rng) -> $ty = $source;
                 let b = source(&mut rng);
@@ -224,7 +224,7 @@ macro_rules! store {
         #[test]
         fn $name() {
             let mut rng = Rng(13);
-            for _ in 0..cases(60_000) {
+            for _ in 0..x87_cases(60_000) {
                 let (a, fcw) = (rng.f80(), fcw(&mut rng));
                 let mut ctx = Context::from_x87_control(fcw);
                 let compute: fn(F80, &mut Context) -> [u8; $bytes] = $ours;
@@ -278,7 +278,7 @@ store!(
 #[test]
 fn fisttp_m64() {
     let mut rng = Rng(14);
-    for _ in 0..cases(20_000) {
+    for _ in 0..x87_cases(20_000) {
         let (a, fcw) = (rng.f80(), fcw(&mut rng) | 0x3F);
         let mut ctx = Context::from_x87_control(fcw);
         let ours = a.to_i64(Rounding::Zero, &mut ctx);
@@ -313,7 +313,7 @@ macro_rules! comparison {
         #[test]
         fn $name() {
             let mut rng = Rng(15);
-            for _ in 0..cases(60_000) {
+            for _ in 0..x87_cases(60_000) {
                 let ((a, b), fcw) = (rng.f80_pair(), fcw(&mut rng) | 0x3F);
                 let mut ctx = Context::from_x87_control(fcw);
                 let compute: fn(F80, F80, &mut Context) -> Relation = $ours;
@@ -342,7 +342,7 @@ comparison!(ftst, "ftst", |a, _, c| F80::compare_signalling(
 #[test]
 fn fcom_m64() {
     let mut rng = Rng(16);
-    for _ in 0..cases(40_000) {
+    for _ in 0..x87_cases(40_000) {
         let (b, fcw) = (rng.f64(), 0x37F);
         let near = b.to_f80(&mut Context::default());
         let a = if rng.below(2) == 0 {
@@ -360,7 +360,7 @@ fn fcom_m64() {
 #[test]
 fn fxam() {
     let mut rng = Rng(17);
-    for _ in 0..cases(40_000) {
+    for _ in 0..x87_cases(40_000) {
         let a = rng.f80();
         let class = match a.classify() {
             F80Class::Unsupported => 0,
@@ -410,7 +410,7 @@ fn remainder_case(name: &str, rng: &mut Rng, native: impl Fn(F80, F80, u16) -> X
 #[test]
 fn fprem() {
     let mut rng = Rng(18);
-    for _ in 0..cases(60_000) {
+    for _ in 0..x87_cases(60_000) {
         remainder_case(
             "fprem",
             &mut rng,
@@ -423,7 +423,7 @@ fn fprem() {
 #[test]
 fn fprem1() {
     let mut rng = Rng(19);
-    for _ in 0..cases(60_000) {
+    for _ in 0..x87_cases(60_000) {
         remainder_case(
             "fprem1",
             &mut rng,
@@ -436,7 +436,7 @@ fn fprem1() {
 #[test]
 fn fxtract() {
     let mut rng = Rng(20);
-    for _ in 0..cases(40_000) {
+    for _ in 0..x87_cases(40_000) {
         let (a, fcw) = (rng.f80(), fcw(&mut rng));
         let mut ctx = Context::from_x87_control(fcw);
         let (exponent, significand) = a.extract(&mut ctx);

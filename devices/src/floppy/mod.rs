@@ -1,0 +1,6 @@
+//! The floppy disk drives and their controller.
+
+pub mod i82077;
+mod media;
+
+pub use i82077::I82077;

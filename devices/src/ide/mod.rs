@@ -1,0 +1,295 @@
+//! An ATA channel with up to two hard disks (ATA/ATAPI-6, T13 1410D, PIO data transfers).
+//!
+//! | offset | region | read | write |
+//! |---|---|---|---|
+//! | 0 | [`COMMAND`] | data, 16 or 32 bits | data |
+//! | 1 | | error | features |
+//! | 2 | | sector count | sector count |
+//! | 3, 4, 5 | | LBA low, mid, high (sector, cylinder low, high) | the same |
+//! | 6 | | device | device |
+//! | 7 | | status, and acknowledges the interrupt | command |
+//! | 0 | [`CONTROL`] | alternate status | device control: SRST, nIEN, HOB |
+//!
+//! The channel has the selection, the control register and the interrupt; `drive` has a task file and the
+//! commands, `identify` what a disk says of itself. A command keeps BSY for a few microseconds of virtual
+//! time, then it has its effect. An empty channel floats, with DD7 pulled down: it reads 7Fh.
+//!
+//! Not modelled: DMA (no command or mode of it is offered), packet devices, queued commands, security,
+//! host protected area, SMART, APM. SLEEP ends with any command, as standby does. A packet device would be a second kind of
+//! drive behind the same calls; bus-master DMA would take blocks from `Drive` in place of the data port.
+
+mod drive;
+mod identify;
+
+use platform::{BlockBackend, Bus, Device, DeviceCtx, DeviceId, IrqLine, SavedState, StateError};
+use serde::{Deserialize, Serialize};
+
+use drive::{Drive, DriveState};
+
+/// Region of the command block: eight ports, of which the first is up to 32 bits wide.
+pub const COMMAND: u8 = 0;
+/// Region of the control block: one port.
+pub const CONTROL: u8 = 1;
+
+const STATE_VERSION: u32 = 1;
+
+const CONTROL_HOB: u8 = 0x80;
+const CONTROL_SRST: u8 = 0x04;
+const CONTROL_NIEN: u8 = 0x02;
+
+const EXECUTE_DEVICE_DIAGNOSTIC: u8 = 0x90;
+
+/// Virtual time from a command, or a block of data, to its effect.
+const COMMAND_NS: u64 = 4_000;
+const BLOCK_NS: u64 = 2_000;
+/// Virtual time from the end of a software reset to the drives' readiness.
+const RESET_NS: u64 = 20_000;
+
+/// Timers 0 and 1 are the drives'.
+const RESET_TIMER: u32 = 2;
+
+/// What an empty channel reads as.
+const FLOATING: u8 = 0x7F;
+
+/// One cable: two ports ranges, one interrupt, up to two drives.
+pub struct IdeChannel {
+    irq: IrqLine,
+    drives: [Option<Drive>; 2],
+    control: u8,
+    selected: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    drives: [Option<DriveState>; 2],
+    control: u8,
+    selected: u8,
+}
+
+/// Maps a channel: the command block at `command_base` and the control block at `control_port`.
+pub fn map(bus: &mut Bus, id: DeviceId, command_base: u16, control_port: u16) {
+    bus.map_ports(id, COMMAND, command_base, 8, 4);
+    bus.map_ports(id, CONTROL, control_port, 1, 1);
+}
+
+impl IdeChannel {
+    /// A channel with a drive for each disk, the first as device 0.
+    pub fn new(irq: IrqLine, drives: [Option<Box<dyn BlockBackend>>; 2]) -> Self {
+        let mut index = 0;
+        let drives = drives.map(|disk| {
+            let serial = format!("GB{:02}{index:02}", irq.0);
+            index += 1;
+            disk.map(|disk| Drive::new(disk, serial))
+        });
+        Self {
+            irq,
+            drives,
+            control: 0,
+            selected: 0,
+        }
+    }
+
+    /// The drive whose registers are read: device 0 answers in place of an absent device 1.
+    fn responder(&self) -> Option<&Drive> {
+        match self.selected {
+            1 if self.drives[1].is_some() => self.drives[1].as_ref(),
+            _ => self.drives[0].as_ref(),
+        }
+    }
+
+    fn status(&self) -> u8 {
+        match (&self.drives[self.selected], self.responder()) {
+            (Some(drive), _) => drive.status(),
+            (None, Some(_)) => 0,
+            (None, None) => FLOATING,
+        }
+    }
+
+    fn read_register(&mut self, ctx: &mut DeviceCtx<'_>, register: u64) -> u8 {
+        let value = match register & 7 {
+            7 => self.status(),
+            register => match self.responder() {
+                Some(drive) => drive.read_register(register as u8, self.control & CONTROL_HOB != 0),
+                None => FLOATING,
+            },
+        };
+        if register & 7 == 7 {
+            if let Some(drive) = &mut self.drives[self.selected] {
+                drive.acknowledge();
+            }
+            self.drive_irq(ctx);
+        }
+        value
+    }
+
+    fn write_register(&mut self, ctx: &mut DeviceCtx<'_>, register: u64, value: u8) {
+        self.control &= !CONTROL_HOB;
+        let register = register as u8 & 7;
+        if register == 7 {
+            self.command(ctx, value);
+            return;
+        }
+        if register == 6 {
+            self.selected = usize::from(value >> 4 & 1);
+            self.drive_irq(ctx);
+        }
+        for drive in self.drives.iter_mut().flatten() {
+            drive.write_register(register, value);
+        }
+    }
+
+    fn command(&mut self, ctx: &mut DeviceCtx<'_>, command: u8) {
+        if self.control & CONTROL_SRST != 0 {
+            return;
+        }
+        if command == EXECUTE_DEVICE_DIAGNOSTIC {
+            self.selected = 0;
+        }
+        for index in 0..2 {
+            let addressed = index == self.selected || command == EXECUTE_DEVICE_DIAGNOSTIC;
+            if let Some(drive) = &mut self.drives[index]
+                && addressed
+                && drive.start(command)
+            {
+                ctx.schedule(index as u32, ctx.now_ns() + COMMAND_NS);
+            }
+        }
+        self.drive_irq(ctx);
+    }
+
+    fn write_control(&mut self, ctx: &mut DeviceCtx<'_>, value: u8) {
+        let before = std::mem::replace(
+            &mut self.control,
+            value & (CONTROL_HOB | CONTROL_SRST | CONTROL_NIEN),
+        );
+        if value & CONTROL_SRST != 0 {
+            for timer in [0, 1, RESET_TIMER] {
+                ctx.cancel(timer);
+            }
+            for drive in self.drives.iter_mut().flatten() {
+                drive.enter_reset();
+            }
+            self.selected = 0;
+        } else if before & CONTROL_SRST != 0 {
+            ctx.schedule(RESET_TIMER, ctx.now_ns() + RESET_NS);
+        }
+        self.drive_irq(ctx);
+    }
+
+    /// INTRQ is the selected drive's, unless the host has disabled it.
+    fn drive_irq(&self, ctx: &mut DeviceCtx<'_>) {
+        let pending = self.drives[self.selected]
+            .as_ref()
+            .is_some_and(Drive::interrupting);
+        ctx.set_line(self.irq, pending && self.control & CONTROL_NIEN == 0);
+    }
+}
+
+impl Device for IdeChannel {
+    fn name(&self) -> &'static str {
+        "ide"
+    }
+
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8) -> u64 {
+        match (region, offset) {
+            (COMMAND, 0) => {
+                let Some(drive) = &mut self.drives[self.selected] else {
+                    return !0;
+                };
+                let (value, block_ended) = drive.read_data(size);
+                if block_ended {
+                    ctx.schedule(self.selected as u32, ctx.now_ns() + BLOCK_NS);
+                }
+                value
+            }
+            (COMMAND, 1..8) => (0..u64::from(size.min(8))).fold(0, |value, n| {
+                let byte = match offset + n {
+                    at @ ..8 => self.read_register(ctx, at),
+                    _ => 0xFF,
+                };
+                value | u64::from(byte) << (8 * n)
+            }),
+            (CONTROL, 0) => self.status().into(),
+            _ => !0,
+        }
+    }
+
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
+        match (region, offset) {
+            (COMMAND, 0) => {
+                if let Some(drive) = &mut self.drives[self.selected]
+                    && drive.write_data(size, value)
+                {
+                    ctx.schedule(self.selected as u32, ctx.now_ns() + BLOCK_NS);
+                }
+            }
+            (COMMAND, 1..8) => {
+                for n in 0..u64::from(size.min(8)).min(8 - offset) {
+                    self.write_register(ctx, offset + n, (value >> (8 * n)) as u8);
+                }
+            }
+            (CONTROL, 0) => self.write_control(ctx, value as u8),
+            _ => {}
+        }
+    }
+
+    fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, timer: u32) {
+        if timer == RESET_TIMER {
+            for drive in self.drives.iter_mut().flatten() {
+                drive.leave_reset();
+            }
+        } else if let Some(Some(drive)) = self.drives.get_mut(timer as usize) {
+            drive.proceed();
+            if timer == 1 && drive.last_command() == EXECUTE_DEVICE_DIAGNOSTIC {
+                // Device 0 alone interrupts at the end of the diagnostic.
+                drive.acknowledge();
+            }
+        }
+        self.drive_irq(ctx);
+    }
+
+    fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
+        for timer in [0, 1, RESET_TIMER] {
+            ctx.cancel(timer);
+        }
+        for drive in self.drives.iter_mut().flatten() {
+            drive.power_on();
+        }
+        self.control = 0;
+        self.selected = 0;
+        self.drive_irq(ctx);
+    }
+
+    fn save(&self) -> SavedState {
+        let [first, second] = &self.drives;
+        let state = State {
+            drives: [first, second].map(|drive| drive.as_ref().map(|drive| drive.state().clone())),
+            control: self.control,
+            selected: self.selected as u8,
+        };
+        SavedState::encode(STATE_VERSION, &state)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        let state: State = state.decode(STATE_VERSION)?;
+        let fits = |(drive, state): (&Option<Drive>, &Option<DriveState>)| {
+            drive.is_some() == state.is_some() && state.as_ref().is_none_or(DriveState::is_sound)
+        };
+        if !self.drives.iter().zip(&state.drives).all(fits) {
+            return Err(StateError::Damaged(serde::de::Error::custom(
+                "the state is of other drives",
+            )));
+        }
+        for (drive, state) in self.drives.iter_mut().zip(state.drives) {
+            if let (Some(drive), Some(state)) = (drive, state) {
+                drive.set_state(state);
+            }
+        }
+        self.control = state.control;
+        self.selected = usize::from(state.selected & 1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
