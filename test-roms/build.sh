@@ -25,7 +25,7 @@ assemble() { # SOURCE IMAGE MULTIPLE: pad the image to a multiple of that many b
         echo "$2 is not what $1 assembles to" >&2
         stale=1
     else
-        cp "$work" "$2"
+        cat "$work" >"$2"              # not cp: that would copy mktemp's mode 600
         echo "$2"
     fi
 }

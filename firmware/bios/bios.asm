@@ -11,6 +11,7 @@
 
 %include "defs.asm"
 %include "post.asm"
+%include "apic.asm"
 %include "print.asm"
 %include "irq.asm"
 %include "kbdtable.asm"

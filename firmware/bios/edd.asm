@@ -6,7 +6,7 @@ edd_check:
         cmp     word [bp+F_BX], 55AAh
         jne     edd_bad
         mov     word [bp+F_BX], 0AA55h
-        mov     word [bp+F_CX], 0Dh     ; fixed disk access, EDD, 64-bit addresses
+        mov     word [bp+F_CX], 5       ; fixed disk access, EDD
         mov     byte [bp+F_AH], 30h
         CLR_CF
         leave_service

@@ -63,6 +63,7 @@ post_cold:
         DBG     "POST"
         call    init_dma
         call    init_pic
+        call    init_apic
         call    init_pit
         call    init_vectors
         call    init_ebda
@@ -196,6 +197,8 @@ init_vectors:                           ; 20h-6Fh get a bare IRET, so that a str
         mov     word [es:46h*4], E_HDPT+16
         mov     word [es:46h*4+2], EBDA
         mov     word [es:42h*4], 0F065h
+        mov     word [es:0FFh*4], dummy_iret    ; the local APIC's spurious vector
+        mov     [es:0FFh*4+2], cs
         mov     word [es:43h*4], 0FA6Eh
         pop     es
         ret

@@ -10,13 +10,33 @@ use firmware::{Board, KernelEntry, bios_for, kernel_rom, tables, vga_bios};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let folder = PathBuf::from(arguments.first().ok_or("usage: dump DIRECTORY [RAM-MIB [EIP ESI]]")?);
-    let ram_mib = arguments.get(1).map_or(Ok(128), |text| text.parse::<u64>())?;
-    let hex = |i: usize| arguments.get(i).map_or(Ok(0), |text| u32::from_str_radix(text, 16));
-    let board = Board { ram_bytes: ram_mib << 20, ..Board::default() };
-    let entry = KernelEntry { eip: hex(2)?, esi: hex(3)?, ..KernelEntry::default() };
+    let folder = PathBuf::from(
+        arguments
+            .first()
+            .ok_or("usage: dump DIRECTORY [RAM-MIB [EIP ESI]]")?,
+    );
+    let ram_mib = arguments
+        .get(1)
+        .map_or(Ok(128), |text| text.parse::<u64>())?;
+    let hex = |i: usize| {
+        arguments
+            .get(i)
+            .map_or(Ok(0), |text| u32::from_str_radix(text, 16))
+    };
+    let board = Board {
+        ram_bytes: ram_mib << 20,
+        ..Board::default()
+    };
+    let entry = KernelEntry {
+        eip: hex(2)?,
+        esi: hex(3)?,
+        ..KernelEntry::default()
+    };
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("system.rom"), [tables(&board), bios_for(&board)].concat())?;
+    std::fs::write(
+        folder.join("system.rom"),
+        [tables(&board), bios_for(&board)].concat(),
+    )?;
     std::fs::write(folder.join("vgabios.rom"), vga_bios())?;
     std::fs::write(folder.join("kernel.rom"), kernel_rom(&entry))?;
     Ok(())

@@ -34,7 +34,9 @@ fonts:  mov     ah, al
         mov     si, font16
         mov     cl, 16
 .rom:   push    ax
+        push    cx
         call    load_rom_font
+        pop     cx
         pop     ax
 .height:test    ah, 10h                 ; 1x also makes the mode fit the height
         jz      nothing

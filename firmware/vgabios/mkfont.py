@@ -2,8 +2,8 @@
 """Makes font8x16.bin, font8x14.bin and font8x8.bin: 256 glyphs each, in code page 437 order.
 
 Usage: mkfont.py DIRECTORY, where DIRECTORY holds 8x13B, 8x13, 5x8 (X.Org font-misc-misc) and clB8x8
-(font-schumacher-misc) as .pcf.gz; see FONT.md for their terms. Letters come from there; box drawing, blocks, shades and the small pictures of the
-control codes are drawn here. The images are committed: this runs only when the font is to change.
+(font-schumacher-misc) as .pcf.gz; see FONT.md for their terms. Letters come from there; box drawing, blocks, shades
+and the small pictures of the control codes are drawn here. The images are committed: this runs only when the font is to change.
 """
 import gzip
 import struct
@@ -58,7 +58,7 @@ def read_pcf(path):
     data = gzip.open(path).read()
     tables = {}
     for i in range(struct.unpack_from("<I", data, 4)[0]):
-        kind, fmt, _size, offset = struct.unpack_from("<4I", data, 8 + 16 * i)
+        kind, _format, _size, offset = struct.unpack_from("<4I", data, 8 + 16 * i)
         tables[kind] = offset
     def order(offset):
         fmt = struct.unpack_from("<I", data, offset)[0]
@@ -128,9 +128,9 @@ def box(arms, height):
     thick = 2 if height >= 14 else 1
     singles = {"v": [(3, 4)], "h": [(middle, middle + thick - 1)]}
     gap = 1 if height < 14 else 2
-    doubles = {"v": [(2, 2), (5, 5)] if height < 14 else [(2, 2), (5, 5)], "h": [(middle - gap, middle - gap), (middle + gap, middle + gap)]}
-    doubles["v"] = [(1, 2), (5, 6)]
-    doubles["h"] = [(middle - gap, middle - gap + thick - 1), (middle + gap, middle + gap + thick - 1)] if height >= 14 else [(middle - 1, middle - 1), (middle + 1, middle + 1)]
+    span = thick - 1 if height >= 14 else 0
+    doubles = {"v": [(1, 2), (5, 6)],
+               "h": [(middle - gap, middle - gap + span), (middle + gap, middle + gap + span)]}
     vertical = max(up, down)
     across = max(left, right)
     vs = {0: [], 1: singles["v"], 2: doubles["v"]}
@@ -148,8 +148,6 @@ def box(arms, height):
         if not up:
             top_stop = hbars[0][0] if across else middle
             if vertical == 2 and across == 2 and side:
-                top_stop = hbars[1][0]
-            elif vertical == 1 and across == 2 and False:
                 top_stop = hbars[1][0]
         if not down:
             bottom_stop = hbars[-1][1] if across else middle
@@ -191,13 +189,11 @@ def box(arms, height):
                 for x in range(vbars[1][0], 8):
                     cell[y][x] = 0
     elif vertical == 2 and across == 1:
-        # A single arm ends at the near upright; only a crossing goes through.
-        if not (left and right):
-            pass
+        # A single crossing goes through; a tee's arm ends at the near upright.
+        through = (left and right) or not (up and down)
         for y in range(height):
             for x in range(vbars[0][1] + 1, vbars[1][0]):
-                inside = hbars[0][0] <= y <= hbars[0][1] and ((left and right and (not up or not down or True)) or not (up and down))
-                if not inside:
+                if not (through and hbars[0][0] <= y <= hbars[0][1]):
                     cell[y][x] = 0
     return [int("".join(map(str, row)), 2) for row in cell]
 

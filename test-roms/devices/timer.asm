@@ -181,7 +181,8 @@ next_second:                            ; sleeps until the RTC's second changes
         mov     al, 0
         call    cmos
         mov     ebx, eax
-.wait:  mov     al, 0x0A
+.wait:  hlt
+        mov     al, 0x0A
         call    cmos
         test    al, 0x80                ; an update is in progress
         jnz     .wait

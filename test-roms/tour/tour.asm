@@ -38,6 +38,7 @@ tour:
         rep     stosb
         mov     eax, [0x46C]            ; the BIOS counts timer ticks here
         mov     [start_ticks], eax
+        mov     dword [angle], 24
         call    set_text_mode
 
 ; The screens, each a routine that returns the number of the screen to go to in AL.

@@ -16,6 +16,7 @@
 use platform::GuestMemory;
 
 use super::pc::BootDevice;
+use crate::floppy;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -56,7 +57,9 @@ impl Cmos {
     }
 
     fn drives(&mut self, inventory: &Inventory<'_>) {
-        let [a, b] = inventory.floppies.map(floppy_type);
+        let [a, b] = inventory
+            .floppies
+            .map(|sectors| sectors.map_or(0, floppy::drive_type));
         self.set(0x10, &[a << 4 | b]);
         let floppies = inventory.floppies.iter().flatten().count() as u8;
         let equipment = match floppies {
@@ -109,18 +112,6 @@ impl Cmos {
         };
         self.set(0x3D, &[code(1) << 4 | code(0)]);
         self.set(0x38, &[code(2) << 4]);
-    }
-}
-
-/// The BIOS's number for a drive that takes a floppy of this size.
-fn floppy_type(sectors: Option<u64>) -> u8 {
-    match sectors {
-        None => 0,
-        Some(..=720) => 1,
-        Some(..=1440) => 3,
-        Some(2400) => 2,
-        Some(..=2880) => 4,
-        Some(_) => 5,
     }
 }
 

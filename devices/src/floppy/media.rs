@@ -38,20 +38,35 @@ pub(super) struct Media {
     rates: u8,
 }
 
+/// Cylinders, heads, sectors in a track and rates of an image of `total` sectors.
+fn format_of(total: u64) -> (u8, u8, u8, u8) {
+    match FORMATS.iter().find(|format| format.0 == total) {
+        Some(&(_, cylinders, heads, sectors, rates)) => (cylinders, heads, sectors, rates),
+        // A boot sector or a truncated image lies at the start of an ordinary diskette.
+        None if total < 2880 => (80, 2, 18, RATE_500K),
+        None => {
+            let sectors = total.div_ceil(160).min(63) as u8;
+            let rates = if sectors > 21 { RATE_1M } else { RATE_500K };
+            (80, 2, sectors, rates)
+        }
+    }
+}
+
+/// The number under which CMOS and BIOS know the drive that takes an image of `total` sectors: 1 = 360K,
+/// 2 = 1.2M, 3 = 720K, 4 = 1.44M, 5 = 2.88M.
+pub fn drive_type(total: u64) -> u8 {
+    match format_of(total) {
+        (..=40, ..) => 1,
+        (_, _, ..=10, _) => 3,
+        (_, _, 15, _) => 2,
+        (_, _, _, RATE_1M) => 5,
+        _ => 4,
+    }
+}
+
 impl Media {
     pub(super) fn new(disk: Box<dyn BlockBackend>) -> Self {
-        let total = disk.sectors();
-        let known = FORMATS.iter().find(|format| format.0 == total);
-        let (_, cylinders, heads, sectors, rates) = match known {
-            Some(format) => *format,
-            // A boot sector or a truncated image lies at the start of an ordinary diskette.
-            None if total < 2880 => (total, 80, 2, 18, RATE_500K),
-            None => {
-                let sectors = total.div_ceil(160).min(63) as u8;
-                let rates = if sectors > 21 { RATE_1M } else { RATE_500K };
-                (total, 80, 2, sectors, rates)
-            }
-        };
+        let (cylinders, heads, sectors, rates) = format_of(disk.sectors());
         Self {
             disk,
             cylinders,
@@ -102,16 +117,17 @@ mod tests {
 
     #[test]
     fn the_image_size_gives_the_geometry() {
-        for (kib, cylinders, heads, sectors, rate) in [
-            (360, 40, 2, 9, 2),
-            (720, 80, 2, 9, 2),
-            (1200, 80, 2, 15, 0),
-            (1440, 80, 2, 18, 0),
-            (1680, 80, 2, 21, 0),
-            (2880, 80, 2, 36, 3),
-            (10, 80, 2, 18, 0),
-            (1500, 80, 2, 19, 0),
+        for (kib, cylinders, heads, sectors, rate, drive) in [
+            (360, 40, 2, 9, 2, 1),
+            (720, 80, 2, 9, 2, 3),
+            (1200, 80, 2, 15, 0, 2),
+            (1440, 80, 2, 18, 0, 4),
+            (1680, 80, 2, 21, 0, 4),
+            (2880, 80, 2, 36, 3, 5),
+            (10, 80, 2, 18, 0, 4),
+            (1500, 80, 2, 19, 0, 4),
         ] {
+            assert_eq!(drive_type(kib as u64 * 2), drive, "{kib} KiB");
             let media = Media::new(Box::new(MemoryDisk::new(vec![0; kib << 10])));
             let geometry = (media.cylinders, media.heads, media.sectors);
             assert_eq!(geometry, (cylinders, heads, sectors), "{kib} KiB");

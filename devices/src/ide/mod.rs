@@ -15,8 +15,9 @@
 //! time, then it has its effect. An empty channel floats, with DD7 pulled down: it reads 7Fh.
 //!
 //! Not modelled: DMA (no command or mode of it is offered), packet devices, queued commands, security,
-//! host protected area, SMART, APM. SLEEP ends with any command, as standby does. A packet device would be a second kind of
-//! drive behind the same calls; bus-master DMA would take blocks from `Drive` in place of the data port.
+//! host protected area, SMART, APM; and SLEEP ends with any command, as standby does. A packet device would
+//! be a second kind of drive behind the same calls; bus-master DMA would take blocks from `Drive` in place
+//! of the data port.
 
 mod drive;
 mod identify;
@@ -51,7 +52,7 @@ const RESET_TIMER: u32 = 2;
 /// What an empty channel reads as.
 const FLOATING: u8 = 0x7F;
 
-/// One cable: two ports ranges, one interrupt, up to two drives.
+/// One cable: two port ranges, one interrupt, up to two drives.
 pub struct IdeChannel {
     irq: IrqLine,
     drives: [Option<Drive>; 2],

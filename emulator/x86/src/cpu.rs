@@ -352,6 +352,8 @@ impl Cpu {
             msr: Msrs {
                 pat: 0x0007_0406_0007_0406,
                 apic_base: 0xFEE0_0900,
+                // Fast strings; no branch trace store, no precise event-based sampling.
+                misc_enable: 0x1801,
                 ..Msrs::default()
             },
             halted: false,

@@ -48,6 +48,8 @@ const MAX_ADDS: &[Feature] = &[
     Movbe,
     Aes,
     Xsave,
+    Xsaveopt,
+    Xsavec,
     Rdrand,
     Rdseed,
     Lzcnt,
@@ -61,6 +63,8 @@ const MAX_ADDS: &[Feature] = &[
     Umip,
     Page1g,
     Erms,
+    Clflushopt,
+    Rdpid,
     TscDeadline,
     Arat,
 ];
@@ -268,7 +272,7 @@ impl CpuModel {
             4 => cache_leaf(subleaf),
             6 => [self.word(Word::A6), 0, 0, 0],
             7 if subleaf == 0 => [0, self.word(Word::B7), self.word(Word::C7), 0],
-            0xD => self.xsave_leaf(subleaf, cpu),
+            0xD => self.xsave_leaf(subleaf),
             0x8000_0000 => [self.max_extended_leaf(), 0, 0, 0],
             0x8000_0001 => {
                 let mut edx = self.word(Word::D8);
@@ -310,7 +314,7 @@ impl CpuModel {
         [self.signature, ebx, ecx, edx]
     }
 
-    fn xsave_leaf(&self, subleaf: u32, _cpu: &Cpu) -> [u32; 4] {
+    fn xsave_leaf(&self, subleaf: u32) -> [u32; 4] {
         match subleaf {
             0 => [
                 crate::ops::system::XCR0_KNOWN as u32,
@@ -320,11 +324,13 @@ impl CpuModel {
             ],
             1 => {
                 let mut eax = self.word(Word::AD);
+                let mut compacted_bytes = 0;
                 if self.has(Xsavec) {
                     // XGETBV with ECX = 1 comes with it.
                     eax |= 1 << 2;
+                    compacted_bytes = XSAVE_BYTES;
                 }
-                [eax, if self.has(Xsavec) { XSAVE_BYTES } else { 0 }, 0, 0]
+                [eax, compacted_bytes, 0, 0]
             }
             _ => [0; 4],
         }

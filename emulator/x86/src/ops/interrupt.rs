@@ -135,6 +135,7 @@ impl Vcpu {
         // Traps of the interrupted instruction are lost with its context (SDM vol. 3A §6.9).
         self.cpu.pending_debug &= crate::run::dr6::BT;
         self.cpu.shadow = 0;
+        self.cpu.halted = false;
         self.update_mode();
         Ok(())
     }

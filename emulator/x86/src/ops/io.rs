@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, Mnemonic};
 
-use crate::cpu::{Mode, Reg, SegmentRegister};
+use crate::cpu::{Mode, Reg, SegmentRegister, control};
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::{Insn, flag};
@@ -52,6 +52,36 @@ impl Vcpu {
     }
 }
 
+impl Vcpu {
+    /// Notes which I/O breakpoints an access meets (SDM vol. 3B §17.2.4, with CR4.DE); #DB is raised
+    /// after the instruction. Ports are looked at only while debug registers are armed.
+    fn check_io_breakpoints(&mut self, port: u16, size: u8) {
+        let dr7 = self.cpu.dr[7];
+        if dr7 & 0xFF == 0 || self.cpu.cr4 & control::CR4_DE == 0 {
+            return;
+        }
+        let (first, last) = (u64::from(port), u64::from(port) + u64::from(size) - 1);
+        for n in 0..4 {
+            let kind = dr7 >> (16 + 4 * n) & 3;
+            let len = [1, 2, 8, 4][(dr7 >> (18 + 4 * n) & 3) as usize];
+            let start = self.cpu.dr[n] & !(len - 1);
+            if kind == 2 && first < start + len && start <= last {
+                self.cpu.pending_debug |= 1 << n;
+            }
+        }
+    }
+
+    fn read_port(&mut self, number: u16, port: u16, size: u8) -> u64 {
+        self.check_io_breakpoints(port, size);
+        self.bus_at(number).pio_read(port, size).into()
+    }
+
+    fn write_port(&mut self, number: u16, port: u16, size: u8, value: u64) {
+        self.check_io_breakpoints(port, size);
+        self.bus_at(number).pio_write(port, size, value as u32);
+    }
+}
+
 /// Operand size in bytes, and whether the port is in DX.
 fn form(insn: &Insn) -> (u8, bool) {
     match insn.iced_code() {
@@ -76,7 +106,7 @@ fn input(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let (size, in_dx) = form(insn);
     let port = port(v, insn, in_dx);
     v.check_io(port, size)?;
-    let value = u64::from(v.bus_at(insn.number).pio_read(port, size));
+    let value = v.read_port(insn.number, port, size);
     match size {
         1 => v.set::<B>(Reg::RAX as u8, value),
         2 => v.set::<W16>(Reg::RAX as u8, value),
@@ -90,7 +120,7 @@ fn output(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let port = port(v, insn, in_dx);
     v.check_io(port, size)?;
     let value = v.cpu.regs[Reg::RAX] & (!0 >> (64 - 8 * u32::from(size)));
-    v.bus_at(insn.number).pio_write(port, size, value as u32);
+    v.write_port(insn.number, port, size, value);
     Ok(())
 }
 
@@ -136,7 +166,7 @@ fn ins_once<W: Width>(v: &mut Vcpu, insn: &Insn, number: u16) -> Result<(), Exce
     let at = v.cpu.regs[Reg::RDI] & insn.addr_mask;
     let lin = v.checked_linear(SegmentRegister::ES, at, W::BYTES, true)?;
     v.touch_for_update(SegmentRegister::ES as u8, lin, W::BYTES)?;
-    let value = u64::from(v.bus_at(number).pio_read(port, W::BYTES as u8));
+    let value = v.read_port(number, port, W::BYTES as u8);
     v.store_slow(
         insn.number,
         SegmentRegister::ES as u8,
@@ -153,8 +183,7 @@ fn outs_once<W: Width>(v: &mut Vcpu, insn: &Insn, number: u16) -> Result<(), Exc
     v.check_io(port, W::BYTES as u8)?;
     let at = v.cpu.regs[Reg::RSI] & insn.addr_mask;
     let value = v.load_operand::<W>(insn, at)?;
-    v.bus_at(number)
-        .pio_write(port, W::BYTES as u8, value as u32);
+    v.write_port(number, port, W::BYTES as u8, value);
     advance::<W>(v, insn, Reg::RSI);
     Ok(())
 }

@@ -32,6 +32,7 @@ pub const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Rdtscp, rdtscp)
         .needs(Feature::Rdtscp)
         .ends_block(),
+    Row::plain(Mnemonic::Rdpid, rdpid).needs(Feature::Rdpid),
     Row::plain(Mnemonic::Rdpmc, rdpmc).needs(Feature::Pmc),
     Row::plain(Mnemonic::Rdrand, random).needs(Feature::Rdrand),
     Row::plain(Mnemonic::Rdseed, random).needs(Feature::Rdseed),
@@ -367,6 +368,17 @@ fn rdtscp(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     set_pair(v, now);
     let aux = v.cpu.msr.tsc_aux;
     v.set::<D>(Reg::RCX as u8, aux);
+    Ok(())
+}
+
+/// RDPID: TSC_AUX into a register as wide as the mode's.
+fn rdpid(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+    let aux = v.cpu.msr.tsc_aux;
+    if insn.op_size == 8 {
+        v.set::<Q>(insn.r[0], aux);
+    } else {
+        v.set::<D>(insn.r[0], aux);
+    }
     Ok(())
 }
 

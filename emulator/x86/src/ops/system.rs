@@ -37,7 +37,6 @@ pub const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Mwait, mwait)
         .needs(Feature::Monitor)
         .ends_block(),
-    Row::plain(Mnemonic::Xgetbv, xgetbv).needs(Feature::Xsave),
     Row::plain(Mnemonic::Xsetbv, xsetbv)
         .needs(Feature::Xsave)
         .ends_block(),
@@ -423,28 +422,10 @@ fn mwait(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
 /// The components of XCR0 that exist: x87 and SSE.
 pub(crate) const XCR0_KNOWN: u64 = 3;
 
-fn check_osxsave(v: &Vcpu) -> Result<(), Exception> {
+fn xsetbv(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     if v.cpu.cr4 & control::CR4_OSXSAVE == 0 {
         return Err(Exception::InvalidOpcode);
     }
-    Ok(())
-}
-
-fn xgetbv(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
-    check_osxsave(v)?;
-    let value = match v.get::<D>(1) {
-        0 => v.cpu.xcr0,
-        // XINUSE: everything that is enabled may be in use.
-        1 if v.model.has(Feature::Xsavec) => v.cpu.xcr0,
-        _ => return Err(Exception::gp(0)),
-    };
-    v.set::<D>(0, value & 0xFFFF_FFFF);
-    v.set::<D>(2, value >> 32);
-    Ok(())
-}
-
-fn xsetbv(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
-    check_osxsave(v)?;
     let value = v.get::<D>(2) << 32 | v.get::<D>(0);
     let legal = v.get::<D>(1) == 0 && value & 1 != 0 && value & !XCR0_KNOWN == 0;
     if v.cpu.cpl != 0 || !legal {

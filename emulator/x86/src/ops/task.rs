@@ -225,12 +225,8 @@ impl Vcpu {
         let step = if layout.wide { 4 } else { 2 };
         for n in 0..8 {
             let value = self.load_field(base, layout, layout.regs + step * n)?;
-            // A 16-bit task starts with ones in the upper halves, as processors have been seen to do.
-            image.regs[n as usize] = if layout.wide {
-                value
-            } else {
-                value | 0xFFFF_0000
-            };
+            // A 16-bit task's upper halves are not defined; they start as 0.
+            image.regs[n as usize] = value;
         }
         for n in 0..layout.seg_count {
             image.segs[n as usize] = self.sys_load::<W16>(base + layout.segs + step * n)? as u16;

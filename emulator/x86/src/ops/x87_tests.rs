@@ -95,6 +95,18 @@ fn an_unmasked_exception_is_reported_by_the_next_waiting_instruction() {
 }
 
 #[test]
+fn fwait_is_an_instruction_of_its_own() {
+    let v = flat_vcpu();
+    // What assemblers call FSTCW: an exception is reported at the 9B, not at the store.
+    let mut bytes = [0x90; 15];
+    bytes[..3].copy_from_slice(&[0x9B, 0xD9, 0x3B]);
+    let Decoded::Insn(insn, _) = decode(&bytes, 0, v.mode_key, &v.model) else {
+        panic!("fifteen bytes are always enough");
+    };
+    assert_eq!(insn.len, 1);
+}
+
+#[test]
 fn unmasking_a_sticky_flag_makes_it_pending() {
     let mut v = flat_vcpu();
     run(&mut v, &[FLD1, FLDZ, FDIVP]);
@@ -426,4 +438,15 @@ fn xsave_saves_what_is_requested_and_xrstor_initialises_the_rest() {
         execute(&mut v, &[0x0F, 0xAE, 0x23]),
         Err(Exception::InvalidOpcode)
     );
+}
+
+#[test]
+fn xgetbv_reads_xcr0_and_what_of_it_is_in_use() {
+    let mut v = flat_vcpu();
+    v.cpu.xcr0 = 3;
+    for (ecx, expected) in [(0, Ok(3)), (1, Ok(0)), (2, Err(Exception::gp(0)))] {
+        v.cpu.regs[Reg::RCX] = ecx;
+        let result = execute(&mut v, &[0x0F, 0x01, 0xD0]);
+        assert_eq!(result.map(|()| v.cpu.regs[Reg::RAX]), expected);
+    }
 }

@@ -1,4 +1,4 @@
-//! XSAVE, XSAVEOPT, XSAVEC, XRSTOR, XGETBV, for the state components x87 (bit 0) and SSE (bit 1).
+//! XSAVE, XSAVEOPT, XSAVEC, XRSTOR and XGETBV, for the state components x87 (bit 0) and SSE (bit 1).
 //!
 //! SDM vol. 1 chapter 13. The legacy area is FXSAVE's, with the header of 64 bytes behind it; both components lie in
 //! the legacy area, so that the compacted format differs in the header only. XSAVEOPT leaves out components in their
@@ -181,17 +181,18 @@ fn xrstor<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> 
     Ok(())
 }
 
-/// XGETBV of XCR0.
+/// XGETBV: XCR0 or, for ECX = 1 where XSAVEC exists, those of its components that are in use.
 fn xgetbv(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     if v.cpu.cr4 & control::CR4_OSXSAVE == 0 {
         return Err(Exception::InvalidOpcode);
     }
-    if v.get::<D>(Reg::RCX as u8) != 0 {
-        return Err(Exception::gp(0));
-    }
-    let xcr0 = v.cpu.xcr0;
-    v.set::<D>(Reg::RAX as u8, xcr0);
-    v.set::<D>(Reg::RDX as u8, xcr0 >> 32);
+    let value = match v.get::<D>(Reg::RCX as u8) {
+        0 => v.cpu.xcr0,
+        1 if v.model.has(Feature::Xsavec) => v.cpu.xcr0 & in_use(v),
+        _ => return Err(Exception::gp(0)),
+    };
+    v.set::<D>(Reg::RAX as u8, value & 0xFFFF_FFFF);
+    v.set::<D>(Reg::RDX as u8, value >> 32);
     Ok(())
 }
 

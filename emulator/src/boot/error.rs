@@ -1,0 +1,59 @@
+//! Why a kernel cannot be loaded.
+
+/// Why a kernel cannot be loaded. The messages continue "FILE: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The file ends too early.
+    #[error("truncated {what}: expected {expected} bytes, found {found}; get the file again")]
+    Truncated {
+        /// What kind of file it is.
+        what: &'static str,
+        /// How long it should be at least.
+        expected: u64,
+        /// How long it is.
+        found: u64,
+    },
+    /// A field has a value that makes no sense.
+    #[error("damaged {what}: {why}; get the file again or rebuild it")]
+    Damaged {
+        /// What kind of file it is.
+        what: &'static str,
+        /// The field.
+        why: String,
+    },
+    /// The file wants something that this machine does not do.
+    #[error("this {what} cannot be booted directly: {why}")]
+    Unsupported {
+        /// What kind of file it is.
+        what: &'static str,
+        /// What it wants.
+        why: String,
+    },
+    /// A part of the kernel lies where no RAM is.
+    #[error(
+        "the kernel loads at {start:#x}-{end:#x}, where this machine has no free RAM; \
+         try a larger --memory, or link it at 1 MiB or above"
+    )]
+    NoRam {
+        /// First byte.
+        start: u64,
+        /// Last byte.
+        end: u64,
+    },
+    /// Something does not fit.
+    #[error("{what} of {bytes} bytes does not fit into the guest's memory; try a larger --memory")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// How large it is.
+        bytes: u64,
+    },
+    /// The command line is longer than the kernel takes.
+    #[error("--append of {found} bytes: this kernel takes at most {limit}")]
+    CommandLine {
+        /// How much it takes.
+        limit: u64,
+        /// How long it is.
+        found: u64,
+    },
+}

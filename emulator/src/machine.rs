@@ -1,0 +1,414 @@
+//! The machine: a bus, its processors, and the loop that shares virtual time between them.
+
+use platform::{Bus, DeviceId, Frame, Input, Key, MachineRequest, Output, PhysAddr};
+use sha2::{Digest, Sha256};
+use x86::Vcpu;
+use x86::cpuid::CpuModel;
+use x86::flags::bits;
+
+use crate::journal::{Event, Journal, Stamped};
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The limit was reached.
+    Budget,
+    /// Every processor waits for an interrupt, and time must come from outside: the caller sleeps and
+    /// calls [`Machine::idle`]. With `None` no timer is armed, so that only input can go on.
+    ///
+    /// With [`Pacing::Deterministic`] only the latter is ever returned.
+    Idle {
+        /// The virtual time of the next timer.
+        until_ns: Option<u64>,
+    },
+    /// The guest switched itself off.
+    PowerOff,
+    /// The guest asked for a reset, and [`MachineConfig::stop_at_reset`] is set.
+    Reset,
+    /// The guest wrote this value to the debug-exit port.
+    DebugExit(u32),
+    /// A processor met an exception on the way into its double-fault handler.
+    TripleFault,
+    /// Every processor halted with interrupts off.
+    HaltedForEver,
+}
+
+/// Where a run ends at the latest: both count from power-on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Instructions retired.
+    pub retired: u64,
+    /// Virtual time.
+    pub now_ns: u64,
+}
+
+/// What virtual time follows while all processors are halted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// It jumps to the next timer.
+    Deterministic,
+    /// It waits: see [`Exit::Idle`].
+    Realtime,
+}
+
+/// What the loader puts into RAM before the firmware runs, and again after each reset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preload {
+    /// Where.
+    pub addr: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+    /// How many zeros follow.
+    pub zeros: u64,
+}
+
+/// What a machine is made of, beside its bus.
+pub struct MachineConfig {
+    /// The processor model.
+    pub model: CpuModel,
+    /// How many processors.
+    pub cpus: usize,
+    /// The device that takes keys.
+    pub keyboard: DeviceId,
+    /// The serial ports, COM1 first.
+    pub serial: Vec<DeviceId>,
+    /// The device that renders frames.
+    pub display: DeviceId,
+    /// Images of a kernel that is booted directly.
+    pub preloads: Vec<Preload>,
+    /// What time follows.
+    pub pacing: Pacing,
+    /// Whether a reset ends the run.
+    pub stop_at_reset: bool,
+}
+
+/// Instructions that a processor runs before the next one has its turn.
+const QUANTUM: u64 = 20_000;
+
+/// A whole machine.
+pub struct Machine {
+    /// `None` only while a processor holds it for a slice.
+    bus: Option<Box<Bus>>,
+    cpus: Vec<Vcpu>,
+    /// The processor whose turn it is.
+    turn: usize,
+    config: MachineConfig,
+    journal: Journal,
+}
+
+impl Machine {
+    /// A machine after power-on, with its preloads in RAM.
+    pub fn new(bus: Box<Bus>, config: MachineConfig) -> Self {
+        assert!(config.cpus > 0, "a machine has a processor");
+        let cpus = (0..config.cpus)
+            .map(|_| Vcpu::new(config.model.clone()))
+            .collect();
+        let mut machine = Self {
+            bus: Some(bus),
+            cpus,
+            turn: 0,
+            config,
+            journal: Journal::default(),
+        };
+        machine.load_preloads();
+        machine
+    }
+
+    /// Stops keeping a journal.
+    pub fn without_journal(mut self) -> Self {
+        self.journal = Journal::off();
+        self
+    }
+
+    /// The bus: memory, devices, clock.
+    pub fn bus(&self) -> &Bus {
+        self.bus
+            .as_ref()
+            .expect("the bus is here between two slices")
+    }
+
+    /// The bus, to change it.
+    pub fn bus_mut(&mut self) -> &mut Bus {
+        self.bus
+            .as_mut()
+            .expect("the bus is here between two slices")
+    }
+
+    /// The processors.
+    pub fn cpus(&self) -> &[Vcpu] {
+        &self.cpus
+    }
+
+    /// Instructions retired since power-on, over all processors.
+    pub fn retired(&self) -> u64 {
+        self.bus().clock.retired()
+    }
+
+    /// Virtual time since power-on.
+    pub fn now_ns(&self) -> u64 {
+        self.bus().clock.now_ns()
+    }
+
+    /// What came in from outside so far.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    // ---- running -------------------------------------------------------------------------------
+
+    /// Runs `budget` instructions, or until something else ends the run.
+    pub fn run(&mut self, budget: u64) -> Exit {
+        let retired = self.retired().saturating_add(budget);
+        self.run_until(Limit {
+            retired,
+            now_ns: u64::MAX,
+        })
+    }
+
+    /// Runs up to `limit`, or until something else ends the run.
+    ///
+    /// The same calls give the same run, to the instruction; where the limits lie makes no difference.
+    pub fn run_until(&mut self, limit: Limit) -> Exit {
+        // How many processors in a row had nothing to do.
+        let mut halted = 0;
+        loop {
+            let bus = self.bus_mut();
+            bus.run_due_events();
+            let (retired, now_ns) = (bus.clock.retired(), bus.clock.now_ns());
+            if bus.request.is_none() && (retired >= limit.retired || now_ns >= limit.now_ns) {
+                return Exit::Budget;
+            }
+            if halted == self.cpus.len() {
+                halted = 0;
+                if let Some(exit) = self.wait(limit) {
+                    return exit;
+                }
+                continue;
+            }
+            match self.slice(limit) {
+                x86::Exit::Budget => {
+                    halted = 0;
+                    self.turn = (self.turn + 1) % self.cpus.len();
+                }
+                x86::Exit::Halted => {
+                    halted += 1;
+                    self.turn = (self.turn + 1) % self.cpus.len();
+                }
+                x86::Exit::Shutdown => return Exit::TripleFault,
+                x86::Exit::Request => {
+                    if let Some(exit) = self.serve_request() {
+                        return exit;
+                    }
+                    halted = 0;
+                }
+            }
+        }
+    }
+
+    /// Runs the processor whose turn it is up to the next timer.
+    fn slice(&mut self, limit: Limit) -> x86::Exit {
+        let several = self.cpus.len() > 1;
+        let mut bus = self.bus.take().expect("the bus is here between two slices");
+        let retired = bus.clock.retired();
+        let deadline_ns = bus.events.next_deadline_ns().unwrap_or(u64::MAX);
+        let until_ns = deadline_ns.min(limit.now_ns);
+        let mut budget = limit.retired.saturating_sub(retired);
+        if until_ns != u64::MAX {
+            budget = budget.min(bus.clock.instructions_until(until_ns));
+        }
+        if several {
+            budget = budget.min(QUANTUM);
+        }
+        let cpu = &mut self.cpus[self.turn];
+        cpu.attach(bus);
+        let exit = cpu.run(retired.saturating_add(budget));
+        self.bus = Some(cpu.detach());
+        exit
+    }
+
+    /// Nobody has anything to do: moves time on, or says that the machine waits for the outside.
+    fn wait(&mut self, limit: Limit) -> Option<Exit> {
+        let dead = |cpu: &Vcpu| {
+            cpu.cpu.rflags & bits::IF == 0 && (!cpu.cpu.nmi_pending || cpu.cpu.nmi_blocked)
+        };
+        if self.cpus.iter().all(dead) {
+            return Some(Exit::HaltedForEver);
+        }
+        let pacing = self.config.pacing;
+        let bus = self.bus_mut();
+        let now_ns = bus.clock.now_ns();
+        match (bus.events.next_deadline_ns(), pacing) {
+            (Some(deadline_ns), _) if deadline_ns <= now_ns => None,
+            (Some(deadline_ns), Pacing::Deterministic) => {
+                bus.clock.skip_to(deadline_ns.min(limit.now_ns));
+                None
+            }
+            (until_ns, _) => Some(Exit::Idle { until_ns }),
+        }
+    }
+
+    fn serve_request(&mut self) -> Option<Exit> {
+        match self.bus_mut().request.take()? {
+            MachineRequest::PowerOff => Some(Exit::PowerOff),
+            MachineRequest::DebugExit(value) => Some(Exit::DebugExit(value)),
+            MachineRequest::Reset if self.config.stop_at_reset => Some(Exit::Reset),
+            MachineRequest::Reset => {
+                self.reset();
+                None
+            }
+        }
+    }
+
+    /// The reset button: processors and devices start anew; RAM keeps its content, but for the preloads.
+    pub fn reset(&mut self) {
+        log::debug!(target: "machine", "reset after {} instructions", self.retired());
+        let bus = self.bus_mut();
+        bus.request = None;
+        bus.reset();
+        for cpu in &mut self.cpus {
+            cpu.reset();
+        }
+        self.turn = 0;
+        self.load_preloads();
+    }
+
+    fn load_preloads(&mut self) {
+        let zeros = [0u8; 4096];
+        let memory = &mut self
+            .bus
+            .as_mut()
+            .expect("the bus is here between two slices")
+            .memory;
+        for preload in &self.config.preloads {
+            memory.write(PhysAddr(preload.addr), &preload.bytes);
+            let mut at = preload.addr + preload.bytes.len() as u64;
+            let end = at + preload.zeros;
+            while at < end {
+                let len = (end - at).min(zeros.len() as u64);
+                memory.write(PhysAddr(at), &zeros[..len as usize]);
+                at += len;
+            }
+        }
+    }
+
+    // ---- from outside --------------------------------------------------------------------------
+
+    /// A key of the keyboard goes down or up.
+    pub fn input_key(&mut self, key: Key, pressed: bool) {
+        self.apply(Event::Key { key, pressed });
+    }
+
+    /// Bytes arrive at serial port `port` (0 = COM1); a port that the machine lacks ignores them.
+    pub fn input_serial(&mut self, port: u8, bytes: Vec<u8>) {
+        self.apply(Event::Serial { port, bytes });
+    }
+
+    /// `ns` of virtual time pass while every processor waits: after [`Exit::Idle`].
+    pub fn idle(&mut self, ns: u64) {
+        self.apply(Event::Idle { ns });
+    }
+
+    /// From now on `ns_den` instructions take `ns_num` nanoseconds.
+    pub fn set_ratio(&mut self, ns_num: u64, ns_den: u64) {
+        if self.bus().clock.ratio() != (ns_num, ns_den) {
+            self.apply(Event::Ratio { ns_num, ns_den });
+        }
+    }
+
+    /// Does what a journal entry of another run says, at the place that it says.
+    ///
+    /// Returns why the run ended, when it ended before that place.
+    pub fn replay(&mut self, entry: &Stamped) -> Option<Exit> {
+        let limit = Limit {
+            retired: entry.retired,
+            now_ns: entry.now_ns,
+        };
+        // Of the two limits one alone is reached, while the other is a little ahead.
+        while self.retired() < limit.retired || self.now_ns() < limit.now_ns {
+            let limit = Limit {
+                retired: if self.retired() < limit.retired {
+                    limit.retired
+                } else {
+                    u64::MAX
+                },
+                now_ns: if self.now_ns() < limit.now_ns {
+                    limit.now_ns
+                } else {
+                    u64::MAX
+                },
+            };
+            match self.run_until(limit) {
+                Exit::Budget => {}
+                Exit::Idle { .. }
+                    if self.retired() == entry.retired && self.now_ns() == entry.now_ns => {}
+                exit => return Some(exit),
+            }
+        }
+        self.apply(entry.event.clone());
+        None
+    }
+
+    fn apply(&mut self, event: Event) {
+        self.journal
+            .record(self.retired(), self.now_ns(), event.clone());
+        match event {
+            Event::Key { key, pressed } => {
+                let keyboard = self.config.keyboard;
+                self.bus_mut().input(keyboard, &Input::Key { key, pressed });
+            }
+            Event::Serial { port, bytes } => {
+                if let Some(&device) = self.config.serial.get(usize::from(port)) {
+                    self.bus_mut().input(device, &Input::Serial { port, bytes });
+                }
+            }
+            Event::Idle { ns } => {
+                let clock = &mut self.bus_mut().clock;
+                clock.skip_to(clock.now_ns().saturating_add(ns));
+            }
+            Event::Ratio { ns_num, ns_den } => self.bus_mut().clock.set_ratio(ns_num, ns_den),
+        }
+    }
+
+    // ---- to the outside ------------------------------------------------------------------------
+
+    /// Takes what the devices handed out since it was last taken.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.bus_mut().outputs)
+    }
+
+    /// What the display shows now; `None` while it shows nothing.
+    pub fn render(&mut self) -> Option<Frame> {
+        let display = self.config.display;
+        let bus = self.bus_mut();
+        bus.input(display, &Input::Render);
+        bus.frame.take()
+    }
+
+    /// SHA-256 over virtual time, processors, devices, wires, timers and all of RAM.
+    ///
+    /// Flags that are still to be computed are computed for it, so that only architecture counts.
+    pub fn state_hash(&mut self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        for vcpu in &self.cpus {
+            let mut cpu = vcpu.cpu.clone();
+            cpu.materialize_flags();
+            hash_encoded(&mut hasher, &cpu);
+        }
+        let bus = self.bus_mut();
+        hash_encoded(&mut hasher, &(&bus.clock, &bus.lines, &bus.events));
+        for (id, device) in bus.devices() {
+            let state = device.save();
+            hash_encoded(
+                &mut hasher,
+                &(id, device.name(), state.version, &state.bytes),
+            );
+        }
+        bus.memory.visit_ram(|chunk| hasher.update(chunk));
+        hasher.finalize().into()
+    }
+}
+
+fn hash_encoded<T: serde::Serialize>(hasher: &mut Sha256, value: &T) {
+    let bytes = postcard::to_stdvec(value).expect("encoding into memory has no failure of its own");
+    hasher.update(&bytes);
+}

@@ -1,0 +1,256 @@
+//! Interrupts, exceptions and IRET of protected and real mode.
+
+use x86::cpu::{Reg, SegmentRegister, control};
+use x86::{Exit, Vcpu};
+
+use crate::harness::{CODE, HANDLERS, IDT, INNER_STACK, Machine, STACK, gate, sel};
+
+const GP: u64 = 13;
+const NP: u64 = 11;
+const IF: u64 = 1 << 9;
+const TF: u64 = 1 << 8;
+const RF: u32 = 1 << 16;
+
+#[test]
+fn software_interrupt_pushes_the_next_instruction_and_clears_if_and_tf() {
+    // int 20h
+    let mut m = Machine::new(&[0xCD, 0x20]);
+    m.v.cpu.rflags |= IF;
+    m.run();
+    assert_eq!(m.vector(), Some(0x20));
+    assert_eq!(m.stack(0), CODE as u32 + 2);
+    assert_eq!(m.stack(1), sel::CODE0.into());
+    assert_eq!(m.stack(2), 0x202);
+    assert_eq!(m.v.cpu.rflags & IF, 0);
+}
+
+#[test]
+fn trap_gate_leaves_if_set() {
+    let mut m = Machine::new(&[0xCD, 0x20]);
+    m.poke64(IDT + 0x20 * 8, gate(sel::CODE0, HANDLERS + 0x200, 0x8F, 0));
+    m.v.cpu.rflags |= IF;
+    m.run();
+    assert_eq!(m.v.cpu.rflags & IF, IF);
+}
+
+#[test]
+fn faults_push_rf_and_an_error_code() {
+    // mov ds, ax with a selector beyond the table
+    let mut m = Machine::user(&[0x8E, 0xD8]);
+    m.v.cpu.regs[Reg::RAX] = sel::BEYOND.into();
+    m.expect_fault(GP, Some(sel::BEYOND.into()));
+    assert_eq!(m.v.cpu.regs[Reg::RSP], INNER_STACK - 24);
+    assert_eq!(m.stack(1), CODE as u32);
+    assert_eq!(m.stack(2), sel::CODE3.into());
+    assert_eq!(m.stack(3), 2 | RF);
+    assert_eq!(m.stack(4), STACK as u32);
+    assert_eq!(m.stack(5), sel::DATA3.into());
+}
+
+#[test]
+fn software_interrupt_beyond_the_table_names_its_vector() {
+    let mut m = Machine::new(&[0xCD, 0x80]);
+    m.expect_fault(GP, Some(0x80 * 8 + 2));
+    assert_eq!(m.stack(1), CODE as u32);
+}
+
+#[test]
+fn ext_is_set_when_an_exception_cannot_be_delivered() {
+    // ud2 through a gate that is not present
+    let mut m = Machine::new(&[0x0F, 0x0B]);
+    m.poke64(IDT + 6 * 8, gate(sel::CODE0, HANDLERS, 0x0E, 0));
+    m.expect_fault(NP, Some(6 * 8 + 3));
+    let mut m = Machine::new(&[0x0F, 0x0B]);
+    m.poke64(IDT + 6 * 8, gate(0, HANDLERS, 0x8E, 0));
+    m.expect_fault(GP, Some(1));
+    let mut m = Machine::new(&[0x0F, 0x0B]);
+    m.poke64(IDT + 6 * 8, gate(sel::ABSENT, HANDLERS, 0x8E, 0));
+    m.expect_fault(GP, Some(u32::from(sel::ABSENT) + 1));
+}
+
+#[test]
+fn contributory_faults_make_a_double_fault() {
+    // #GP whose gate is not present: #NP on the way, so #DF with error code 0.
+    let mut m = Machine::new(&[0xCD, 0x80]);
+    m.poke64(IDT + 13 * 8, 0);
+    m.expect_fault(8, Some(0));
+    let mut m = Machine::new(&[0xCD, 0x80]);
+    m.poke64(IDT + 13 * 8, 0);
+    m.poke64(IDT + 8 * 8, 0);
+    assert_eq!(m.v.run(100), Exit::Shutdown);
+}
+
+#[test]
+fn a_16_bit_gate_pushes_words() {
+    // ud2, then int3 through a 16-bit gate with a 16-bit offset
+    let mut m = Machine::new(&[0xCC]);
+    m.poke64(IDT + 3 * 8, gate(sel::CODE0, HANDLERS + 0x30, 0x86, 0));
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RSP], STACK - 6);
+    assert_eq!(m.peek16(STACK - 6), CODE as u16 + 1);
+    assert_eq!(m.peek16(STACK - 4), sel::CODE0);
+}
+
+#[test]
+fn iret_returns_to_the_outer_level_and_back() {
+    // int 21h; then the handler's iretd; then hlt, which raises #GP at CPL 3
+    let mut m = Machine::user(&[0xCD, 0x21, 0xF4]);
+    m.poke64(IDT + 0x21 * 8, gate(sel::CODE0, HANDLERS + 0x210, 0xEE, 0));
+    m.poke8(HANDLERS + 0x210, 0xCF);
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.stack(1), CODE as u32 + 2);
+    assert_eq!(m.stack(4), STACK as u32);
+    assert_eq!(m.stack(5), sel::DATA3.into());
+}
+
+#[test]
+fn iret_at_cpl3_cannot_change_iopl_or_if() {
+    // push 3202h; push cs; push 1100h; iretd
+    let mut m = Machine::user(&[0x68, 0x02, 0x32, 0, 0, 0x0E, 0x68, 0x00, 0x11, 0, 0, 0xCF]);
+    m.poke8(0x1100, 0xF4);
+    // PUSH CS leaves the upper half of its slot.
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.stack(1), 0x1100);
+    assert_eq!(m.stack(3) & 0x3200, 0);
+}
+
+#[test]
+fn single_step_traps_after_each_instruction_but_not_after_int() {
+    // nop; nop
+    let mut m = Machine::new(&[0x90, 0x90]);
+    m.v.cpu.rflags |= TF;
+    m.v.update_mode();
+    m.expect_fault(1, None);
+    assert_eq!(m.stack(0), CODE as u32 + 1);
+    assert_eq!(m.v.cpu.dr[6] & 1 << 14, 1 << 14);
+    let mut m = Machine::new(&[0xCD, 0x20]);
+    m.v.cpu.rflags |= TF;
+    m.v.update_mode();
+    m.run();
+    assert_eq!(m.vector(), Some(0x20));
+}
+
+#[test]
+fn mov_ss_holds_off_the_trap_for_one_instruction() {
+    // mov ss, ax; nop; nop
+    let mut m = Machine::new(&[0x8E, 0xD0, 0x90, 0x90]);
+    m.v.cpu.regs[Reg::RAX] = sel::DATA0.into();
+    m.v.cpu.rflags |= TF;
+    m.v.update_mode();
+    m.expect_fault(1, None);
+    assert_eq!(m.stack(0), CODE as u32 + 3);
+}
+
+#[test]
+fn resume_flag_skips_a_breakpoint_once() {
+    // nop at CODE with DR0 on it, then int1's handler returns with RF set.
+    let mut m = Machine::new(&[0x90, 0xF4]);
+    m.v.cpu.dr[0] = CODE;
+    m.v.cpu.dr[7] |= 1;
+    m.v.update_mode();
+    m.run();
+    assert_eq!(m.vector(), Some(1));
+    assert_eq!(m.stack(0), CODE as u32);
+    let mut m = Machine::new(&[0x90, 0xF4]);
+    m.v.cpu.dr[0] = CODE;
+    m.v.cpu.dr[7] |= 1;
+    m.v.cpu.rflags |= u64::from(RF);
+    m.v.update_mode();
+    m.run();
+    assert_eq!(m.ip(), CODE + 2);
+    assert_eq!(m.v.cpu.rflags & u64::from(RF), 0);
+}
+
+#[test]
+fn general_detect_faults_on_access_to_debug_registers() {
+    // mov eax, dr0
+    let mut m = Machine::new(&[0x0F, 0x21, 0xC0]);
+    m.v.cpu.dr[7] |= 1 << 13;
+    m.expect_fault(1, None);
+    assert_eq!(m.stack(0), CODE as u32);
+    assert_eq!(m.stack(2) & RF, RF);
+    assert_eq!(m.v.cpu.dr[6] & 1 << 13, 1 << 13);
+    assert_eq!(m.v.cpu.dr[7] & 1 << 13, 0);
+}
+
+#[test]
+fn bound_and_into_raise_their_exceptions() {
+    // bound eax, [1200h]
+    let mut m = Machine::new(&[0x62, 0x05, 0x00, 0x12, 0, 0]);
+    m.poke32(0x1200, 5);
+    m.poke32(0x1204, 9);
+    m.v.cpu.regs[Reg::RAX] = 10;
+    m.expect_fault(5, None);
+    assert_eq!(m.stack(0), CODE as u32);
+    // into
+    let mut m = Machine::new(&[0xCE]);
+    m.v.cpu.rflags |= 1 << 11;
+    m.expect_fault(4, None);
+    assert_eq!(m.stack(0), CODE as u32 + 1);
+}
+
+#[test]
+fn a_page_fault_on_the_way_into_a_handler_leaves_the_stack_pointer() {
+    // int 20h with the stack in a page that is not present; #PF goes to another task's TSS... here to
+    // a double fault, whose handler cannot push either.
+    let mut m = Machine::new(&[0xCD, 0x20]);
+    // One page directory that maps the first 4 MiB by a table without page 9.
+    m.poke32(0x4_0000, 0x4_1003);
+    for page in 0..256 {
+        let present = u32::from(page != 9);
+        m.poke32(0x4_1000 + 4 * u64::from(page), page << 12 | 2 | present);
+    }
+    m.v.cpu.cr3 = 0x4_0000;
+    m.v.write_cr0(m.v.cpu.cr0 | control::CR0_PG).unwrap();
+    m.v.cpu.regs[Reg::RSP] = 0xA004;
+    // The first push goes to A000h, the others into the page that is not there.
+    assert_eq!(m.v.run(100), Exit::Shutdown);
+    assert_eq!(m.v.cpu.regs[Reg::RSP], 0xA004);
+    assert_eq!(m.v.cpu.cr2 & !0xF, 0x9FF0);
+    assert_eq!(m.peek32(0xA000), 0);
+}
+
+fn real(code: &[u8]) -> Machine {
+    let mut m = Machine::new(code);
+    m.v.cpu.cr0 &= !control::CR0_PE;
+    for seg in 0..6 {
+        m.set_seg(seg, 0, 0, 0xFFFF, 0x93);
+    }
+    m.v.cpu.idtr = x86::cpu::TableRegister {
+        base: 0,
+        limit: 0x3FF,
+    };
+    m.v.update_mode();
+    m
+}
+
+fn sp(v: &Vcpu) -> u64 {
+    v.cpu.regs[Reg::RSP]
+}
+
+#[test]
+fn real_mode_interrupt_and_return() {
+    // int 20h; hlt; the handler at 0080:0004 is an iret.
+    let mut m = real(&[0xCD, 0x20, 0xF4]);
+    m.poke32(0x20 * 4, 0x0080_0004);
+    m.poke8(0x804, 0xCF);
+    m.v.cpu.rflags |= IF;
+    m.run();
+    assert_eq!(m.ip(), CODE + 3);
+    assert_eq!(sp(&m.v), STACK);
+    assert_eq!(m.peek16(STACK - 6), CODE as u16 + 2);
+    assert_eq!(m.peek16(STACK - 2), 0x202);
+    assert_eq!(m.v.cpu.rflags & IF, IF);
+}
+
+#[test]
+fn real_mode_vector_beyond_the_table_raises_gp_without_an_error_code() {
+    let mut m = real(&[0xCD, 0x80]);
+    m.v.cpu.idtr.limit = 0xFF;
+    m.poke32(13 * 4, 0x0080_0004);
+    m.poke8(0x804, 0xF4);
+    m.run();
+    assert_eq!(m.selector(SegmentRegister::CS), 0x80);
+    assert_eq!(sp(&m.v), STACK - 6);
+    assert_eq!(m.peek16(STACK - 6), CODE as u16);
+}

@@ -1,0 +1,197 @@
+//! Long mode.
+
+use x86::cpu::{Mode, Reg, SegmentRegister, control};
+
+use crate::harness::{CODE, GDT, HANDLERS, IDT, INNER_STACK, Machine, STACK, TSS_A, gate, sel};
+
+const GP: u64 = 13;
+const UD: u64 = 6;
+const PF: u64 = 14;
+
+fn quad(m: &mut Machine, n: u64) -> u64 {
+    m.peek64(m.v.cpu.regs[Reg::RSP] + 8 * n)
+}
+
+#[test]
+fn interrupt_from_user_mode_aligns_the_stack_and_nulls_ss() {
+    // int 20h needs a gate of DPL 3: vector 3 by int3
+    let mut m = Machine::long(&[0xCC], 3);
+    m.poke64(IDT + 16 * 3, gate(sel::LONG0, HANDLERS + 0x30, 0xEE, 0));
+    m.poke64(TSS_A + 4, INNER_STACK + 5);
+    m.run();
+    assert_eq!(m.vector(), Some(3));
+    assert_eq!(m.v.cpu.regs[Reg::RSP], INNER_STACK - 40);
+    assert_eq!(quad(&mut m, 0), CODE + 1);
+    assert_eq!(quad(&mut m, 1), u64::from(sel::LONG3 | 3));
+    assert_eq!(quad(&mut m, 3), STACK);
+    assert_eq!(quad(&mut m, 4), u64::from(sel::DATA_LONG3 | 3));
+    assert_eq!(m.selector(SegmentRegister::SS), 0);
+}
+
+#[test]
+fn interrupt_in_the_kernel_pushes_ss_and_aligns() {
+    let mut m = Machine::long(&[0xCC], 0);
+    m.v.cpu.regs[Reg::RSP] = STACK + 3;
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RSP], STACK - 40);
+    assert_eq!(quad(&mut m, 3), STACK + 3);
+    assert_eq!(quad(&mut m, 4), u64::from(sel::DATA0));
+}
+
+#[test]
+fn a_page_fault_on_the_inner_stack_is_delivered_on_its_own_stack_with_nothing_changed() {
+    let mut m = Machine::long(&[0xCC], 3);
+    m.poke64(IDT + 16 * 3, gate(sel::LONG0, HANDLERS + 0x30, 0xEE, 0));
+    m.poke64(IDT + 16 * PF, gate(sel::LONG0, HANDLERS + 0xE0, 0x8E, 1));
+    // Page 9 is not there; the last two pushes of the frame meet it.
+    m.poke64(0x4_3000 + 8 * 9, 0);
+    m.poke64(TSS_A + 4, 0xA010);
+    m.run();
+    assert_eq!(m.vector(), Some(PF));
+    assert_eq!(m.v.cpu.regs[Reg::RSP], 0x5000 - 48);
+    assert_eq!(quad(&mut m, 0), 2);
+    assert_eq!(quad(&mut m, 1), CODE);
+    assert_eq!(quad(&mut m, 2), u64::from(sel::LONG3 | 3));
+    assert_eq!(quad(&mut m, 4), STACK);
+    assert_eq!(m.v.cpu.cr2, 0x9FF8);
+    assert_eq!(m.peek64(0xA008), 0);
+}
+
+#[test]
+fn gates_must_be_64_bit_and_go_to_64_bit_code() {
+    let mut m = Machine::long(&[0xCC], 0);
+    m.poke64(IDT + 16 * 3, gate(sel::CODE0, HANDLERS + 0x30, 0x8E, 0));
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 0), u64::from(sel::CODE0));
+    let mut m = Machine::long(&[0xCC], 0);
+    m.poke64(IDT + 16 * 3, gate(sel::LONG0, HANDLERS + 0x30, 0x85, 0));
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 0), 3 * 8 + 2);
+}
+
+#[test]
+fn iretq_returns_to_user_and_to_compatibility_mode() {
+    for cs in [sel::LONG3 | 3, sel::CODE3] {
+        // iretq; the target is hlt, which raises #GP
+        let mut m = Machine::long(&[0x48, 0xCF], 0);
+        for (n, value) in [
+            0x1100,
+            cs.into(),
+            0x202,
+            0x7800,
+            u64::from(sel::DATA_LONG3 | 3),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            m.poke64(STACK + 8 * n as u64, value);
+        }
+        m.poke8(0x1100, 0xF4);
+        m.run();
+        assert_eq!(m.vector(), Some(GP));
+        assert_eq!(quad(&mut m, 0), 0);
+        assert_eq!(quad(&mut m, 1), 0x1100);
+        assert_eq!(quad(&mut m, 2), cs.into());
+        assert_eq!(quad(&mut m, 4), 0x7800);
+    }
+}
+
+#[test]
+fn iret_with_nt_faults_in_long_mode() {
+    let mut m = Machine::long(&[0x48, 0xCF], 0);
+    m.v.cpu.rflags |= 1 << 14;
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 0), 0);
+}
+
+#[test]
+fn syscall_and_sysret_switch_privilege() {
+    // syscall; hlt (#GP at CPL 3). Kernel at 1300h: sysretq.
+    let mut m = Machine::long(&[0x0F, 0x05, 0xF4], 3);
+    m.v.cpu.msr.star = u64::from(sel::LONG0) << 32 | u64::from(sel::DATA_LONG3 - 8) << 48;
+    m.v.cpu.msr.lstar = 0x1300;
+    m.v.cpu.msr.sfmask = 0x200;
+    m.v.cpu.rflags |= 0x200;
+    for (n, byte) in [0x48, 0x0F, 0x07].into_iter().enumerate() {
+        m.poke8(0x1300 + n as u64, byte);
+    }
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 1), CODE + 2);
+    assert_eq!(quad(&mut m, 2), u64::from(sel::LONG3 | 3));
+    assert_eq!(quad(&mut m, 3) & 0x200, 0x200);
+    assert_eq!(m.v.cpu.regs[Reg::RCX], CODE + 2);
+    let mut m = Machine::long(&[0x0F, 0x05], 3);
+    m.v.cpu.efer &= !control::EFER_SCE;
+    m.run();
+    assert_eq!(m.vector(), Some(UD));
+}
+
+#[test]
+fn a_64_bit_call_gate_takes_the_stack_of_the_tss_and_nulls_ss() {
+    // call far [1200h]; the operand is m16:32
+    let mut m = Machine::long(&[0xFF, 0x1C, 0x25, 0x00, 0x12, 0, 0], 3);
+    m.poke32(0x1200, 0);
+    m.poke32(0x1204, u32::from(sel::CALL_GATE | 3));
+    m.poke64(
+        GDT + u64::from(sel::CALL_GATE),
+        gate(sel::LONG0, HANDLERS + 0x800, 0xEC, 0),
+    );
+    m.poke64(GDT + u64::from(sel::CALL_GATE) + 8, 0);
+    m.run();
+    assert_eq!(m.ip(), HANDLERS + 0x801);
+    assert_eq!(m.v.cpu.regs[Reg::RSP], INNER_STACK - 32);
+    assert_eq!(quad(&mut m, 0), CODE + 7);
+    assert_eq!(quad(&mut m, 1), u64::from(sel::LONG3 | 3));
+    assert_eq!(quad(&mut m, 2), STACK);
+    assert_eq!(quad(&mut m, 3), u64::from(sel::DATA_LONG3 | 3));
+    assert_eq!(m.selector(SegmentRegister::SS), 0);
+}
+
+#[test]
+fn leaving_and_entering_long_mode_follow_paging() {
+    // mov cr0, eax with PG = 0, from 64-bit mode
+    let mut m = Machine::long(&[0x0F, 0x22, 0xC0], 0);
+    m.v.cpu.regs[Reg::RAX] = m.v.cpu.cr0 & !control::CR0_PG;
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(m.v.cpu.mode(), Mode::Long);
+    // Without PAE, LME and PG do not go together.
+    let mut m = Machine::new(&[0x0F, 0x22, 0xC0]);
+    m.v.cpu.efer |= control::EFER_LME;
+    m.v.cpu.regs[Reg::RAX] = m.v.cpu.cr0 | control::CR0_PG;
+    m.expect_fault(GP, Some(0));
+}
+
+#[test]
+fn a_null_ss_loads_in_the_kernel_only() {
+    // mov ss, ax; hlt
+    let mut m = Machine::long(&[0x8E, 0xD0, 0xF4], 0);
+    m.v.cpu.regs[Reg::RAX] = 0;
+    m.run();
+    assert_eq!(m.ip(), CODE + 3);
+    let mut m = Machine::long(&[0x8E, 0xD0, 0xF4], 3);
+    m.v.cpu.regs[Reg::RAX] = 3;
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 1), CODE);
+}
+
+#[test]
+fn fsgsbase_and_swapgs_move_bases() {
+    // wrgsbase rax; swapgs; rdgsbase rbx; hlt
+    let code = [
+        0xF3, 0x48, 0x0F, 0xAE, 0xD8, 0x0F, 0x01, 0xF8, 0xF3, 0x48, 0x0F, 0xAE, 0xCB, 0xF4,
+    ];
+    let mut m = Machine::long(&code, 0);
+    m.v.cpu.cr4 |= control::CR4_FSGSBASE;
+    m.v.cpu.msr.kernel_gs_base = 0x1234_5678_9ABC;
+    m.v.cpu.regs[Reg::RAX] = 0x1111_2222_3333;
+    m.run();
+    assert_eq!(m.ip(), CODE + code.len() as u64);
+    assert_eq!(m.v.cpu.regs[Reg::RBX], 0x1234_5678_9ABC);
+    assert_eq!(m.v.cpu.msr.kernel_gs_base, 0x1111_2222_3333);
+}

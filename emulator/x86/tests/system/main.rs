@@ -1,0 +1,9 @@
+//! Segments, far transfers, events, tasks and system registers, against the SDM's operation sections.
+
+mod events;
+mod far;
+mod harness;
+mod long;
+mod registers;
+mod tasks;
+mod virtual8086;

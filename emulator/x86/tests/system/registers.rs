@@ -1,0 +1,158 @@
+//! Control, debug and model-specific registers, CPUID, and system calls.
+
+use x86::cpu::{Reg, SegmentRegister, control};
+
+use crate::harness::{CODE, Machine, STACK, sel};
+
+const GP: u64 = 13;
+const UD: u64 = 6;
+
+#[test]
+fn cr0_refuses_paging_without_protection_and_nw_without_cd() {
+    // mov cr0, eax
+    for value in [control::CR0_PG, control::CR0_PE | control::CR0_NW] {
+        let mut m = Machine::new(&[0x0F, 0x22, 0xC0]);
+        m.v.cpu.regs[Reg::RAX] = value;
+        m.expect_fault(GP, Some(0));
+    }
+}
+
+#[test]
+fn reserved_bits_of_cr4_and_absent_registers_fault() {
+    // mov cr4, eax
+    let mut m = Machine::with_model("pentium", &[0x0F, 0x22, 0xE0]);
+    m.v.cpu.regs[Reg::RAX] = control::CR4_PAE;
+    m.expect_fault(GP, Some(0));
+    let mut m = Machine::with_model("i386", &[0x0F, 0x22, 0xE0]);
+    m.expect_fault(UD, None);
+    // mov eax, cr0 at CPL 3
+    let mut m = Machine::user(&[0x0F, 0x20, 0xC0]);
+    m.expect_fault(GP, Some(0));
+}
+
+#[test]
+fn lmsw_cannot_leave_protected_mode() {
+    // mov ax, 8; lmsw ax; smsw ax; hlt
+    let mut m = Machine::new(&[0x66, 0xB8, 8, 0, 0x0F, 0x01, 0xF0, 0x0F, 0x01, 0xE0, 0xF4]);
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RAX] & 0xF, 9);
+}
+
+#[test]
+fn umip_hides_the_tables_from_cpl3() {
+    // sgdt [1200h]; hlt
+    let code = [0x0F, 0x01, 0x05, 0x00, 0x12, 0, 0, 0xF4];
+    let mut m = Machine::user(&code);
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.stack(1), CODE as u32 + 7);
+    assert_eq!(m.peek16(0x1200), 19 * 8 - 1);
+    let mut m = Machine::user(&code);
+    m.v.cpu.cr4 |= control::CR4_UMIP;
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.stack(1), CODE as u32);
+}
+
+#[test]
+fn unknown_msr_faults_and_known_ones_keep_their_value() {
+    // rdmsr
+    let mut m = Machine::new(&[0x0F, 0x32]);
+    m.v.cpu.regs[Reg::RCX] = 0x1234_5678;
+    m.expect_fault(GP, Some(0));
+    // wrmsr; rdmsr; hlt
+    let mut m = Machine::new(&[0x0F, 0x30, 0x31, 0xC0, 0x0F, 0x32, 0xF4]);
+    m.v.cpu.regs[Reg::RCX] = 0x277;
+    m.v.cpu.regs[Reg::RAX] = 0x0007_0106;
+    m.v.cpu.regs[Reg::RDX] = 0x0007_0406;
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RAX], 0x0007_0106);
+    let mut m = Machine::new(&[0x0F, 0x30]);
+    m.v.cpu.regs[Reg::RCX] = 0x277;
+    m.v.cpu.regs[Reg::RAX] = 2;
+    m.expect_fault(GP, Some(0));
+}
+
+#[test]
+fn cpuid_reports_family_and_features() {
+    // mov eax, 1; cpuid; hlt
+    let mut m = Machine::with_model("pentium3", &[0xB8, 1, 0, 0, 0, 0x0F, 0xA2, 0xF4]);
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RAX], 0x686);
+    assert_eq!(m.v.cpu.regs[Reg::RDX] & 1 << 25, 1 << 25);
+    assert_eq!(m.v.cpu.regs[Reg::RDX] & 1 << 26, 0);
+    let mut m = Machine::with_model("i386", &[0x0F, 0xA2]);
+    m.expect_fault(UD, None);
+}
+
+#[test]
+fn time_stamp_counts_virtual_nanoseconds() {
+    // rdtsc; mov ecx, eax; rdtsc; hlt
+    let mut m = Machine::new(&[0x0F, 0x31, 0x89, 0xC1, 0x0F, 0x31, 0xF4]);
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RAX] - m.v.cpu.regs[Reg::RCX], 2);
+    let mut m = Machine::user(&[0x0F, 0x31]);
+    m.v.cpu.cr4 |= control::CR4_TSD;
+    m.expect_fault(GP, Some(0));
+}
+
+#[test]
+fn sysenter_and_sysexit_switch_with_flat_segments() {
+    // sysenter; at 1300h: sysexit to 1100h, where hlt raises #GP
+    let mut m = Machine::user(&[0x0F, 0x34]);
+    m.v.cpu.msr.sysenter_cs = sel::CODE0.into();
+    m.v.cpu.msr.sysenter_esp = 0x6800;
+    m.v.cpu.msr.sysenter_eip = 0x1300;
+    m.poke8(0x1300, 0x0F);
+    m.poke8(0x1301, 0x35);
+    m.poke8(0x1100, 0xF4);
+    m.v.cpu.regs[Reg::RDX] = 0x1100;
+    m.v.cpu.regs[Reg::RCX] = STACK - 0x100;
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.stack(1), 0x1100);
+    assert_eq!(m.stack(2), sel::CODE3.into());
+    assert_eq!(m.stack(4), STACK as u32 - 0x100);
+    assert_eq!(m.stack(5), sel::DATA3.into());
+    let mut m = Machine::user(&[0x0F, 0x34]);
+    m.expect_fault(GP, Some(0));
+}
+
+#[test]
+fn lldt_and_ltr_check_their_descriptors() {
+    // lldt ax; ltr ax
+    for (opcode, selector, vector, error) in [
+        (0xD0, 0x0C, GP, 0x0C),
+        (0xD0, sel::DATA0, GP, sel::DATA0),
+        (0xD8, 0, GP, 0),
+        (0xD8, sel::TSS_A, GP, sel::TSS_A),
+        (0xD8, sel::LDT, GP, sel::LDT),
+    ] {
+        let mut m = Machine::new(&[0x0F, 0x00, opcode]);
+        m.v.cpu.regs[Reg::RAX] = selector.into();
+        m.expect_fault(vector, Some(error.into()));
+    }
+    // ltr ax; hlt
+    let mut m = Machine::new(&[0x0F, 0x00, 0xD8, 0xF4]);
+    m.v.cpu.regs[Reg::RAX] = sel::TSS_B.into();
+    m.run();
+    assert_eq!(m.selector(SegmentRegister::TR), sel::TSS_B);
+    assert_eq!(m.v.cpu.segs[SegmentRegister::TR].attributes & 0xF, 0xB);
+}
+
+#[test]
+fn rep_outs_and_ins_advance_their_registers() {
+    // rep outsb; hlt, then rep insw; hlt
+    let mut m = Machine::new(&[0xF3, 0x6E, 0xF4]);
+    m.v.cpu.regs[Reg::RCX] = 5;
+    m.v.cpu.regs[Reg::RSI] = 0x1200;
+    m.v.cpu.regs[Reg::RDX] = 0x80;
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RCX], 0);
+    assert_eq!(m.v.cpu.regs[Reg::RSI], 0x1205);
+    assert_eq!(m.v.bus().clock.retired(), 6);
+    let mut m = Machine::new(&[0xF3, 0x66, 0x6D, 0xF4]);
+    m.v.cpu.regs[Reg::RCX] = 3;
+    m.v.cpu.regs[Reg::RDI] = 0x1200;
+    m.v.cpu.regs[Reg::RDX] = 0x80;
+    m.run();
+    assert_eq!(m.v.cpu.regs[Reg::RDI], 0x1206);
+    assert_eq!(m.peek32(0x1202), 0xFFFF_FFFF);
+}

@@ -1,0 +1,45 @@
+; Glassbox BIOS: the local APIC, where the processor has one.
+; Source: Intel SDM vol. 3A, "Local APIC"; MultiProcessor Specification 1.4, virtual wire mode.
+
+; init_apic: after reset the APIC masks LINT0, and so the 8259A's interrupts: makes LINT0 ExtINT and LINT1 NMI.
+; Interrupts are off. Keeps DS and ES.
+init_apic:
+        pushfd                          ; CPUID is there if EFLAGS.ID can be changed
+        pop     eax
+        mov     ecx, eax
+        xor     eax, 200000h
+        push    eax
+        popfd
+        pushfd
+        pop     eax
+        xor     eax, ecx
+        test    eax, 200000h
+        jz      .none
+        mov     eax, 1
+        db      0Fh, 0A2h               ; CPUID
+        test    dh, 2                   ; EDX bit 9
+        jz      .none
+        push    es
+        o32 lgdt [cs:.pointer]
+        mov     eax, cr0
+        or      al, 1
+        mov     cr0, eax
+        mov     cx, 8                   ; flat; CS keeps its real-mode base
+        mov     es, cx
+        mov     edx, 0FEE00000h
+        mov     dword [es:edx+0F0h], 1FFh       ; software enabled, spurious vector FFh
+        mov     dword [es:edx+350h], 700h
+        mov     dword [es:edx+360h], 400h
+        mov     cx, 10h                 ; a limit that real mode expects
+        mov     es, cx
+        and     al, 0FEh
+        mov     cr0, eax
+        pop     es
+.none:  ret
+        align   8, db 0
+.gdt:   dq      0
+        dq      00CF93000000FFFFh       ; 08: 4 GiB data
+        dq      000093000000FFFFh       ; 10: 64 KiB data
+.pointer:
+        dw      23
+        dd      0F0000h+.gdt

@@ -1,0 +1,263 @@
+//! `glassbox run`: from options to an exit status.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use emulator::Pacing;
+
+use crate::board::{self, Media};
+use crate::cli::{ClockChoice, DisplayChoice, RunArgs};
+use crate::display::{self, Display, Host};
+use crate::hostio::{self, Place, Wires};
+use crate::images;
+use crate::report::{self, Cause, End, Outcome};
+use crate::runner::{self, Control, Limits, Session, Shown, Stop};
+use crate::script::Script;
+
+/// A timeout beyond this, a century, is none.
+const MOST_SECONDS: f64 = 3.2e9;
+
+/// The options, checked: what could be refused has been.
+struct Plan {
+    args: RunArgs,
+    serial: Vec<Place>,
+    debugcon: Place,
+    limits: Limits,
+    script: Script,
+    display: Display,
+    pacing: Pacing,
+}
+
+/// Runs one machine and returns the exit status.
+///
+/// # Errors
+/// Bad usage or unreadable input: no file was changed then.
+pub fn run(args: RunArgs) -> Result<u8> {
+    let plan = check(args)?;
+    board::cpu_model(&plan.args.cpu)?;
+    let media = images::open(&plan.args)?;
+    let (args, title) = (plan.args.clone(), media.title.clone());
+    let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
+    let (display, signals) = (plan.display, unbounded());
+    handle_signals(&signals.0);
+
+    let shown = (display != Display::None).then(|| Arc::new(Shown::default()));
+    let (ready_sender, ready) = unbounded();
+    let machine = {
+        let (control, shown) = (signals.1, shown.clone());
+        std::thread::Builder::new()
+            .name("machine".into())
+            .spawn(move || {
+                let outcome = run_machine(plan, media, control, shown.clone(), &ready_sender);
+                if let Some(shown) = shown {
+                    shown.set_ended();
+                }
+                outcome
+            })?
+    };
+    // A machine that cannot be built drops its sender; what it says comes below.
+    let built = ready.recv().is_ok();
+    let _terminal = match stdio_port.filter(|_| built) {
+        Some(port) => hostio::read_stdin(port as u8, signals.0.clone())?,
+        None => None,
+    };
+    let shown_well = match &shown {
+        Some(shown) if built => show(display, &title, shown, &signals.0),
+        _ => Ok(()),
+    };
+    if shown_well.is_err() {
+        let _ = signals.0.send(Control::Stop(Stop::Closed));
+    }
+    let outcome = machine.join();
+    drop(_terminal);
+    hostio::restore_terminal();
+    shown_well?;
+    let outcome = match outcome {
+        Ok(outcome) => outcome?,
+        // The panic hook has told what happened.
+        Err(_) => return Ok(101),
+    };
+    finish(&args, &outcome)
+}
+
+/// Checks all options that need no image.
+fn check(args: RunArgs) -> Result<Plan> {
+    if let Some(address) = &args.gdb {
+        bail!(
+            "--gdb {address}: the debugger port is not yet available in this build; leave it out"
+        );
+    }
+    let serial = args.serial.iter();
+    let serial: Vec<Place> = serial
+        .map(|text| Place::parse("--serial", text))
+        .collect::<Result<_>>()?;
+    if serial.len() > 4 {
+        bail!("--serial: expected at most four ports, COM1 to COM4; leave some out");
+    }
+    if serial
+        .iter()
+        .filter(|&place| *place == Place::Stdio)
+        .count()
+        > 1
+    {
+        bail!("--serial stdio: expected it once; lead the other ports to file:PATH");
+    }
+    let debugcon = match &args.debugcon {
+        Some(text) => Place::parse("--debugcon", text)?,
+        None => Place::None,
+    };
+    for (option, path) in [
+        ("--report", &args.report),
+        ("--screenshot", &args.screenshot),
+    ] {
+        if let Some(path) = path {
+            hostio::check_output(option, path)?;
+        }
+    }
+    let timeout = match args.timeout {
+        Some(seconds) if !(seconds > 0.0) => {
+            bail!("--timeout {seconds}: expected a number of seconds above 0")
+        }
+        Some(seconds) if seconds < MOST_SECONDS => Some(Duration::from_secs_f64(seconds)),
+        _ => None,
+    };
+    let script = Script::new(args.until.as_deref(), &args.send)?;
+    let stdio = debugcon == Place::Stdio || serial.contains(&Place::Stdio);
+    let choice = args.display.unwrap_or(DisplayChoice::Auto);
+    let display = display::choose(choice, Host::detect(), stdio)?;
+    let pacing = match args.clock {
+        Some(ClockChoice::Realtime) => Pacing::Realtime,
+        Some(ClockChoice::Deterministic) => Pacing::Deterministic,
+        None if display == Display::None => Pacing::Deterministic,
+        None => Pacing::Realtime,
+    };
+    let limits = Limits {
+        timeout,
+        instructions: args.max_instructions,
+    };
+    Ok(Plan {
+        args,
+        serial,
+        debugcon,
+        limits,
+        script,
+        display,
+        pacing,
+    })
+}
+
+/// Builds and runs the machine; on a thread of its own.
+fn run_machine(
+    plan: Plan,
+    media: Media,
+    control: Receiver<Control>,
+    shown: Option<Arc<Shown>>,
+    ready: &Sender<()>,
+) -> Result<Outcome> {
+    let rtc_start = match (plan.args.rtc, plan.pacing) {
+        (Some(date), _) => date,
+        (None, Pacing::Deterministic) => board::DETERMINISTIC_DATE,
+        (None, Pacing::Realtime) => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(board::DETERMINISTIC_DATE, |now| now.as_secs() as i64),
+    };
+    let mut machine = board::build(&plan.args, media, plan.pacing, rtc_start)?;
+    if plan.pacing == Pacing::Realtime {
+        machine = machine.without_journal();
+    }
+    let wires = Wires::open(&plan.serial, &plan.debugcon)?;
+    let _ = ready.send(());
+    let session = Session {
+        limits: plan.limits,
+        script: plan.script,
+        wires,
+        control,
+        interactive: shown.is_some() || plan.serial.contains(&Place::Stdio),
+        shown,
+        pacing: plan.pacing,
+    };
+    Ok(runner::run(machine, session))
+}
+
+fn show(display: Display, title: &str, shown: &Shown, control: &Sender<Control>) -> Result<()> {
+    match display {
+        #[cfg(feature = "window")]
+        Display::Window => display::window::show(title, shown, control),
+        Display::Terminal => display::terminal::show(title, shown, control),
+        Display::None => Ok(()),
+    }
+}
+
+/// The first Ctrl-C ends the run, with its report; the second ends the process.
+fn handle_signals(control: &Sender<Control>) {
+    let control = control.clone();
+    let mut again = false;
+    let handler = move || {
+        if std::mem::replace(&mut again, true) {
+            hostio::restore_terminal();
+            std::process::exit(130);
+        }
+        let _ = control.send(Control::Stop(Stop::Interrupted));
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        log::warn!(target: "glassbox", "signals are not handled: {error}");
+    }
+}
+
+/// Writes what was asked for, and says why a run did not end well.
+fn finish(args: &RunArgs, outcome: &Outcome) -> Result<u8> {
+    if let Some(path) = &args.screenshot {
+        report::write_png(path, outcome.frame.as_ref())?;
+    }
+    if let Some(path) = &args.report {
+        report::write_json(path, &outcome.report)?;
+    }
+    let end = outcome.report.end;
+    if let Some(words) = describe(end, args, outcome) {
+        eprintln!("glassbox: {words}");
+    }
+    Ok(end.status())
+}
+
+fn describe(end: End, args: &RunArgs, outcome: &Outcome) -> Option<String> {
+    let place = || {
+        let cpu = outcome.report.cpus.first();
+        let place = cpu.map(|cpu| format!("{}:{}", cpu.cs.selector(), cpu.rip));
+        place.unwrap_or_default()
+    };
+    match end.cause {
+        Cause::TripleFault => Some(format!(
+            "the guest died: triple fault at {}; --report FILE.json shows its registers",
+            place()
+        )),
+        Cause::Halted => Some(format!(
+            "the guest died: halted for ever, with interrupts off, at {}",
+            place()
+        )),
+        Cause::Timeout => Some(format!(
+            "timeout: the guest still ran after {} s",
+            args.timeout.unwrap_or_default()
+        )),
+        Cause::InstructionLimit => Some("the instruction limit is reached".into()),
+        Cause::Interrupted => Some("interrupted".into()),
+        _ => None,
+    }
+}
+
+/// An error as one line: what failed, and the reasons below it.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// The panic hook: the terminal is put back before anything is said.
+pub fn install_panic_hook() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        hostio::restore_terminal();
+        eprintln!("glassbox: a defect of Glassbox, please report it:");
+        before(info);
+    }));
+}

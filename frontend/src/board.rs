@@ -1,0 +1,220 @@
+//! Builds the machine that the options describe. All that a machine takes from the host comes in here.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use devices::boards::pc::{self, BootDevice, PcConfig};
+use emulator::boot::{self, KernelKind, KernelSetup, Loaded};
+use emulator::{Machine, MachineConfig, Pacing};
+use firmware::KernelEntry;
+use platform::{BlockBackend, PhysAddr};
+use x86::cpuid::CpuModel;
+
+use crate::cli::{DriveKind, RunArgs};
+use crate::disk;
+
+/// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
+pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
+
+/// 2026-01-01T00:00:00Z: deterministic runs start on this day.
+pub const DETERMINISTIC_DATE: i64 = 1_767_225_600;
+
+/// Where a ROM may start that the loader of kernels adds.
+const KERNEL_ROM: PhysAddr = PhysAddr(firmware::KERNEL_ROM_BASE as u64);
+
+/// What is put into the machine's drives, and what it boots.
+#[derive(Default)]
+pub struct Media {
+    /// Hard disks.
+    pub disks: Vec<Box<dyn BlockBackend>>,
+    /// Floppy disks.
+    pub floppies: Vec<Box<dyn BlockBackend>>,
+    /// The CD-ROM.
+    pub cdrom: Option<Box<dyn BlockBackend>>,
+    /// A kernel to boot directly.
+    pub kernel: Option<(KernelKind, KernelSetup)>,
+    /// What to boot first when `--boot` says nothing.
+    pub boot_first: Option<DriveKind>,
+    /// The guest's name, for the window.
+    pub title: String,
+}
+
+/// Names of the CPU models.
+pub fn cpu_models() -> Vec<&'static str> {
+    ["max"]
+        .into_iter()
+        .filter(|name| CpuModel::by_name(name).is_some())
+        .collect()
+}
+
+/// The model called `name`.
+///
+/// # Errors
+/// No such model; the message lists all.
+pub fn cpu_model(name: &str) -> Result<CpuModel> {
+    CpuModel::by_name(name).with_context(|| {
+        format!(
+            "--cpu {name}: expected a CPU model; choose one of: {}",
+            cpu_models().join(", ")
+        )
+    })
+}
+
+/// Builds the machine.
+///
+/// # Errors
+/// An option that asks for what this machine does not have, or a host failure; nothing was changed then.
+pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Result<Machine> {
+    let model = cpu_model(&args.cpu)?;
+    if args.cpus != 1 {
+        bail!(
+            "--cpus {}: expected 1, as this build runs one processor; leave the option out",
+            args.cpus
+        );
+    }
+    let description = firmware::Board {
+        cpus: 1,
+        ram_bytes: args.memory,
+        floppy: !media.floppies.is_empty(),
+        pci: true,
+        ..firmware::Board::default()
+    };
+    let tables = firmware::tables(&description);
+    let bios = match args.firmware.as_str() {
+        "builtin" => firmware::bios_for(&description),
+        path => read_rom("--firmware", path.as_ref(), 64 << 10, 16 << 20)?,
+    };
+    let vga_bios = match &args.vga_rom {
+        Some(path) => read_rom("--vga-rom", path, 512, 64 << 10)?,
+        None => firmware::vga_bios().to_vec(),
+    };
+    let loaded = match &media.kernel {
+        Some((kind, setup)) => {
+            let mut setup = setup.clone();
+            setup.rsdp = rsdp(&tables);
+            Some(boot::load(*kind, &setup)?)
+        }
+        None => None,
+    };
+    let mut option_roms = Vec::new();
+    if let Some(loaded) = &loaded {
+        option_roms.push((KERNEL_ROM, kernel_rom(loaded)));
+    }
+    let boot_order = boot_order(args, &media);
+    let config = PcConfig {
+        memory_bytes: args.memory,
+        disks: connect(media.disks, media.cdrom)?,
+        floppies: media.floppies.into_iter().map(Some).collect(),
+        boot_order,
+        rtc_start_unix: rtc_start,
+        bios,
+        vga_bios,
+        tables,
+        option_roms,
+        ns_per_instruction: DEFAULT_RATIO,
+    };
+    let board = pc::build(config)?;
+    let machine = Machine::new(
+        Box::new(board.bus),
+        MachineConfig {
+            model,
+            cpus: args.cpus,
+            keyboard: board.keyboard,
+            serial: board.serial.to_vec(),
+            display: board.display,
+            preloads: loaded.map(|loaded| loaded.preloads).unwrap_or_default(),
+            pacing,
+            stop_at_reset: args.no_reboot,
+        },
+    );
+    Ok(machine)
+}
+
+fn kernel_rom(loaded: &Loaded) -> Vec<u8> {
+    let entry = loaded.entry;
+    firmware::kernel_rom(&KernelEntry {
+        eip: entry.eip,
+        eax: entry.eax,
+        ebx: entry.ebx,
+        esi: entry.esi,
+        ..KernelEntry::default()
+    })
+}
+
+/// Hard disks on the primary channel.
+fn connect(
+    disks: Vec<Box<dyn BlockBackend>>,
+    cdrom: Option<Box<dyn BlockBackend>>,
+) -> Result<Vec<Option<Box<dyn BlockBackend>>>> {
+    if cdrom.is_some() {
+        bail!(
+            "CD-ROM image: this build has no CD-ROM drive yet; use a disk or floppy image, or \
+             --kernel with a kernel from it"
+        );
+    }
+    if disks.len() > 4 {
+        bail!(
+            "{} hard disks: expected at most 4; leave some out",
+            disks.len()
+        );
+    }
+    Ok(disks.into_iter().map(Some).collect())
+}
+
+fn boot_order(args: &RunArgs, media: &Media) -> Vec<BootDevice> {
+    let device = |kind: &DriveKind| match kind {
+        DriveKind::Disk => BootDevice::Disk,
+        DriveKind::Cdrom => BootDevice::Cdrom,
+        DriveKind::Floppy => BootDevice::Floppy,
+    };
+    if !args.boot.is_empty() {
+        return args.boot.iter().take(3).map(device).collect();
+    }
+    let mut order: Vec<_> = media.boot_first.iter().map(device).collect();
+    for rest in [BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom] {
+        if !order.contains(&rest) {
+            order.push(rest);
+        }
+    }
+    order
+}
+
+/// Reads a ROM image and checks its size.
+fn read_rom(option: &str, path: &Path, unit: usize, most: usize) -> Result<Vec<u8>> {
+    let bytes = read_file(path)?;
+    if bytes.is_empty() || bytes.len() % unit != 0 || bytes.len() > most {
+        bail!(
+            "{}: {option} expected a ROM image, a multiple of {unit} bytes up to {most}, found {} bytes; \
+             check the file",
+            path.display(),
+            bytes.len()
+        );
+    }
+    Ok(bytes)
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// It cannot be read, or is a directory.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    if path.is_dir() {
+        bail!(
+            "{}: expected a file, found a directory; name the file in it",
+            path.display()
+        );
+    }
+    std::fs::read(path).map_err(|error| disk::unreadable(path, &error))
+}
+
+/// Finds the ACPI root pointer in the tables' window: at a 16-byte boundary, as guests look for it.
+fn rsdp(tables: &[u8]) -> Option<(u64, Vec<u8>)> {
+    let at = tables
+        .chunks(16)
+        .position(|chunk| chunk.starts_with(b"RSD PTR "))?
+        * 16;
+    let revision = *tables.get(at + 15)?;
+    let len = if revision >= 2 { 36 } else { 20 };
+    let bytes = tables.get(at..at + len)?.to_vec();
+    Some((u64::from(firmware::TABLES_BASE) + at as u64, bytes))
+}

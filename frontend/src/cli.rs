@@ -1,0 +1,324 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::values::{parse_date, parse_size};
+
+/// A whole x86 PC in software: see into it, run systems in it, test with it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "glassbox",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Without a command, the built-in tour starts: in a window, or in the terminal where \
+                  there is no display.\n\n\
+                  Examples:\n  \
+                  glassbox                                  the tour\n  \
+                  glassbox run disk.img                     boot a disk, CD-ROM, floppy or kernel image\n  \
+                  glassbox run --help                       all options of a machine\n  \
+                  glassbox test test-roms                   run test ROMs"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one machine
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Run test ROMs and print verdicts
+    #[command(after_help = TEST_EXAMPLES)]
+    Test(TestArgs),
+    /// List CPU models, devices, display and recompiler back ends of this build
+    #[command(after_help = "Examples:\n  glassbox info")]
+    Info,
+}
+
+const RUN_EXAMPLES: &str = "\
+IMAGE is told apart by its content. Its own disk is written to; --ephemeral keeps the file as it is.
+
+Examples:
+  glassbox run freedos.img                       a disk image, in a window
+  glassbox run --cdrom setup.iso --disk new.img --boot cdrom
+  glassbox run --kernel bzImage --initrd initrd.img --append console=ttyS0 \\
+      --display none --serial stdio              Linux on this terminal; Ctrl-] leaves
+  glassbox run boot.img --display none --until 'login: ' --timeout 60 --report report.json
+  glassbox run linux.img --display none --send 'login: =>root\\n' --send '# =>poweroff\\n'
+
+Exit status: 0 the guest powered off, --until matched, or the window was closed; (v << 1) | 1 the guest
+wrote v to the debug-exit port F4h; 124 timeout or instruction limit; 2 bad usage or unreadable input;
+3 the guest died; 130 interrupted; 101 a defect of Glassbox.";
+
+const TEST_EXAMPLES: &str = "\
+An image's expectation is NAME.toml beside it, or lines that start with `; glassbox:` at the head of its
+source NAME.asm, with the same content. Folders are searched for them.
+
+  [run]                        # options of `glassbox run` by their long names
+  memory = \"16M\"
+  image-as = \"floppy\"
+  [expect]
+  debug-exit = 0x10
+  serial = [\"^OK$\"]            # regexes; also debugcon, screen
+  [expect.registers]
+  rax = \"0x1234\"
+
+Examples:
+  glassbox test test-roms
+  glassbox test hello.img --junit results.xml
+  In a kernel project's .cargo/config.toml:  runner = \"glassbox test --cargo\"";
+
+/// Which display shows the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DisplayChoice {
+    /// A window where there is a display, else the terminal, else none
+    Auto,
+    /// A window
+    Window,
+    /// This terminal
+    Terminal,
+    /// None: headless
+    None,
+}
+
+/// What virtual time follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClockChoice {
+    /// The wall clock
+    Realtime,
+    /// The instruction count: the same image gives the same run
+    Deterministic,
+}
+
+/// Which execution tiers may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// The fastest that this build has
+    Auto,
+    /// The interpreter alone
+    Interpreter,
+}
+
+/// A kind of drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DriveKind {
+    /// Hard disk
+    Disk,
+    /// CD-ROM
+    Cdrom,
+    /// Floppy disk
+    Floppy,
+}
+
+/// Options of `glassbox run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Disk, CD-ROM, floppy, kernel or boot sector image; without any image the tour starts
+    pub image: Option<PathBuf>,
+
+    /// Attach IMAGE as this kind of drive, whatever its content says
+    #[arg(long, value_name = "KIND", help_heading = "Images")]
+    pub image_as: Option<DriveKind>,
+    /// A raw hard disk image; repeat for more
+    #[arg(long, value_name = "FILE", help_heading = "Images")]
+    pub disk: Vec<PathBuf>,
+    /// A CD-ROM image
+    #[arg(long, value_name = "FILE", help_heading = "Images")]
+    pub cdrom: Option<PathBuf>,
+    /// A floppy disk image; repeat for a second drive
+    #[arg(long, value_name = "FILE", help_heading = "Images")]
+    pub floppy: Vec<PathBuf>,
+    /// Boot order, first to last
+    #[arg(
+        long,
+        value_name = "KIND,…",
+        value_delimiter = ',',
+        help_heading = "Images"
+    )]
+    pub boot: Vec<DriveKind>,
+    /// Discard writes to disks at the end
+    #[arg(long, help_heading = "Images")]
+    pub ephemeral: bool,
+
+    /// Boot this kernel: bzImage, multiboot 1 or 2, or PVH ELF
+    #[arg(long, value_name = "FILE", help_heading = "Kernel")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk; for multiboot and PVH: `FILE [TEXT],FILE [TEXT],…` are modules
+    #[arg(long, value_name = "FILE", help_heading = "Kernel")]
+    pub initrd: Option<String>,
+    /// The kernel's command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Kernel"
+    )]
+    pub append: Option<String>,
+
+    /// RAM, 1M to 512G
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size, default_value = "256M",
+          help_heading = "Machine")]
+    pub memory: u64,
+    /// Processors
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Machine")]
+    pub cpus: usize,
+    /// Processor model; `glassbox info` lists them
+    #[arg(
+        long,
+        value_name = "MODEL",
+        default_value = "max",
+        help_heading = "Machine"
+    )]
+    pub cpu: String,
+    /// System BIOS: `builtin` or a file, such as SeaBIOS's bios.bin
+    #[arg(
+        long,
+        value_name = "builtin|FILE",
+        default_value = "builtin",
+        help_heading = "Machine"
+    )]
+    pub firmware: String,
+    /// VGA BIOS in place of the built-in one
+    #[arg(long, value_name = "FILE", help_heading = "Machine")]
+    pub vga_rom: Option<PathBuf>,
+    /// Date of the machine's clock at the start: 2026-01-01, 2026-01-01T12:00:00 or Unix seconds
+    #[arg(long, value_name = "DATE", value_parser = parse_date, help_heading = "Machine")]
+    pub rtc: Option<i64>,
+    /// What virtual time follows [default: realtime with a display, else deterministic]
+    #[arg(long, value_name = "KIND", help_heading = "Machine")]
+    pub clock: Option<ClockChoice>,
+    /// Which execution tiers may run [default: auto]
+    #[arg(long, value_name = "ENGINE", help_heading = "Machine")]
+    pub engine: Option<EngineChoice>,
+
+    /// What shows the screen [default: auto]
+    #[arg(long, value_name = "KIND", help_heading = "Outside")]
+    pub display: Option<DisplayChoice>,
+    /// Serial port: stdio, none or file:PATH; repeat for COM2 and on
+    #[arg(long, value_name = "WHERE", help_heading = "Outside")]
+    pub serial: Vec<String>,
+    /// Debug console, port E9h: stdio or file:PATH
+    #[arg(long, value_name = "WHERE", help_heading = "Outside")]
+    pub debugcon: Option<String>,
+    /// Wait for a debugger on this port
+    #[arg(long, value_name = "[HOST:]PORT", help_heading = "Outside")]
+    pub gdb: Option<String>,
+
+    /// End the run after so many seconds
+    #[arg(long, value_name = "SECONDS", help_heading = "Script and end")]
+    pub timeout: Option<f64>,
+    /// End the run after so many instructions
+    #[arg(long, value_name = "N", help_heading = "Script and end")]
+    pub max_instructions: Option<u64>,
+    /// End the run once this regex matches on serial, debug console or text screen
+    #[arg(
+        long,
+        value_name = "REGEX",
+        allow_hyphen_values = true,
+        help_heading = "Script and end"
+    )]
+    pub until: Option<String>,
+    /// Once REGEX appears, type TEXT there (\n, \e, <f1>, <ctrl-c>, <lt>…); repeat for more, in order
+    #[arg(
+        long,
+        value_name = "REGEX=>TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Script and end"
+    )]
+    pub send: Vec<String>,
+    /// End the run when the guest resets the machine
+    #[arg(long, help_heading = "Script and end")]
+    pub no_reboot: bool,
+    /// Write the display at the end as PNG
+    #[arg(long, value_name = "FILE.png", help_heading = "Script and end")]
+    pub screenshot: Option<PathBuf>,
+    /// Write what happened as JSON
+    #[arg(long, value_name = "FILE.json", help_heading = "Script and end")]
+    pub report: Option<PathBuf>,
+}
+
+/// Options of `glassbox test`.
+#[derive(Clone, Debug, Args)]
+pub struct TestArgs {
+    /// Test ROMs, and folders that are searched for them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Write the verdicts as JUnit XML
+    #[arg(long, value_name = "FILE.xml")]
+    pub junit: Option<PathBuf>,
+    /// Write the verdicts as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub json: Option<PathBuf>,
+    /// How many ROMs run at the same time [default: one a processor core]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Time limit of a ROM that sets none itself
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub timeout: f64,
+    /// Serve as Cargo's runner: run the one kernel or image PATH with COM1 here; a guest that writes 10h
+    /// to debug-exit port F4h (status 33) passes, with status 0; any other status is handed on
+    #[arg(long)]
+    pub cargo: bool,
+}
+
+impl RunArgs {
+    /// The options that no option on the command line gives: for the tour.
+    pub fn defaults() -> Self {
+        #[derive(Parser)]
+        struct Only {
+            #[command(flatten)]
+            run: RunArgs,
+        }
+        Only::parse_from(["glassbox"]).run
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        assert_eq!(RunArgs::defaults().memory, 256 << 20);
+    }
+
+    #[test]
+    fn options_of_the_interface_are_there() {
+        let cli = Cli::try_parse_from([
+            "glassbox",
+            "run",
+            "a.img",
+            "--disk",
+            "b.img",
+            "--disk",
+            "c.img",
+            "-m",
+            "1G",
+            "--boot",
+            "cdrom,disk",
+            "--send",
+            "-x=>y",
+            "--append",
+            "-v",
+            "--until",
+            "z",
+        ]);
+        let Ok(Cli {
+            command: Some(Command::Run(run)),
+        }) = cli
+        else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(run.disk.len(), 2);
+        assert_eq!(run.memory, 1 << 30);
+        assert_eq!(run.boot, [DriveKind::Cdrom, DriveKind::Disk]);
+    }
+}

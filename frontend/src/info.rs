@@ -1,0 +1,39 @@
+//! `glassbox info`: what this build has.
+
+use anyhow::Result;
+use devices::boards::pc::{self, PcConfig};
+
+use crate::{board, display};
+
+/// Prints it.
+///
+/// # Errors
+/// The host refuses memory for a machine to look at.
+pub fn print() -> Result<()> {
+    let mut config = PcConfig::new(1 << 20);
+    config.ns_per_instruction = board::DEFAULT_RATIO;
+    let mut board = pc::build(config)?;
+    let mut names: Vec<&str> = board
+        .bus
+        .devices()
+        .map(|(_, device)| device.name())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let rows = [
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("CPU models", board::cpu_models().join(", ")),
+        ("engines", "interpreter".to_owned()),
+        ("recompilers", "none in this build".to_owned()),
+        ("displays", display::names().join(", ")),
+        ("devices", names.join(", ")),
+        (
+            "boots",
+            "disk, floppy, bzImage, multiboot 1, multiboot 2, PVH ELF, boot sector".to_owned(),
+        ),
+    ];
+    for (name, value) in rows {
+        println!("{name:<12} {value}");
+    }
+    Ok(())
+}

@@ -1,0 +1,413 @@
+//! What happened in a run: the JSON report, the screenshot, the exit status.
+
+use std::io::BufWriter;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use emulator::Machine;
+use platform::Frame;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use x86::cpu::{Reg, Segment, SegmentRegister};
+use x86::{Cpu, Vcpu};
+
+use crate::script::{Script, screen_lines};
+
+/// Why a run ended. The names are those of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The guest switched itself off.
+    #[serde(rename = "poweroff")]
+    PowerOff,
+    /// The guest wrote to the debug-exit port.
+    DebugExit,
+    /// `--until` matched.
+    Until,
+    /// `--timeout` is over.
+    Timeout,
+    /// `--max-instructions` are retired.
+    InstructionLimit,
+    /// The guest's processor shut down.
+    TripleFault,
+    /// The guest halted with interrupts off.
+    Halted,
+    /// The guest reset the machine, with `--no-reboot`.
+    Reset,
+    /// The user closed the window, or left the terminal.
+    Closed,
+    /// Ctrl-C or a signal.
+    Interrupted,
+}
+
+/// The end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why.
+    pub cause: Cause,
+    /// What the guest wrote to the debug-exit port, else 0.
+    pub value: u32,
+}
+
+impl End {
+    /// The exit status of `glassbox run`.
+    pub fn status(self) -> u8 {
+        match self.cause {
+            Cause::PowerOff | Cause::Until | Cause::Closed | Cause::Reset => 0,
+            Cause::DebugExit => (self.value << 1 | 1) as u8,
+            Cause::Timeout | Cause::InstructionLimit => 124,
+            Cause::TripleFault | Cause::Halted => 3,
+            Cause::Interrupted => 130,
+        }
+    }
+}
+
+/// A segment register.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentReport {
+    selector: String,
+    base: String,
+    limit: String,
+    attributes: String,
+}
+
+impl SegmentReport {
+    /// The selector, for messages.
+    pub fn selector(&self) -> &str {
+        &self.selector
+    }
+
+    fn new(segment: &Segment) -> Self {
+        Self {
+            selector: format!("{:#06x}", segment.selector),
+            base: hex(segment.base),
+            limit: format!("{:#010x}", segment.limit),
+            attributes: format!("{:#06x}", segment.attributes),
+        }
+    }
+}
+
+/// GDTR or IDTR.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableReport {
+    base: String,
+    limit: String,
+}
+
+/// The x87 state; `st` counts from the top of the stack.
+#[derive(Clone, Debug, Serialize)]
+pub struct X87Report {
+    control: String,
+    status: String,
+    tag: String,
+    st: Vec<String>,
+}
+
+/// The registers of one processor.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct CpuReport {
+    pub rip: String,
+    pub rflags: String,
+    pub rax: String,
+    pub rbx: String,
+    pub rcx: String,
+    pub rdx: String,
+    pub rsi: String,
+    pub rdi: String,
+    pub rbp: String,
+    pub rsp: String,
+    pub r8: String,
+    pub r9: String,
+    pub r10: String,
+    pub r11: String,
+    pub r12: String,
+    pub r13: String,
+    pub r14: String,
+    pub r15: String,
+    pub es: SegmentReport,
+    pub cs: SegmentReport,
+    pub ss: SegmentReport,
+    pub ds: SegmentReport,
+    pub fs: SegmentReport,
+    pub gs: SegmentReport,
+    pub ldtr: SegmentReport,
+    pub tr: SegmentReport,
+    pub gdtr: TableReport,
+    pub idtr: TableReport,
+    pub cr0: String,
+    pub cr2: String,
+    pub cr3: String,
+    pub cr4: String,
+    pub efer: String,
+    pub cpl: u8,
+    pub halted: bool,
+    pub mxcsr: String,
+    pub x87: X87Report,
+    pub mm: Vec<String>,
+    pub xmm: Vec<String>,
+}
+
+impl CpuReport {
+    fn new(vcpu: &Vcpu) -> Self {
+        let cpu = &vcpu.cpu;
+        let reg = |n: usize| hex(cpu.regs[n]);
+        let seg = |n: usize| SegmentReport::new(&cpu.segs[n]);
+        let table = |base: u64, limit: u16| TableReport {
+            base: hex(base),
+            limit: format!("{limit:#06x}"),
+        };
+        Self {
+            rip: reg(Reg::RIP),
+            rflags: hex(cpu.rflags()),
+            rax: reg(Reg::RAX),
+            rbx: reg(Reg::RBX),
+            rcx: reg(Reg::RCX),
+            rdx: reg(Reg::RDX),
+            rsi: reg(Reg::RSI),
+            rdi: reg(Reg::RDI),
+            rbp: reg(Reg::RBP),
+            rsp: reg(Reg::RSP),
+            r8: reg(8),
+            r9: reg(9),
+            r10: reg(10),
+            r11: reg(11),
+            r12: reg(12),
+            r13: reg(13),
+            r14: reg(14),
+            r15: reg(15),
+            es: seg(SegmentRegister::ES),
+            cs: seg(SegmentRegister::CS),
+            ss: seg(SegmentRegister::SS),
+            ds: seg(SegmentRegister::DS),
+            fs: seg(SegmentRegister::FS),
+            gs: seg(SegmentRegister::GS),
+            ldtr: seg(SegmentRegister::LDTR),
+            tr: seg(SegmentRegister::TR),
+            gdtr: table(cpu.gdtr.base, cpu.gdtr.limit),
+            idtr: table(cpu.idtr.base, cpu.idtr.limit),
+            cr0: hex(cpu.cr0),
+            cr2: hex(cpu.cr2),
+            cr3: hex(cpu.cr3),
+            cr4: hex(cpu.cr4),
+            efer: hex(cpu.efer),
+            cpl: cpu.cpl,
+            halted: cpu.halted,
+            mxcsr: format!("{:#010x}", cpu.mxcsr),
+            x87: x87(cpu),
+            mm: cpu
+                .x87
+                .st
+                .iter()
+                .map(|(mantissa, _)| hex(*mantissa))
+                .collect(),
+            xmm: cpu.xmm.iter().map(|xmm| format!("{xmm:#034x}")).collect(),
+        }
+    }
+}
+
+fn x87(cpu: &Cpu) -> X87Report {
+    let x87 = &cpu.x87;
+    let top = usize::from(x87.status >> 11 & 7);
+    let st = |n: usize| {
+        let (mantissa, sign_exponent) = x87.st[(top + n) % 8];
+        format!("0x{sign_exponent:04x}{mantissa:016x}")
+    };
+    X87Report {
+        control: format!("{:#06x}", x87.control),
+        status: format!("{:#06x}", x87.status),
+        tag: format!("{:#06x}", x87.tag),
+        st: (0..8).map(st).collect(),
+    }
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:#018x}")
+}
+
+/// The display at the end.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ScreenReport {
+    /// A name for the mode.
+    pub mode: String,
+    /// The rows of a text mode, without the blanks at their ends.
+    pub text: Vec<String>,
+    /// SHA-256 of the picture: width and height as 32-bit little-endian numbers, then red, green and
+    /// blue of each pixel, row by row.
+    pub sha256: String,
+}
+
+impl ScreenReport {
+    fn new(frame: &Frame) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update((frame.width as u32).to_le_bytes());
+        hasher.update((frame.height as u32).to_le_bytes());
+        hasher.update(rgb(frame));
+        let digest = hasher.finalize();
+        Self {
+            mode: frame.mode.clone(),
+            text: frame.text.as_ref().map(screen_lines).unwrap_or_default(),
+            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
+/// Instructions by execution tier.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tiers {
+    /// By the interpreter.
+    pub interpreter: u64,
+}
+
+/// What happened in a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Why it ended.
+    pub end: End,
+    /// Instructions retired, over all processors.
+    pub instructions: u64,
+    /// Virtual time since power-on.
+    pub virtual_ns: u64,
+    /// Wall time of the run.
+    pub wall_ns: u64,
+    /// Million instructions per second of wall time.
+    pub guest_mips: f64,
+    /// The processors' registers.
+    pub cpus: Vec<CpuReport>,
+    /// The display.
+    pub screen: ScreenReport,
+    /// What the guest sent on COM1 and on.
+    pub serial: Vec<String>,
+    /// What it wrote to the debug console.
+    pub debugcon: String,
+    /// Instructions by tier.
+    pub tiers: Tiers,
+}
+
+/// What a run leaves: the report and the last frame.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What happened.
+    pub report: Report,
+    /// What the display showed.
+    pub frame: Option<Frame>,
+}
+
+impl Outcome {
+    /// Looks at a machine whose run has ended.
+    pub fn new(machine: &mut Machine, script: &Script, end: End, wall_ns: u64) -> Self {
+        let frame = machine.render();
+        let instructions = machine.retired();
+        let report = Report {
+            end,
+            instructions,
+            virtual_ns: machine.now_ns(),
+            wall_ns,
+            guest_mips: instructions as f64 * 1000.0 / wall_ns.max(1) as f64,
+            cpus: machine.cpus().iter().map(CpuReport::new).collect(),
+            screen: frame.as_ref().map(ScreenReport::new).unwrap_or_default(),
+            serial: script.serial_texts(),
+            debugcon: script.debugcon_text(),
+            tiers: Tiers {
+                interpreter: instructions,
+            },
+        };
+        Self { report, frame }
+    }
+}
+
+/// Writes the report.
+///
+/// # Errors
+/// A host failure.
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    std::fs::write(path, text)
+        .with_context(|| format!("{}: expected a file that can be written", path.display()))
+}
+
+/// Writes a frame as PNG; a display that shows nothing is one black pixel.
+///
+/// # Errors
+/// A host failure.
+pub fn write_png(path: &Path, frame: Option<&Frame>) -> Result<()> {
+    let blank = Frame {
+        width: 1,
+        height: 1,
+        pixels: vec![0],
+        ..Frame::default()
+    };
+    let frame = frame.unwrap_or(&blank);
+    let write = || -> Result<()> {
+        let file = BufWriter::new(std::fs::File::create(path)?);
+        let mut encoder = png::Encoder::new(file, frame.width as u32, frame.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.write_header()?.write_image_data(&rgb(frame))?;
+        Ok(())
+    };
+    write().with_context(|| format!("{}: expected a file that can be written", path.display()))
+}
+
+/// Red, green and blue of each pixel, row by row.
+pub fn rgb(frame: &Frame) -> Vec<u8> {
+    let pixels = frame.pixels.iter();
+    pixels
+        .flat_map(|pixel| [(pixel >> 16) as u8, (pixel >> 8) as u8, *pixel as u8])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses_are_those_of_the_interface() {
+        let status = |cause, value| End { cause, value }.status();
+        assert_eq!(status(Cause::PowerOff, 0), 0);
+        assert_eq!(status(Cause::Until, 0), 0);
+        assert_eq!(status(Cause::DebugExit, 0x10), 33);
+        assert_eq!(status(Cause::DebugExit, 0), 1);
+        assert_eq!(status(Cause::Timeout, 0), 124);
+        assert_eq!(status(Cause::InstructionLimit, 0), 124);
+        assert_eq!(status(Cause::TripleFault, 0), 3);
+        assert_eq!(status(Cause::Halted, 0), 3);
+    }
+
+    #[test]
+    fn causes_have_the_names_of_the_interface() {
+        let name = |cause| serde_json::to_value(cause).unwrap();
+        for (cause, expected) in [
+            (Cause::PowerOff, "poweroff"),
+            (Cause::DebugExit, "debug-exit"),
+            (Cause::Until, "until"),
+            (Cause::Timeout, "timeout"),
+            (Cause::InstructionLimit, "instruction-limit"),
+            (Cause::TripleFault, "triple-fault"),
+            (Cause::Halted, "halted"),
+            (Cause::Reset, "reset"),
+        ] {
+            assert_eq!(name(cause), expected);
+        }
+    }
+
+    #[test]
+    fn a_processor_is_reported_with_all_its_registers() {
+        let model = x86::cpuid::CpuModel::by_name("max").unwrap();
+        let value = serde_json::to_value(CpuReport::new(&Vcpu::new(model))).unwrap();
+        assert_eq!(value["rip"], "0x000000000000fff0");
+        assert_eq!(value["cs"]["selector"], "0xf000");
+        assert_eq!(value["cs"]["base"], "0x00000000ffff0000");
+        assert_eq!(value["x87"]["control"], "0x0040");
+        assert_eq!(value["x87"]["st"].as_array().unwrap().len(), 8);
+        assert_eq!(value["x87"]["st"][0].as_str().unwrap().len(), 22);
+        assert_eq!(value["mm"].as_array().unwrap().len(), 8);
+        assert_eq!(value["xmm"][15], format!("0x{}", "0".repeat(32)));
+        for name in [
+            "rflags", "r15", "gs", "cr0", "cr2", "cr3", "cr4", "efer", "mxcsr",
+        ] {
+            assert!(!value[name].is_null(), "{name}");
+        }
+    }
+}

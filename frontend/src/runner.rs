@@ -1,0 +1,332 @@
+//! Runs a machine from power-on to the end: slices, limits, script, and the edges to the host.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use emulator::{Exit, Limit, Machine, Pacing};
+use platform::{Frame, Key, Output};
+
+use crate::hostio::Wires;
+use crate::pacer::Pacer;
+use crate::report::{Cause, End, Outcome};
+use crate::script::Script;
+use crate::typing::{Stroke, Typist};
+
+/// What comes from the host.
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// A key of the window.
+    Key(Key, bool),
+    /// A key of the terminal, which tells of no release.
+    Stroke(Stroke),
+    /// Bytes for a serial port.
+    Serial(u8, Vec<u8>),
+    /// The run is to end.
+    Stop(Stop),
+}
+
+/// Why the host ends a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The user closed the window or left.
+    Closed,
+    /// Ctrl-C or a signal.
+    Interrupted,
+}
+
+/// What the display's thread sees of the machine: the latest frame, and how fast it is.
+#[derive(Debug, Default)]
+pub struct Shown {
+    frame: Mutex<Option<Frame>>,
+    kips: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Shown {
+    /// Takes the latest frame, unless it was taken before.
+    pub fn take_frame(&self) -> Option<Frame> {
+        self.lock().take()
+    }
+
+    /// Million instructions a second, lately.
+    pub fn mips(&self) -> f64 {
+        self.kips.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+
+    /// Whether the run is over.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Says that the run is over.
+    pub fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    fn show(&self, frame: Frame) {
+        *self.lock() = Some(frame);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Frame>> {
+        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a run ends at the latest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Wall time.
+    pub timeout: Option<Duration>,
+    /// Instructions.
+    pub instructions: Option<u64>,
+}
+
+/// All that a run has beside its machine.
+pub struct Session {
+    /// Limits.
+    pub limits: Limits,
+    /// `--until` and `--send`.
+    pub script: Script,
+    /// Serial ports and the debug console.
+    pub wires: Wires,
+    /// From the host.
+    pub control: Receiver<Control>,
+    /// Whether anything may come from there but a stop.
+    pub interactive: bool,
+    /// To the display, if there is one.
+    pub shown: Option<Arc<Shown>>,
+    /// What virtual time follows.
+    pub pacing: Pacing,
+}
+
+/// Slices end at multiples of this virtual time: there the script is looked at.
+const SLICE_NS: u64 = 1_000_000;
+/// How often the script looks at the screen, in virtual time.
+const SCREEN_NS: u64 = 20_000_000;
+/// How often a display gets a frame.
+const FRAME: Duration = Duration::from_millis(16);
+/// How often speed is measured.
+const SPEED: Duration = Duration::from_millis(500);
+
+/// A run on its way.
+struct Run {
+    machine: Machine,
+    session: Session,
+    typist: Typist,
+    started: Instant,
+    next_screen_ns: u64,
+    next_frame: Instant,
+    speed_mark: (Instant, u64),
+    pacer: Option<Pacer>,
+}
+
+/// Runs `machine` to its end.
+pub fn run(machine: Machine, session: Session) -> Outcome {
+    let started = Instant::now();
+    let pacer = (session.pacing == Pacing::Realtime).then(|| Pacer::new(started));
+    let mut run = Run {
+        machine,
+        session,
+        typist: Typist::default(),
+        started,
+        next_screen_ns: 0,
+        next_frame: started,
+        speed_mark: (started, 0),
+        pacer,
+    };
+    let end = loop {
+        if let Some(end) = run.slice() {
+            break end;
+        }
+    };
+    run.drain();
+    let wall_ns = started.elapsed().as_nanos() as u64;
+    let mut outcome = Outcome::new(&mut run.machine, &run.session.script, end, wall_ns);
+    if let Some(shown) = &run.session.shown {
+        outcome
+            .frame
+            .clone()
+            .into_iter()
+            .for_each(|f| shown.show(f));
+    }
+    outcome.report.wall_ns = wall_ns.max(1);
+    outcome
+}
+
+impl Run {
+    fn slice(&mut self) -> Option<End> {
+        while let Ok(control) = self.session.control.try_recv() {
+            if let Some(end) = self.control(control) {
+                return Some(end);
+            }
+        }
+        self.typist.pump(&mut self.machine);
+        let border_ns = (self.machine.now_ns() / SLICE_NS + 1) * SLICE_NS;
+        let limit = Limit {
+            retired: self.session.limits.instructions.unwrap_or(u64::MAX),
+            now_ns: border_ns,
+        };
+        let (before, begun) = (self.machine.retired(), Instant::now());
+        let exit = self.machine.run_until(limit);
+        if let Some(pacer) = &mut self.pacer {
+            let retired = self.machine.retired() - before;
+            pacer.ran(&mut self.machine, retired, begun.elapsed());
+        }
+        self.drain();
+        if self.session.script.wants_screen() && self.machine.now_ns() >= self.next_screen_ns {
+            self.next_screen_ns = self.machine.now_ns() + SCREEN_NS;
+            let frame = self.machine.render();
+            let text = frame.as_ref().and_then(|frame| frame.text.as_ref());
+            self.session.script.screen(text);
+        }
+        if self.session.script.check(&mut self.typist) {
+            return Some(end(Cause::Until));
+        }
+        self.show();
+        self.ended(exit)
+    }
+
+    /// What an exit means for the run; `None` goes on.
+    fn ended(&mut self, exit: Exit) -> Option<End> {
+        match exit {
+            Exit::Budget => {}
+            Exit::PowerOff => return Some(end(Cause::PowerOff)),
+            Exit::Reset => return Some(end(Cause::Reset)),
+            Exit::TripleFault => return Some(end(Cause::TripleFault)),
+            Exit::HaltedForEver => return Some(end(Cause::Halted)),
+            Exit::DebugExit(value) => {
+                return Some(End {
+                    cause: Cause::DebugExit,
+                    value,
+                });
+            }
+            Exit::Idle { until_ns } => {
+                if let Some(end) = self.idle(until_ns) {
+                    return Some(end);
+                }
+            }
+        }
+        let limits = &self.session.limits;
+        if limits
+            .instructions
+            .is_some_and(|most| self.machine.retired() >= most)
+        {
+            return Some(end(Cause::InstructionLimit));
+        }
+        if limits
+            .timeout
+            .is_some_and(|most| self.started.elapsed() >= most)
+        {
+            return Some(end(Cause::Timeout));
+        }
+        let ahead = self.pacer.as_mut()?.ahead(&self.machine);
+        self.sleep(ahead)
+    }
+
+    /// The processors wait for an interrupt; so does the host.
+    fn idle(&mut self, until_ns: Option<u64>) -> Option<End> {
+        let now_ns = self.machine.now_ns();
+        let Some(pacer) = &mut self.pacer else {
+            // No timer is armed: only the outside can go on.
+            if !self.typist.is_idle() {
+                self.machine.idle(SLICE_NS);
+                return None;
+            }
+            if !self.session.interactive {
+                return Some(end(Cause::Halted));
+            }
+            let end = self.sleep(Duration::from_millis(10));
+            self.machine.idle(SLICE_NS);
+            return end;
+        };
+        // Keys that are being typed wait for the next slice border, frames for the next frame.
+        let most_ns = if self.typist.is_idle() {
+            15_000_000
+        } else {
+            SLICE_NS
+        };
+        let target_ns = until_ns.unwrap_or(u64::MAX).min(now_ns + most_ns);
+        let wait = pacer.until(target_ns);
+        let end = self.sleep(wait);
+        let wall_ns = self.pacer.as_ref()?.wall_ns();
+        let reached_ns = wall_ns.clamp(now_ns, target_ns);
+        self.machine.idle(reached_ns - now_ns);
+        end
+    }
+
+    /// Sleeps, but for what comes from the host.
+    fn sleep(&mut self, duration: Duration) -> Option<End> {
+        if duration.is_zero() {
+            return None;
+        }
+        match self.session.control.recv_timeout(duration) {
+            Ok(control) => self.control(control),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(duration);
+                None
+            }
+        }
+    }
+
+    fn control(&mut self, control: Control) -> Option<End> {
+        match control {
+            Control::Key(key, pressed) => self.machine.input_key(key, pressed),
+            Control::Stroke(stroke) => self.typist.stroke(stroke),
+            Control::Serial(port, bytes) => self.machine.input_serial(port, bytes),
+            Control::Stop(Stop::Closed) => return Some(end(Cause::Closed)),
+            Control::Stop(Stop::Interrupted) => return Some(end(Cause::Interrupted)),
+        }
+        None
+    }
+
+    /// Hands on what the guest said.
+    fn drain(&mut self) {
+        let outputs = self.machine.take_outputs();
+        if outputs.is_empty() {
+            return;
+        }
+        for output in outputs {
+            match output {
+                Output::Serial { port, byte } => {
+                    self.session.wires.serial(port, byte);
+                    self.session.script.serial(port, byte);
+                }
+                Output::DebugConsole(byte) => {
+                    self.session.wires.debugcon(byte);
+                    self.session.script.debugcon(byte);
+                }
+                Output::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
+            }
+        }
+        self.session.wires.flush();
+    }
+
+    /// Hands a frame to the display, when one is due.
+    fn show(&mut self) {
+        let Some(shown) = &self.session.shown else {
+            return;
+        };
+        let now = Instant::now();
+        if now >= self.next_frame {
+            self.next_frame = now + FRAME;
+            if let Some(frame) = self.machine.render() {
+                shown.show(frame);
+            }
+        }
+        let (since, retired) = self.speed_mark;
+        let elapsed = now - since;
+        if elapsed >= SPEED {
+            let done = self.machine.retired() - retired;
+            let kips = u128::from(done) * 1_000_000 / elapsed.as_nanos().max(1);
+            shown.kips.store(kips as u64, Ordering::Relaxed);
+            self.speed_mark = (now, self.machine.retired());
+        }
+    }
+}
+
+fn end(cause: Cause) -> End {
+    End { cause, value: 0 }
+}

@@ -1,0 +1,397 @@
+//! `--until` and `--send`: regexes over what the guest says, and what to do once they match.
+//!
+//! Everything here happens at slice borders, which lie at fixed virtual times, so that a scripted run is
+//! as deterministic as any other.
+
+use anyhow::{Result, anyhow};
+use platform::TextScreen;
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::cp437;
+use crate::typing::{self, Piece, Typist};
+
+/// How far back a search over a stream goes: a kernel's log need not be searched again for every byte.
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// Compiles a regex as the script uses them: `^` and `$` match at lines.
+///
+/// # Errors
+/// The regex is not valid; the message shows where.
+pub fn compile(option: &str, pattern: &str) -> Result<Regex> {
+    RegexBuilder::new(pattern)
+        .multi_line(true)
+        .crlf(true)
+        .build()
+        .map_err(|error| {
+            let error = match error {
+                regex::Error::Syntax(text) => text
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_owned(),
+                other => other.to_string(),
+            };
+            anyhow!("{option} '{pattern}': expected a regular expression: {error}; \\ escapes")
+        })
+}
+
+/// One `--send`.
+#[derive(Debug)]
+struct Send {
+    regex: Regex,
+    pieces: Vec<Piece>,
+}
+
+/// A stream of bytes from the guest, and from where on the next match counts.
+#[derive(Debug, Default)]
+struct Stream {
+    bytes: Vec<u8>,
+    from: usize,
+    /// Something arrived since it was last searched.
+    fresh: bool,
+}
+
+impl Stream {
+    fn push(&mut self, byte: u8) {
+        self.bytes.push(byte);
+        self.fresh = true;
+    }
+
+    fn window(&self, from: usize) -> usize {
+        from.max(self.bytes.len().saturating_sub(WINDOW_BYTES))
+    }
+}
+
+/// A text screen as a string, with the cell that each byte of it came from.
+#[derive(Debug, Default)]
+struct ScreenText {
+    text: Vec<u8>,
+    /// The cell of each byte; the line ends count to the cell before.
+    cells: Vec<usize>,
+}
+
+/// The text of a screen: one line a row, without the blanks at its end.
+pub fn screen_lines(screen: &TextScreen) -> Vec<String> {
+    let rows = screen.cells.chunks(screen.columns.max(1));
+    rows.map(|row| {
+        let line: String = row.iter().map(|&(code, _)| cp437::to_char(code)).collect();
+        line.trim_end().to_owned()
+    })
+    .collect()
+}
+
+fn screen_text(screen: &TextScreen) -> ScreenText {
+    let mut result = ScreenText::default();
+    for (row, line) in screen_lines(screen).iter().enumerate() {
+        let mut cell = row * screen.columns;
+        for c in line.chars() {
+            let mut buf = [0; 4];
+            let bytes = c.encode_utf8(&mut buf).as_bytes();
+            result.text.extend_from_slice(bytes);
+            result.cells.extend(std::iter::repeat_n(cell, bytes.len()));
+            cell += 1;
+        }
+        result.text.push(b'\n');
+        result.cells.push(cell);
+    }
+    result
+}
+
+/// The screen as it was last seen, and which of its cells changed since the last send matched there.
+#[derive(Debug, Default)]
+struct Screen {
+    seen: TextScreen,
+    fresh: Vec<bool>,
+    changed: bool,
+}
+
+impl Screen {
+    /// Takes in a new picture: finds out how far it scrolled, and what is new in it.
+    fn update(&mut self, screen: &TextScreen) {
+        self.changed = *screen != self.seen;
+        if !self.changed {
+            return;
+        }
+        let same_shape = self.seen.columns == screen.columns && self.seen.rows == screen.rows;
+        if !same_shape || self.fresh.len() != screen.cells.len() {
+            self.fresh = vec![true; screen.cells.len()];
+            self.seen = screen.clone();
+            return;
+        }
+        let shift = scrolled_rows(&self.seen, screen) * screen.columns;
+        let codes = |screen: &TextScreen, at: usize| screen.cells.get(at).map(|cell| cell.0);
+        self.fresh = (0..screen.cells.len())
+            .map(|at| {
+                let before = at + shift;
+                self.fresh.get(before).copied().unwrap_or(true)
+                    || codes(&self.seen, before) != codes(screen, at)
+            })
+            .collect();
+        self.seen = screen.clone();
+    }
+
+    /// Whether the regex matches where something is new; what is on the screen then is old.
+    fn take_match(&mut self, regex: &Regex) -> bool {
+        let text = screen_text(&self.seen);
+        let is_fresh = |range: std::ops::Range<usize>| {
+            range.clone().any(|at| {
+                text.text[at] != b'\n' && self.fresh.get(text.cells[at]).copied().unwrap_or(false)
+            })
+        };
+        let matched = regex
+            .find_iter(&text.text)
+            .any(|found| is_fresh(found.range()));
+        if matched {
+            self.fresh.fill(false);
+        }
+        matched
+    }
+}
+
+/// By how many rows `now` is `before` scrolled up; 0 when it is not.
+///
+/// Only rows with text count, and the last ones are allowed to differ: a prompt has been typed at.
+fn scrolled_rows(before: &TextScreen, now: &TextScreen) -> usize {
+    let row = |screen: &TextScreen, n: usize| -> Vec<u8> {
+        let cells = &screen.cells[n * screen.columns..(n + 1) * screen.columns];
+        cells.iter().map(|cell| cell.0).collect()
+    };
+    let is_blank = |row: &[u8]| row.iter().all(|&code| code == b' ' || code == 0);
+    let score = |shift: usize| {
+        let mut score = 0i32;
+        for n in 0..now.rows.saturating_sub(shift) {
+            let (old, new) = (row(before, n + shift), row(now, n));
+            if !is_blank(&old) {
+                score += if old == new { 1 } else { -1 };
+            }
+        }
+        score
+    };
+    let still = score(0);
+    (1..now.rows)
+        .map(|shift| (score(shift), shift))
+        .filter(|&(score, _)| score > still && score > 0)
+        .max_by_key(|&(score, shift)| (score, std::cmp::Reverse(shift)))
+        .map_or(0, |(_, shift)| shift)
+}
+
+/// The script of a run, with all that the guest said so far.
+#[derive(Debug, Default)]
+pub struct Script {
+    until: Option<Regex>,
+    sends: std::collections::VecDeque<Send>,
+    serial: [Stream; 4],
+    debugcon: Stream,
+    screen: Screen,
+    until_from: [usize; 5],
+}
+
+impl Script {
+    /// Reads the options.
+    ///
+    /// # Errors
+    /// A regex or a text that is not valid; the message names it.
+    pub fn new(until: Option<&str>, sends: &[String]) -> Result<Self> {
+        let until = until
+            .map(|pattern| compile("--until", pattern))
+            .transpose()?;
+        let sends = sends.iter().map(|send| {
+            let (pattern, text) = send.split_once("=>").ok_or_else(|| {
+                anyhow!("--send '{send}': expected REGEX=>TEXT, such as 'login: =>root\\n'")
+            })?;
+            let pieces = typing::parse(text).map_err(|why| anyhow!("--send '{send}': {why}"))?;
+            Ok(Send {
+                regex: compile("--send", pattern)?,
+                pieces,
+            })
+        });
+        Ok(Self {
+            until,
+            sends: sends.collect::<Result<_>>()?,
+            ..Self::default()
+        })
+    }
+
+    /// Whether the screen matters still.
+    pub fn wants_screen(&self) -> bool {
+        self.until.is_some() || !self.sends.is_empty()
+    }
+
+    /// A byte left serial port `port`.
+    pub fn serial(&mut self, port: u8, byte: u8) {
+        if let Some(stream) = self.serial.get_mut(usize::from(port)) {
+            stream.push(byte);
+        }
+    }
+
+    /// A byte was written to the debug console.
+    pub fn debugcon(&mut self, byte: u8) {
+        self.debugcon.push(byte);
+    }
+
+    /// The screen as it is now; `None` in graphics modes.
+    pub fn screen(&mut self, screen: Option<&TextScreen>) {
+        self.screen.update(screen.unwrap_or(&TextScreen::default()));
+    }
+
+    /// What the guest sent on each serial port.
+    pub fn serial_texts(&self) -> Vec<String> {
+        let text = |stream: &Stream| String::from_utf8_lossy(&stream.bytes).into_owned();
+        self.serial.iter().map(text).collect()
+    }
+
+    /// What the guest wrote to the debug console.
+    pub fn debugcon_text(&self) -> String {
+        String::from_utf8_lossy(&self.debugcon.bytes).into_owned()
+    }
+
+    /// Types what is to be typed, and says whether `--until` matches.
+    ///
+    /// A send waits until the one before is typed, and matches only what came after that one's match.
+    pub fn check(&mut self, typist: &mut Typist) -> bool {
+        let until = self.check_until();
+        if typist.is_idle() {
+            self.check_send(typist);
+        }
+        self.screen.changed = false;
+        for stream in self.serial.iter_mut().chain([&mut self.debugcon]) {
+            stream.fresh = false;
+        }
+        until
+    }
+
+    fn check_until(&mut self) -> bool {
+        let Some(regex) = &self.until else {
+            return false;
+        };
+        let streams = self.serial.iter().chain([&self.debugcon]);
+        for (stream, from) in streams.zip(&mut self.until_from) {
+            if stream.fresh {
+                *from = stream.window(*from);
+                if regex.is_match(&stream.bytes[*from..]) {
+                    return true;
+                }
+            }
+        }
+        self.screen.changed && regex.is_match(&screen_text(&self.screen.seen).text)
+    }
+
+    fn check_send(&mut self, typist: &mut Typist) {
+        let Some(send) = self.sends.front() else {
+            return;
+        };
+        let mut place = None;
+        for (port, stream) in (0u8..).zip(&mut self.serial) {
+            if let Some(end) = match_end(&send.regex, stream) {
+                stream.from = end;
+                place = Some(Some(port));
+                break;
+            }
+        }
+        if place.is_none()
+            && let Some(end) = match_end(&send.regex, &mut self.debugcon)
+        {
+            self.debugcon.from = end;
+            place = Some(None);
+        }
+        if place.is_none() && self.screen.take_match(&send.regex) {
+            place = Some(None);
+        }
+        match place {
+            Some(Some(port)) => typist.type_serial(port, &send.pieces),
+            Some(None) => typist.type_keys(&send.pieces),
+            None => return,
+        }
+        self.sends.pop_front();
+    }
+}
+
+fn match_end(regex: &Regex, stream: &mut Stream) -> Option<usize> {
+    stream.from = stream.window(stream.from);
+    let found = regex.find(&stream.bytes[stream.from..])?;
+    Some(stream.from + found.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(rows: &[&str]) -> TextScreen {
+        let columns = 20;
+        let mut cells = Vec::new();
+        for n in 0..5 {
+            let row = format!("{:columns$}", rows.get(n).copied().unwrap_or(""));
+            cells.extend(row.bytes().map(|code| (code, 7)));
+        }
+        TextScreen {
+            columns,
+            rows: 5,
+            cells,
+            cursor: None,
+        }
+    }
+
+    fn says(script: &mut Script, text: &str) {
+        text.bytes().for_each(|byte| script.serial(0, byte));
+    }
+
+    #[test]
+    fn until_matches_on_every_channel() {
+        let script = || Script::new(Some("^do+ne$"), &[]).unwrap();
+        let mut typist = Typist::default();
+        let mut one = script();
+        says(&mut one, "undone\r\ndoo");
+        assert!(!one.check(&mut typist));
+        says(&mut one, "ne\r\n");
+        assert!(one.check(&mut typist));
+        let mut two = script();
+        two.screen(Some(&screen(&["", "doooone"])));
+        assert!(two.check(&mut typist));
+        let mut three = script();
+        "done".bytes().for_each(|byte| three.debugcon(byte));
+        assert!(three.check(&mut typist));
+    }
+
+    #[test]
+    fn sends_match_in_order_and_each_text_once() {
+        let sends = ["> =>a\\n".to_owned(), "> =>b\\n".to_owned()];
+        let mut script = Script::new(None, &sends).unwrap();
+        says(&mut script, "> ");
+        let mut typist = Typist::default();
+        script.check(&mut typist);
+        assert!(!typist.is_idle());
+        let mut typist = Typist::default();
+        script.check(&mut typist);
+        assert!(typist.is_idle(), "the old prompt must not match again");
+        says(&mut script, "a\r\n> ");
+        script.check(&mut typist);
+        assert!(!typist.is_idle());
+    }
+
+    #[test]
+    fn a_prompt_on_the_screen_matches_again_once_it_is_new() {
+        let sends = ["A:>=>dir\\n".to_owned(), "A:>=>ver\\n".to_owned()];
+        let mut script = Script::new(None, &sends).unwrap();
+        let typed = |script: &mut Script, rows: &[&str]| {
+            script.screen(Some(&screen(rows)));
+            let mut typist = Typist::default();
+            script.check(&mut typist);
+            !typist.is_idle()
+        };
+        assert!(!typed(&mut script, &["1", "2", "3", "booting"]));
+        assert!(typed(&mut script, &["1", "2", "3", "booting", "A:>"]));
+        assert!(!typed(&mut script, &["1", "2", "3", "booting", "A:>dir"]));
+        assert!(!typed(&mut script, &["3", "booting", "A:>dir", "FILE"]));
+        assert!(typed(&mut script, &["booting", "A:>dir", "FILE", "A:>"]));
+    }
+
+    #[test]
+    fn bad_options_are_named() {
+        let error = Script::new(Some("("), &[]).unwrap_err().to_string();
+        assert!(error.starts_with("--until '('"), "{error}");
+        assert!(!error.contains('\n'));
+        assert!(Script::new(None, &["no arrow".into()]).is_err());
+        assert!(Script::new(None, &["a=><nokey>".into()]).is_err());
+    }
+}

@@ -1,0 +1,484 @@
+//! Text that is typed into a guest: the syntax of `--send`, and the US keyboard.
+
+use std::collections::VecDeque;
+
+use emulator::Machine;
+use platform::Key;
+
+/// One stroke: a key with what is held down meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stroke {
+    /// The key.
+    pub key: Key,
+    /// Shift is held.
+    pub shift: bool,
+    /// Ctrl is held.
+    pub ctrl: bool,
+    /// Alt is held.
+    pub alt: bool,
+}
+
+impl Stroke {
+    /// The key alone.
+    pub fn plain(key: Key) -> Self {
+        Self {
+            key,
+            shift: false,
+            ctrl: false,
+            alt: false,
+        }
+    }
+}
+
+/// A part of a text to be typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A character.
+    Char(char),
+    /// A key by name, such as `<f1>` or `<ctrl-alt-delete>`.
+    Key(Stroke),
+}
+
+/// Parses the text of `--send`: `\n` Enter, `\r`, `\t`, `\e` Escape, `\\`, `\xNN`, `<f1>`, `<ctrl-c>`,
+/// `<enter>`, `<lt>` for `<`. A `<` that starts no key name stands for itself.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn parse(text: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\\' => {
+                let (char, after) = parse_escape(rest)?;
+                pieces.push(Piece::Char(char));
+                rest = after;
+            }
+            '<' => match rest
+                .split_once('>')
+                .filter(|(name, _)| looks_like_name(name))
+            {
+                Some((name, after)) => {
+                    pieces.push(match name.to_ascii_lowercase().as_str() {
+                        "lt" => Piece::Char('<'),
+                        "gt" => Piece::Char('>'),
+                        name => Piece::Key(parse_stroke(name)?),
+                    });
+                    rest = after;
+                }
+                None => pieces.push(Piece::Char('<')),
+            },
+            c => pieces.push(Piece::Char(c)),
+        }
+    }
+    Ok(pieces)
+}
+
+fn looks_like_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 24
+        && name
+            .chars()
+            .all(|c| c.is_ascii_graphic() && c != '<' && c != '>')
+}
+
+fn parse_escape(rest: &str) -> Result<(char, &str), String> {
+    let c = rest
+        .chars()
+        .next()
+        .ok_or("a \\ at the end; expected \\n, \\e or \\\\")?;
+    let after = &rest[c.len_utf8()..];
+    let char = match c {
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'e' => '\x1B',
+        'b' => '\x08',
+        '0' => '\0',
+        '\\' => '\\',
+        'x' => {
+            let code = after
+                .get(..2)
+                .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            let code = code.ok_or("\\x without two hexadecimal digits, such as \\x03")?;
+            return Ok((code.into(), &after[2..]));
+        }
+        other => {
+            return Err(format!(
+                "unknown \\{other}; expected one of \\n \\r \\t \\e \\b \\0 \\xNN \\\\"
+            ));
+        }
+    };
+    Ok((char, after))
+}
+
+/// Parses `ctrl-alt-delete`, `shift-f1`, `enter`, `a`.
+fn parse_stroke(name: &str) -> Result<Stroke, String> {
+    let mut stroke = Stroke::plain(Key::Escape);
+    let mut rest = name;
+    loop {
+        let Some((modifier, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty())
+        else {
+            break;
+        };
+        match modifier {
+            "ctrl" | "control" | "c" => stroke.ctrl = true,
+            "alt" | "a" | "m" => stroke.alt = true,
+            "shift" | "s" => stroke.shift = true,
+            _ => break,
+        }
+        rest = after;
+    }
+    let mut chars = rest.chars();
+    if let (Some(c), None) = (chars.next(), chars.next())
+        && let Some(typed) = stroke_of_char(c)
+    {
+        stroke.key = typed.key;
+        stroke.shift |= typed.shift;
+        return Ok(stroke);
+    }
+    stroke.key = key_by_name(rest).ok_or_else(|| {
+        format!("unknown key <{name}>; expected one such as <enter>, <f1>, <ctrl-c>, or <lt> for <")
+    })?;
+    Ok(stroke)
+}
+
+fn key_by_name(name: &str) -> Option<Key> {
+    Some(match name {
+        "enter" | "return" | "ret" | "cr" => Key::Enter,
+        "esc" | "escape" => Key::Escape,
+        "tab" => Key::Tab,
+        "space" | "spc" => Key::Space,
+        "backspace" | "bs" => Key::Backspace,
+        "insert" | "ins" => Key::Insert,
+        "delete" | "del" => Key::Delete,
+        "home" => Key::Home,
+        "end" => Key::End,
+        "pageup" | "pgup" => Key::PageUp,
+        "pagedown" | "pgdn" => Key::PageDown,
+        "up" => Key::ArrowUp,
+        "down" => Key::ArrowDown,
+        "left" => Key::ArrowLeft,
+        "right" => Key::ArrowRight,
+        "f1" => Key::F1,
+        "f2" => Key::F2,
+        "f3" => Key::F3,
+        "f4" => Key::F4,
+        "f5" => Key::F5,
+        "f6" => Key::F6,
+        "f7" => Key::F7,
+        "f8" => Key::F8,
+        "f9" => Key::F9,
+        "f10" => Key::F10,
+        "f11" => Key::F11,
+        "f12" => Key::F12,
+        "capslock" => Key::CapsLock,
+        "numlock" => Key::NumLock,
+        "scrolllock" => Key::ScrollLock,
+        "pause" => Key::Pause,
+        "printscreen" | "print" => Key::PrintScreen,
+        "menu" => Key::ContextMenu,
+        "win" | "meta" | "super" => Key::MetaLeft,
+        "ctrl" | "control" => Key::ControlLeft,
+        "alt" => Key::AltLeft,
+        "shift" => Key::ShiftLeft,
+        _ => return None,
+    })
+}
+
+const LETTERS: [Key; 26] = [
+    Key::A,
+    Key::B,
+    Key::C,
+    Key::D,
+    Key::E,
+    Key::F,
+    Key::G,
+    Key::H,
+    Key::I,
+    Key::J,
+    Key::K,
+    Key::L,
+    Key::M,
+    Key::N,
+    Key::O,
+    Key::P,
+    Key::Q,
+    Key::R,
+    Key::S,
+    Key::T,
+    Key::U,
+    Key::V,
+    Key::W,
+    Key::X,
+    Key::Y,
+    Key::Z,
+];
+
+/// The keys of a US keyboard that make characters: the key, the character, the one with Shift.
+const SYMBOLS: [(Key, char, char); 21] = [
+    (Key::Digit1, '1', '!'),
+    (Key::Digit2, '2', '@'),
+    (Key::Digit3, '3', '#'),
+    (Key::Digit4, '4', '$'),
+    (Key::Digit5, '5', '%'),
+    (Key::Digit6, '6', '^'),
+    (Key::Digit7, '7', '&'),
+    (Key::Digit8, '8', '*'),
+    (Key::Digit9, '9', '('),
+    (Key::Digit0, '0', ')'),
+    (Key::Minus, '-', '_'),
+    (Key::Equal, '=', '+'),
+    (Key::BracketLeft, '[', '{'),
+    (Key::BracketRight, ']', '}'),
+    (Key::Backslash, '\\', '|'),
+    (Key::Semicolon, ';', ':'),
+    (Key::Quote, '\'', '"'),
+    (Key::Backquote, '`', '~'),
+    (Key::Comma, ',', '<'),
+    (Key::Period, '.', '>'),
+    (Key::Slash, '/', '?'),
+];
+
+/// The stroke on a US keyboard that makes `c`; `None` for what it does not have.
+pub fn stroke_of_char(c: char) -> Option<Stroke> {
+    let with = |key, shift, ctrl| {
+        Some(Stroke {
+            key,
+            shift,
+            ctrl,
+            alt: false,
+        })
+    };
+    match c {
+        'a'..='z' => with(LETTERS[c as usize - 'a' as usize], false, false),
+        'A'..='Z' => with(LETTERS[c as usize - 'A' as usize], true, false),
+        ' ' => with(Key::Space, false, false),
+        '\n' | '\r' => with(Key::Enter, false, false),
+        '\t' => with(Key::Tab, false, false),
+        '\x08' | '\x7F' => with(Key::Backspace, false, false),
+        '\x1B' => with(Key::Escape, false, false),
+        '\x01'..='\x1A' => with(LETTERS[c as usize - 1], false, true),
+        c => SYMBOLS.iter().find_map(|&(key, plain, shifted)| {
+            (c == plain)
+                .then_some((key, false))
+                .or((c == shifted).then_some((key, true)))
+                .and_then(|(key, shift)| with(key, shift, false))
+        }),
+    }
+}
+
+/// What a terminal sends for a piece: serial lines carry bytes, not keys.
+pub fn serial_bytes(piece: &Piece) -> Vec<u8> {
+    match piece {
+        // A terminal's Enter key sends CR; a guest's line discipline makes it a newline.
+        Piece::Char('\n') => vec![b'\r'],
+        // `\xNN` stands for that byte, not for its UTF-8 form.
+        Piece::Char(c) if (*c as u32) < 0x100 => vec![*c as u8],
+        Piece::Char(c) => c.to_string().into_bytes(),
+        Piece::Key(stroke) => stroke_bytes(*stroke),
+    }
+}
+
+fn stroke_bytes(stroke: Stroke) -> Vec<u8> {
+    let sequence: &[u8] = match stroke.key {
+        Key::Enter => b"\r",
+        Key::Tab => b"\t",
+        Key::Escape => b"\x1B",
+        Key::Backspace => b"\x7F",
+        Key::Space if stroke.ctrl => b"\0",
+        Key::Space => b" ",
+        Key::ArrowUp => b"\x1B[A",
+        Key::ArrowDown => b"\x1B[B",
+        Key::ArrowRight => b"\x1B[C",
+        Key::ArrowLeft => b"\x1B[D",
+        Key::Home => b"\x1B[H",
+        Key::End => b"\x1B[F",
+        Key::Insert => b"\x1B[2~",
+        Key::Delete => b"\x1B[3~",
+        Key::PageUp => b"\x1B[5~",
+        Key::PageDown => b"\x1B[6~",
+        Key::F1 => b"\x1BOP",
+        Key::F2 => b"\x1BOQ",
+        Key::F3 => b"\x1BOR",
+        Key::F4 => b"\x1BOS",
+        Key::F5 => b"\x1B[15~",
+        Key::F6 => b"\x1B[17~",
+        Key::F7 => b"\x1B[18~",
+        Key::F8 => b"\x1B[19~",
+        Key::F9 => b"\x1B[20~",
+        Key::F10 => b"\x1B[21~",
+        Key::F11 => b"\x1B[23~",
+        Key::F12 => b"\x1B[24~",
+        key => {
+            let Some(c) = char_of_key(key, stroke.shift) else {
+                return Vec::new();
+            };
+            let byte = if stroke.ctrl { c as u8 & 0x1F } else { c as u8 };
+            return if stroke.alt {
+                vec![0x1B, byte]
+            } else {
+                vec![byte]
+            };
+        }
+    };
+    sequence.to_vec()
+}
+
+fn char_of_key(key: Key, shift: bool) -> Option<char> {
+    if let Some(index) = LETTERS.iter().position(|&letter| letter == key) {
+        let base = if shift { b'A' } else { b'a' };
+        return Some((base + index as u8).into());
+    }
+    let symbol = SYMBOLS.iter().find(|(symbol, ..)| *symbol == key)?;
+    Some(if shift { symbol.2 } else { symbol.1 })
+}
+
+/// Virtual time between two changes of a key: slower than any keyboard driver's poll, far faster than hands.
+const KEY_STEP_NS: u64 = 8_000_000;
+/// Virtual time between two bytes on a serial line: that of 19200 baud, which any driver keeps up with.
+const BYTE_STEP_NS: u64 = 520_000;
+
+/// What waits to be typed, and is handed to the machine at a pace that a guest accepts.
+#[derive(Debug, Default)]
+pub struct Typist {
+    keys: VecDeque<(Key, bool)>,
+    next_key_ns: u64,
+    serial: VecDeque<(u8, u8)>,
+    next_byte_ns: u64,
+}
+
+impl Typist {
+    /// Types on the keyboard. Characters that a US keyboard lacks are left out.
+    pub fn type_keys(&mut self, pieces: &[Piece]) {
+        for piece in pieces {
+            let stroke = match piece {
+                Piece::Char(c) => stroke_of_char(*c),
+                Piece::Key(stroke) => Some(*stroke),
+            };
+            match stroke {
+                Some(stroke) => self.stroke(stroke),
+                None => {
+                    log::warn!(target: "typing", "no key makes {piece:?} on a US keyboard");
+                }
+            }
+        }
+    }
+
+    /// Presses and releases a key with its modifiers.
+    pub fn stroke(&mut self, stroke: Stroke) {
+        let modifiers = [
+            (stroke.ctrl, Key::ControlLeft),
+            (stroke.alt, Key::AltLeft),
+            (stroke.shift, Key::ShiftLeft),
+        ];
+        let held = || modifiers.iter().filter(|(held, _)| *held);
+        self.keys.extend(held().map(|&(_, key)| (key, true)));
+        self.keys.extend([(stroke.key, true), (stroke.key, false)]);
+        self.keys.extend(held().rev().map(|&(_, key)| (key, false)));
+    }
+
+    /// Sends to a serial port.
+    pub fn type_serial(&mut self, port: u8, pieces: &[Piece]) {
+        let bytes = pieces.iter().flat_map(serial_bytes);
+        self.serial.extend(bytes.map(|byte| (port, byte)));
+    }
+
+    /// Whether everything was handed over.
+    pub fn is_idle(&self) -> bool {
+        self.keys.is_empty() && self.serial.is_empty()
+    }
+
+    /// Hands over what is due.
+    pub fn pump(&mut self, machine: &mut Machine) {
+        let now_ns = machine.now_ns();
+        if now_ns >= self.next_key_ns
+            && let Some((key, pressed)) = self.keys.pop_front()
+        {
+            machine.input_key(key, pressed);
+            self.next_key_ns = now_ns + KEY_STEP_NS;
+        }
+        if now_ns >= self.next_byte_ns
+            && let Some((port, byte)) = self.serial.pop_front()
+        {
+            machine.input_serial(port, vec![byte]);
+            self.next_byte_ns = now_ns + BYTE_STEP_NS;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_key_names_are_parsed() {
+        let pieces = parse(r"a\n\e<f1><CTRL-c>\x41\\<lt>1 < 2").unwrap();
+        let ctrl_c = Stroke {
+            ctrl: true,
+            ..Stroke::plain(Key::C)
+        };
+        let expected = [
+            Piece::Char('a'),
+            Piece::Char('\n'),
+            Piece::Char('\x1B'),
+            Piece::Key(Stroke::plain(Key::F1)),
+            Piece::Key(ctrl_c),
+            Piece::Char('A'),
+            Piece::Char('\\'),
+            Piece::Char('<'),
+            Piece::Char('1'),
+            Piece::Char(' '),
+            Piece::Char('<'),
+            Piece::Char(' '),
+            Piece::Char('2'),
+        ];
+        assert_eq!(pieces, expected);
+    }
+
+    #[test]
+    fn modifiers_combine() {
+        let Piece::Key(stroke) = parse("<ctrl-alt-delete>").unwrap()[0] else {
+            panic!("a key");
+        };
+        assert!(stroke.ctrl && stroke.alt && !stroke.shift);
+        assert_eq!(stroke.key, Key::Delete);
+        let Piece::Key(stroke) = parse("<alt-->").unwrap()[0] else {
+            panic!("a key");
+        };
+        assert_eq!((stroke.key, stroke.alt), (Key::Minus, true));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for bad in ["\\", "\\q", "\\xZZ", "<nokey>", "<ctrl-nokey>"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shifted_characters_hold_shift() {
+        let stroke = stroke_of_char('A').unwrap();
+        assert_eq!((stroke.key, stroke.shift), (Key::A, true));
+        let stroke = stroke_of_char('>').unwrap();
+        assert_eq!((stroke.key, stroke.shift), (Key::Period, true));
+        assert_eq!(stroke_of_char('\n').unwrap().key, Key::Enter);
+        assert_eq!(stroke_of_char('ß'), None);
+        for c in ' '..='~' {
+            assert!(stroke_of_char(c).is_some(), "{c}");
+        }
+    }
+
+    #[test]
+    fn serial_lines_carry_what_a_terminal_sends() {
+        let bytes = |text| -> Vec<u8> {
+            let pieces = parse(text).unwrap();
+            pieces.iter().flat_map(serial_bytes).collect()
+        };
+        assert_eq!(bytes("ls\n"), b"ls\r");
+        assert_eq!(bytes("<ctrl-c>"), b"\x03");
+        assert_eq!(bytes("<up>\\e"), b"\x1B[A\x1B");
+        assert_eq!(bytes("\\xff"), b"\xFF");
+    }
+}
