@@ -177,6 +177,7 @@ fn run_machine(
         interactive: shown.is_some() || plan.serial.contains(&Place::Stdio),
         shown,
         pacing: plan.pacing,
+        hash_state: plan.args.report.is_some(),
     };
     Ok(runner::run(machine, session))
 }

@@ -221,6 +221,10 @@ fn x87(cpu: &Cpu) -> X87Report {
     }
 }
 
+fn hex_digest(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn hex(value: u64) -> String {
     format!("{value:#018x}")
 }
@@ -247,7 +251,7 @@ impl ScreenReport {
         Self {
             mode: frame.mode.clone(),
             text: frame.text.as_ref().map(screen_lines).unwrap_or_default(),
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex_digest(&digest),
         }
     }
 }
@@ -282,6 +286,9 @@ pub struct Report {
     pub debugcon: String,
     /// Instructions by tier.
     pub tiers: Tiers,
+    /// SHA-256 of the machine's whole state: clock, devices, processors, RAM. Two runs that were
+    /// alike to the instruction have the same.
+    pub state_sha256: String,
 }
 
 /// What a run leaves: the report and the last frame.
@@ -295,7 +302,15 @@ pub struct Outcome {
 
 impl Outcome {
     /// Looks at a machine whose run has ended.
-    pub fn new(machine: &mut Machine, script: &Script, end: End, wall_ns: u64) -> Self {
+    ///
+    /// `hash_state` asks for the hash of all of RAM as well, which takes a moment.
+    pub fn new(
+        machine: &mut Machine,
+        script: &Script,
+        end: End,
+        wall_ns: u64,
+        hash_state: bool,
+    ) -> Self {
         let frame = machine.render();
         let instructions = machine.retired();
         let report = Report {
@@ -310,6 +325,11 @@ impl Outcome {
             debugcon: script.debugcon_text(),
             tiers: Tiers {
                 interpreter: instructions,
+            },
+            state_sha256: if hash_state {
+                hex_digest(&machine.state_hash())
+            } else {
+                String::new()
             },
         };
         Self { report, frame }

@@ -99,6 +99,8 @@ pub struct Session {
     pub shown: Option<Arc<Shown>>,
     /// What virtual time follows.
     pub pacing: Pacing,
+    /// Whether somebody will read the hash of the whole state.
+    pub hash_state: bool,
 }
 
 /// Slices end at multiples of this virtual time: there the script is looked at.
@@ -143,7 +145,16 @@ pub fn run(machine: Machine, session: Session) -> Outcome {
     };
     run.drain();
     let wall_ns = started.elapsed().as_nanos() as u64;
-    let mut outcome = Outcome::new(&mut run.machine, &run.session.script, end, wall_ns);
+    let mut outcome = {
+        let session = &run.session;
+        Outcome::new(
+            &mut run.machine,
+            &session.script,
+            end,
+            wall_ns,
+            session.hash_state,
+        )
+    };
     if let Some(shown) = &run.session.shown {
         outcome
             .frame

@@ -178,7 +178,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     ide::map(&mut bus, secondary, 0x170, 0x376);
     let fdc = bus.add(Box::new(I82077::new(floppies)));
     floppy::i82077::map(&mut bus, fdc);
-    add(&mut bus, PortA::new(), PortA::MAP);
+    let port_a = add(&mut bus, PortA::new(), PortA::MAP);
     add(&mut bus, Apm::new(), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
@@ -186,6 +186,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let pci = add(&mut bus, chipset(), PciHost::MAP);
 
     bus.connect(IrqLine::FERR, fpu_error);
+    bus.connect(PortA::A20_ON, port_a);
+    bus.connect(PortA::A20_OFF, port_a);
     bus.connect(IrqLine::isa(8), power);
     for n in 0..4 {
         bus.connect(pirq(n), pci);

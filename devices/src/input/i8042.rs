@@ -9,7 +9,8 @@
 //! | [`I8042::COMMAND`] | 64 | status (read), input buffer with A2 = 1 (write) |
 //!
 //! IRQ 1 and IRQ 12 follow OBF. The controller's own answers are there at once; a byte from a device
-//! takes [`BYTE_NS`], also after the one before it was read. The output port drives A20 and reset.
+//! takes [`BYTE_NS`], also after the one before it was read. The output port drives reset, and the A20
+//! latch, which is in [`PortA`]: reading the port tells the level of A20, whoever set it.
 //!
 //! Nothing is plugged into the auxiliary port: what is sent there (D4) is answered by a time-out, as by
 //! hardware, so that a driver finds a port without a mouse. A mouse belongs into `State::send_to_aux`
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keymap::translate;
 use super::ps2_keyboard::Ps2Keyboard;
+use crate::power::PortA;
 
 const TARGET: &str = "i8042";
 const TIMER_BYTE: u32 = 0;
@@ -76,8 +78,6 @@ struct State {
     keyboard: Ps2Keyboard,
     /// The controller's RAM; byte 0 is the command byte.
     ram: [u8; 32],
-    /// Bits 0 and 1 of the output port.
-    output_port: u8,
     output: Reply,
     obf: bool,
     last_was_command: bool,
@@ -97,7 +97,6 @@ impl State {
         Self {
             keyboard: Ps2Keyboard::new(),
             ram,
-            output_port: OUT_NO_RESET | OUT_A20,
             output: Reply {
                 byte: 0,
                 aux: false,
@@ -210,8 +209,11 @@ impl State {
         );
     }
 
-    fn read_output_port(&self) -> u8 {
-        let mut port = self.output_port | OUT_ONES;
+    fn read_output_port(&self, ctx: &DeviceCtx<'_>) -> u8 {
+        let mut port = OUT_NO_RESET | OUT_ONES;
+        if ctx.line(IrqLine::A20) {
+            port |= OUT_A20;
+        }
         if self.irq1() {
             port |= OUT_IRQ1;
         }
@@ -221,11 +223,10 @@ impl State {
         port
     }
 
-    fn write_output_port(&mut self, ctx: &mut DeviceCtx<'_>, value: u8) {
-        self.output_port = value & (OUT_NO_RESET | OUT_A20);
+    fn write_output_port(&self, ctx: &mut DeviceCtx<'_>, value: u8) {
+        set_a20(ctx, value & OUT_A20 != 0);
         if value & OUT_NO_RESET == 0 {
             debug!(target: TARGET, "reset through the output port");
-            self.output_port |= OUT_NO_RESET;
             ctx.request(MachineRequest::Reset);
         }
     }
@@ -253,9 +254,9 @@ impl State {
             0xAE => self.ram[0] &= !CB_KEYBOARD_OFF,
             // Input port: keyboard not locked, colour display, no jumper, RAM fitted.
             0xC0 => self.reply(0xB0),
-            0xD0 => self.reply(self.read_output_port()),
-            0xDD => self.output_port &= !OUT_A20,
-            0xDF => self.output_port |= OUT_A20,
+            0xD0 => self.reply(self.read_output_port(ctx)),
+            0xDD => set_a20(ctx, false),
+            0xDF => set_a20(ctx, true),
             // Test inputs: both clocks are high.
             0xE0 => self.reply(0x03),
             0xF0..=0xFF => {
@@ -283,6 +284,13 @@ impl State {
     }
 }
 
+/// A pulse to the A20 latch: also a value that it has already counts as written last.
+fn set_a20(ctx: &mut DeviceCtx<'_>, on: bool) {
+    let wire = if on { PortA::A20_ON } else { PortA::A20_OFF };
+    ctx.set_line(wire, true);
+    ctx.set_line(wire, false);
+}
+
 /// The controller and its keyboard.
 #[derive(Clone, Debug)]
 pub struct I8042 {
@@ -299,7 +307,7 @@ impl I8042 {
     pub const MAP: &'static [(u8, u16, u16, u8)] =
         &[(Self::DATA, 0x60, 1, 1), (Self::COMMAND, 0x64, 1, 1)];
 
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     /// A controller before its self-test, with a keyboard.
     pub fn new() -> Self {
@@ -314,7 +322,6 @@ impl I8042 {
         state.fill();
         ctx.set_line(IrqLine::isa(1), state.irq1());
         ctx.set_line(IrqLine::isa(12), state.irq12());
-        ctx.set_line(IrqLine::A20, state.output_port & OUT_A20 != 0);
         if !state.transferring && !state.obf && state.device_byte_waits() {
             state.transferring = true;
             ctx.schedule(TIMER_BYTE, ctx.now_ns().saturating_add(BYTE_NS));
@@ -437,6 +444,10 @@ mod tests {
 
     fn controller() -> Bus {
         let mut bus = bus_with_regions(Box::new(I8042::new()), I8042::MAP);
+        let port_a = bus.add(Box::new(PortA::new()));
+        bus.map_ports(port_a, PortA::PORT, 0x92, 1, 1);
+        bus.connect(PortA::A20_ON, port_a);
+        bus.connect(PortA::A20_OFF, port_a);
         bus.reset();
         bus
     }
@@ -591,6 +602,25 @@ mod tests {
         assert!(a20(&bus));
         command(&mut bus, 0xDD);
         assert!(!a20(&bus));
+    }
+
+    #[test]
+    fn of_both_a20_gates_the_one_written_last_decides() {
+        let mut bus = controller();
+        bus.pio_write(0x92, 1, 0x02);
+        command(&mut bus, 0xDD);
+        assert!(!a20(&bus));
+        assert_eq!(bus.pio_read(0x92, 1), 0);
+        bus.pio_write(0x92, 1, 0x02);
+        assert!(a20(&bus));
+        assert_eq!(ask(&mut bus, 0xD0) & 3, 3);
+        command(&mut bus, 0xDF);
+        bus.pio_write(0x92, 1, 0x00);
+        assert!(!a20(&bus));
+        assert_eq!(ask(&mut bus, 0xD0) & 3, 1);
+        // The same value as it wrote before counts as well.
+        command(&mut bus, 0xDF);
+        assert!(a20(&bus));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use platform::{Page, PhysAddr};
 
-use crate::cpu::{Mode, control};
+use crate::cpu::control;
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::vcpu::{Vcpu, attention, is_canonical, segment_fault};
@@ -536,18 +536,6 @@ impl Vcpu {
         }
     }
 
-    /// Where a translated place can be written directly: RAM without decoded code.
-    pub(crate) fn direct_pointer(&mut self, phys: u64) -> Option<*mut u8> {
-        let memory = &self.bus().memory;
-        match memory.page(PhysAddr(phys)) {
-            // SAFETY: the offset lies within the page.
-            Page::Ram(page) if !memory.is_code_page(PhysAddr(phys)) => {
-                Some(unsafe { page.add((phys & 0xFFF) as usize) })
-            }
-            _ => None,
-        }
-    }
-
     // ---- translation ---------------------------------------------------------------------------
 
     /// Translates a linear address with the rights of `bank`, filling the TLB.
@@ -937,10 +925,5 @@ impl Vcpu {
         // Forbidding the access keeps `set_accessed` from writing; the upper levels' A bits are
         // already set wherever a processor has walked, and setting one early is allowed (§4.8).
         self.walk(lin, Access::Read, BANK_SUPERVISOR).ok()
-    }
-
-    /// Whether the mode makes linear addresses 64 bits wide.
-    pub(crate) fn is_long_code(&self) -> bool {
-        self.cpu.mode() == Mode::Long
     }
 }

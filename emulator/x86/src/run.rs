@@ -205,10 +205,15 @@ impl Vcpu {
         ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
     }
 
-    /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15).
+    /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15). Not while a block runs.
     pub(crate) fn raise(&mut self, exception: Exception) {
         let mut exception = exception;
         log::trace!(target: "x86", "{exception:?} at {:x}", self.cpu.regs[Reg::RIP]);
+        if !exception.is_trap() {
+            // A fault takes an instruction's time. Else a handler that faults at its own first
+            // instruction, on a stack that wraps around, would never use up the slice.
+            self.retired += 1;
+        }
         loop {
             let event = Event::Exception(exception);
             let Err(second) = self.enter_handler(event) else {

@@ -43,7 +43,7 @@ pub struct Vcpu {
     /// What of the mode decoding and meaning depend on; part of a block's key.
     pub(crate) mode_key: u32,
     pub(crate) attention: u32,
-    /// Retired instructions at the start of the running block.
+    /// Retired instructions, and faults, at the start of the running block.
     pub(crate) retired: u64,
     /// The count at which the slice ends.
     pub(crate) slice_end: u64,

@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::report::Cause;
 
+/// Options that the test runner gives itself: each test is headless and leaves its disks alone.
+const GIVEN: [&str; 5] = ["timeout", "ephemeral", "display", "report", "screenshot"];
+
 /// How a ROM is run, and what it is to do.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -124,11 +127,11 @@ impl Expectation {
         }
     }
 
-    /// Its options as arguments of `glassbox run`, but for the time limit.
+    /// Its options as arguments of `glassbox run`, but for those that every test is given.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         for (name, value) in &self.run {
-            if name == "timeout" {
+            if GIVEN.contains(&name.as_str()) {
                 continue;
             }
             let values = match value {
@@ -184,6 +187,7 @@ mod tests {
             memory = "16M"
             max-instructions = 1000
             no-reboot = true
+            ephemeral = true
             send = ["a=>b", "c=>d"]
             timeout = 2.5
             [expect]

@@ -1,0 +1,166 @@
+//! Debian's unmodified kernels, booted headlessly.
+//!
+//! The guests are made by `test-roms/guests/make`; without them every test here says that it was
+//! skipped. A boot is about a billion instructions, so tests that need the same boot share it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The folder of guest `name`, if it has been made.
+fn guest(name: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cache =
+        std::env::var_os("GLASSBOX_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from);
+    let folder = cache.join("guests").join(name);
+    if folder.join("vmlinuz").exists() && folder.join("initrd.gz").exists() {
+        return Some(folder);
+    }
+    eprintln!("skipped: the guest {name} is not there; make it with test-roms/guests/make");
+    None
+}
+
+/// The sum of `/bin/busybox` that the guest's maker wrote down.
+fn busybox_sha256(folder: &Path) -> String {
+    let manifest = std::fs::read_to_string(folder.join("MANIFEST")).unwrap();
+    let line = manifest
+        .lines()
+        .find(|line| line.contains("sha256 /bin/busybox"))
+        .unwrap();
+    line.split_whitespace().last().unwrap().to_owned()
+}
+
+struct Run {
+    status: Option<i32>,
+    report: Value,
+    stderr: String,
+}
+
+impl Run {
+    fn serial(&self) -> &str {
+        self.report["serial"][0].as_str().unwrap()
+    }
+}
+
+/// Runs a guest headlessly to its end.
+fn run(args: &[&str]) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .args([
+            "run",
+            "-m",
+            "256M",
+            "--display",
+            "none",
+            "--ephemeral",
+            "--timeout",
+            "900",
+        ])
+        .args(args)
+        .arg("--report")
+        .arg(&report)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text =
+        std::fs::read_to_string(&report).unwrap_or_else(|e| panic!("no report ({e}): {stderr}"));
+    Run {
+        status: output.status.code(),
+        report: serde_json::from_str(&text).unwrap(),
+        stderr,
+    }
+}
+
+const TYPED: [&str; 6] = [
+    "--send",
+    "/ # =>sha256sum /bin/busybox\\n",
+    "--send",
+    "/bin/busybox\\r?\\n/ # =>warnings; echo end of warnings\\n",
+    "--send",
+    "\\nend of warnings\\r?\\n/ # =>poweroff -f\\n",
+];
+
+fn path(folder: &Path, file: &str) -> String {
+    folder.join(file).display().to_string()
+}
+
+/// Boots by `--kernel`; the ciphers' self-tests are left out, they take most of a boot's time.
+fn boot_directly(folder: &Path) -> Run {
+    let (kernel, initrd) = (path(folder, "vmlinuz"), path(folder, "initrd.gz"));
+    let mut args = vec!["--kernel", &kernel, "--initrd", &initrd];
+    args.extend(["--append", "console=ttyS0,115200 cryptomgr.notests"]);
+    args.extend(TYPED);
+    run(&args)
+}
+
+/// What must be true of every session in a guest's shell.
+fn check_session(folder: &Path, run: &Run) {
+    assert_eq!(run.status, Some(0), "{}\n{}", run.stderr, run.serial());
+    assert_eq!(run.report["end"]["cause"], "poweroff");
+    assert!(
+        run.serial().contains(&busybox_sha256(folder)),
+        "another sum:\n{}",
+        run.serial()
+    );
+    for word in [
+        "Oops",
+        "BUG:",
+        "Call Trace",
+        "Kernel panic",
+        "segfault",
+        "Illegal instruction",
+    ] {
+        assert!(!run.serial().contains(word), "{word}:\n{}", run.serial());
+    }
+}
+
+/// Two runs give one result, to the instruction.
+fn check_direct_boot(name: &str) {
+    let Some(folder) = guest(name) else { return };
+    let runs = std::thread::scope(|scope| {
+        let first = scope.spawn(|| boot_directly(&folder));
+        let second = boot_directly(&folder);
+        [first.join().unwrap(), second]
+    });
+    for run in &runs {
+        check_session(&folder, run);
+    }
+    let [first, second] = &runs;
+    for field in ["instructions", "virtual_ns", "state_sha256"] {
+        assert_eq!(first.report[field], second.report[field], "{field}");
+    }
+    println!(
+        "{name}: {} instructions twice, state {}",
+        first.report["instructions"], first.report["state_sha256"]
+    );
+}
+
+#[test]
+fn the_i386_kernel_boots_directly_and_twice_alike() {
+    check_direct_boot("i386");
+}
+
+#[test]
+fn the_amd64_kernel_boots_directly_and_twice_alike() {
+    check_direct_boot("amd64");
+}
+
+fn check_disk_boot(name: &str) {
+    let Some(folder) = guest(name) else { return };
+    let disk = path(&folder, "disk.img");
+    let mut args = vec!["--disk", &disk];
+    args.extend(TYPED);
+    check_session(&folder, &run(&args));
+}
+
+#[test]
+fn the_i386_disk_boots_through_the_bios_and_syslinux() {
+    check_disk_boot("i386");
+}
+
+#[test]
+fn the_amd64_disk_boots_through_the_bios_and_grub() {
+    check_disk_boot("amd64");
+}
