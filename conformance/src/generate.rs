@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    ConstantOffsets, Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind,
-    Register,
+    ConstantOffsets, Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register,
 };
 use x86::cpuid::CpuModel;
 use x86::table::{self, Handler};
@@ -136,8 +135,13 @@ impl Rng {
             12 => (fraction | normal, 0x3FFF + (random >> 40 & 0x3F) as u16),
             13 => (
                 fraction | normal,
-                self.pick(&[0x3FFF - 127, 0x3FFF + 127, 0x3FFF - 1023, 0x3FFF + 1023, 0x3FFF - 149])
-                    + (random >> 40 & 3) as u16,
+                self.pick(&[
+                    0x3FFF - 127,
+                    0x3FFF + 127,
+                    0x3FFF - 1023,
+                    0x3FFF + 1023,
+                    0x3FFF - 149,
+                ]) + (random >> 40 & 3) as u16,
             ),
             _ => (fraction | normal, (random >> 40 & 0x7FFF) as u16),
         };
@@ -161,7 +165,10 @@ impl Rng {
             2 | 3 => {
                 let mut lanes = [0u32; 4];
                 lanes.fill_with(|| self.float32());
-                lanes.iter().rev().fold(0, |all, &lane| all << 32 | u128::from(lane))
+                lanes
+                    .iter()
+                    .rev()
+                    .fold(0, |all, &lane| all << 32 | u128::from(lane))
             }
             _ => wide(self.float64(), self.float64()),
         }
@@ -208,10 +215,14 @@ const POOLS: usize = 32;
 /// One-, two- and three-byte opcodes; prefixes are none.
 fn opcodes(mode: Mode) -> Vec<Vec<u8>> {
     let prefix = |byte: u8| {
-        matches!(byte, 0x0F | 0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3)
-            || mode == Mode::Bits64 && byte & 0xF0 == 0x40
+        matches!(
+            byte,
+            0x0F | 0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
+        ) || mode == Mode::Bits64 && byte & 0xF0 == 0x40
     };
-    let one = (0..=255).filter(|&byte| !prefix(byte)).map(|byte| vec![byte]);
+    let one = (0..=255)
+        .filter(|&byte| !prefix(byte))
+        .map(|byte| vec![byte]);
     let two = (0..=255).map(|byte| vec![0x0F, byte]);
     let three = [0x38, 0x3A]
         .into_iter()
@@ -314,11 +325,7 @@ impl Catalog {
             *byte = rng.next() as u8;
         }
         let (iced, offsets) = decode(&bytes[..MAX_LEN], &case);
-        if iced.is_invalid() {
-            // A LOCK that must not be there is worth a case: #UD.
-            return None;
-        }
-        if !self.makes_sense(&iced, &bytes) {
+        if iced.is_invalid() || !self.makes_sense(&iced, &bytes) {
             return None;
         }
         case.len = iced.len() as u8;
@@ -451,9 +458,7 @@ impl Catalog {
 
 /// Whether EDX:EAX says which components of the state the instruction is about.
 fn extended_state(mnemonic: Mnemonic) -> bool {
-    use Mnemonic::{
-        Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64,
-    };
+    use Mnemonic::{Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64};
     matches!(
         mnemonic,
         Xrstor | Xrstor64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64
@@ -578,8 +583,8 @@ fn encode(rng: &mut Rng, template: &Template, mode: Mode, bytes: &mut [u8]) -> u
     for &byte in &template.opcode {
         put(byte);
     }
-    let memory = template.register.is_empty()
-        || !template.memory.is_empty() && extra >> 25 & 1 == 0;
+    let memory =
+        template.register.is_empty() || !template.memory.is_empty() && extra >> 25 & 1 == 0;
     let modrm = if memory {
         rng.pick(&template.memory)
     } else {
@@ -600,11 +605,6 @@ struct Steering<'a> {
 const RAX: usize = 0;
 const RCX: usize = 1;
 const RDX: usize = 2;
-const RBX: usize = 3;
-const RSP: usize = 4;
-const RBP: usize = 5;
-const RSI: usize = 6;
-const RDI: usize = 7;
 
 impl Steering<'_> {
     fn steer(&mut self) {
@@ -818,7 +818,11 @@ impl Steering<'_> {
             _ if self.iced.mnemonic() == Mnemonic::Ldmxcsr => {
                 let random = rng.next();
                 // Bit 17 is AMD's (misaligned SSE mode).
-                let mask = if random >> 60 == 0 { !(1 << 17) } else { 0xFFFF };
+                let mask = if random >> 60 == 0 {
+                    !(1 << 17)
+                } else {
+                    0xFFFF
+                };
                 bytes.copy_from_slice(&(random as u32 & mask).to_le_bytes());
             }
             _ if loads_selector => {
@@ -852,9 +856,18 @@ impl Steering<'_> {
         for byte in &mut *bytes {
             *byte = self.rng.next() as u8;
         }
-        let step = if bytes.len() == 14 || bytes.len() == 94 { 2 } else { 4 };
+        let step = if bytes.len() == 14 || bytes.len() == 94 {
+            2
+        } else {
+            4
+        };
         let random = self.rng.next();
-        let control = (random as u16 & 0x0F00) | if random >> 60 < 12 { 0x7F } else { (random >> 16) as u16 & 0x3F | 0x40 };
+        let control = (random as u16 & 0x0F00)
+            | if random >> 60 < 12 {
+                0x7F
+            } else {
+                (random >> 16) as u16 & 0x3F | 0x40
+            };
         bytes[..2].copy_from_slice(&control.to_le_bytes());
         let mut status = (random >> 32) as u16 & 0x7F7F;
         if random >> 56 & 1 == 0 {
@@ -899,7 +912,9 @@ impl Steering<'_> {
     fn selector(&mut self) -> u16 {
         match self.rng.below(16) {
             0 => self.rng.below(4) as u16,
-            1..=4 => self.rng.pick(&[SELECTOR_DATA, SELECTOR_CODE32, SELECTOR_CODE64]),
+            1..=4 => self
+                .rng
+                .pick(&[SELECTOR_DATA, SELECTOR_CODE32, SELECTOR_CODE64]),
             // The GDT but for its last entry, of which Linux has one for each processor.
             5..=6 => self.rng.below(8 * (GDT.len() as u64 - 1)) as u16 & !4,
             7..=13 => self.rng.below(64) as u16 | 4,
@@ -965,7 +980,7 @@ impl Steering<'_> {
             Div | Idiv if rng.one_in(2) => {
                 regs[RDX] = if rng.one_in(2) { 0 } else { !0 };
                 if rng.one_in(2) {
-                    regs[RAX] = u64::from(rng.next() as u16 as i8 as i64 as u64 as u8);
+                    regs[RAX] = rng.next() & 0xFF;
                 }
             }
             Loop | Loope | Loopne if rng.one_in(2) => regs[RCX] = rng.below(3),
@@ -1024,13 +1039,21 @@ impl Steering<'_> {
     fn stack(&mut self) {
         let place = self.place(32).wrapping_add(16);
         let offset = (REGION + place).wrapping_sub(self.segment_base(Register::SS));
-        let stack = if self.case.mode == Mode::Bits16 { Register::SP } else { Register::RSP };
+        let stack = if self.case.mode == Mode::Bits16 {
+            Register::SP
+        } else {
+            Register::RSP
+        };
         self.set(stack, offset);
         match self.iced.mnemonic() {
             Mnemonic::Leave | Mnemonic::Enter => {
                 let place = self.place(32).wrapping_add(16);
                 let offset = (REGION + place).wrapping_sub(self.segment_base(Register::SS));
-                let frame = if self.case.mode == Mode::Bits16 { Register::BP } else { Register::RBP };
+                let frame = if self.case.mode == Mode::Bits16 {
+                    Register::BP
+                } else {
+                    Register::RBP
+                };
                 self.set(frame, offset);
             }
             Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq => {

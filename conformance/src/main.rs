@@ -105,8 +105,12 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
         println!("{line}");
     }
     if table {
-        println!("{:16} {:>10} {:>10} {:>11}", "mnemonic", "cases", "faults", "differences");
-        for (name, count) in &report.counts {
+        println!(
+            "{:16} {:>10} {:>10} {:>11}",
+            "mnemonic", "cases", "faults", "differences"
+        );
+        for (mnemonic, count) in &report.counts {
+            let name = format!("{mnemonic:?}");
             println!(
                 "{name:16} {:10} {:10} {:11}",
                 count.cases, count.faults, count.differences
@@ -114,7 +118,10 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
         }
     }
     for mode in &report.absent {
-        println!("not available: {}-bit code, for which this kernel has no LDT", mode.bits());
+        println!(
+            "not available: {}-bit code, for which this kernel has no LDT",
+            mode.bits()
+        );
     }
     let (passed, failed) = report.totals();
     println!("{passed} passed, {failed} failed");

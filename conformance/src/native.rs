@@ -20,8 +20,8 @@ use crate::state::{
     State, WINDOWS, fx,
 };
 
-/// Seconds after which an instruction that does not end is given up.
-const PATIENCE: u32 = 5;
+/// Seconds of the thread's own time after which an instruction that does not end is given up.
+const PATIENCE_S: i64 = 2;
 /// AT_HWCAP2 bit: RDFSBASE and its like work in user mode.
 const HWCAP2_FSGSBASE: u64 = 2;
 /// `uc_flags`: SS is to be loaded as it stands.
@@ -70,9 +70,11 @@ pub struct Native {
     code: *mut u8,
     /// Whether the kernel lets a process have 16-bit segments.
     pub has_ldt: bool,
+    /// What the handler runs on.
     _stack: Vec<u8>,
     old_actions: Vec<(i32, libc::sigaction)>,
     old_stack: libc::stack_t,
+    timer: libc::timer_t,
 }
 
 const SIGNALS: [i32; 6] = [
@@ -123,7 +125,17 @@ impl Native {
                 }
                 old_actions.push((signal, old));
             }
+            // A timer of this thread: a process's alarm might come to another one.
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGALRM;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer: libc::timer_t = std::mem::zeroed();
+            if libc::timer_create(libc::CLOCK_THREAD_CPUTIME_ID, &mut event, &mut timer) != 0 {
+                bail!("timer_create: {}", std::io::Error::last_os_error());
+            }
             Ok(Self {
+                timer,
                 code,
                 has_ldt,
                 _stack: stack,
@@ -137,6 +149,20 @@ impl Native {
     pub fn has(&self, mode: Mode) -> bool {
         // FS and GS of 32-bit cases are LDT segments too.
         mode == Mode::Bits64 || self.has_ldt
+    }
+
+    fn set_timer(&self, seconds: i64) {
+        // SAFETY: our own timer and a plain C structure.
+        unsafe {
+            let mut value: libc::itimerspec = std::mem::zeroed();
+            value.it_value.tv_sec = seconds;
+            libc::timer_settime(self.timer, 0, &value, std::ptr::null_mut());
+        }
+    }
+
+    /// Whether the host is one of AMD's, whose differences from the SDM [`undefined`](crate::undefined) lists.
+    pub fn is_amd(&self) -> bool {
+        std::arch::x86_64::__cpuid(0).ebx == u32::from_le_bytes(*b"Auth")
     }
 
     /// Zeroes the data pages.
@@ -178,9 +204,9 @@ impl Native {
             EXTRA.host_fs = rdfsbase();
             EXTRA.host_gs = rdgsbase();
             BATCH = &raw mut batch;
-            libc::alarm(PATIENCE);
+            self.set_timer(PATIENCE_S);
             asm!("int3", out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("rdi") _);
-            libc::alarm(0);
+            self.set_timer(0);
             BATCH = std::ptr::null_mut();
         }
         for case in cases {
@@ -195,6 +221,7 @@ impl Drop for Native {
     fn drop(&mut self) {
         // SAFETY: gives back what `new` took.
         unsafe {
+            libc::timer_delete(self.timer);
             for (signal, old) in &self.old_actions {
                 libc::sigaction(*signal, old, std::ptr::null_mut());
             }
@@ -296,7 +323,11 @@ fn rdgsbase() -> u64 {
 /// The signal handler. A case may have left AC, NT, ID and any segment: they are made the harness's before any
 /// compiled code runs, and the next case's afterwards.
 #[unsafe(naked)]
-unsafe extern "C" fn enter(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::ucontext_t) {
+unsafe extern "C" fn enter(
+    signal: i32,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::ucontext_t,
+) {
     naked_asm!(
         "push 0x202",
         "popfq",
@@ -370,7 +401,12 @@ unsafe extern "C" fn handle(
             fpstate.copy_to_nonoverlapping(batch.saved_fx.as_mut_ptr(), 512);
         } else {
             let case = &*batch.cases.add(batch.next - 1);
-            capture(signal, context, case, &mut *batch.results.add(batch.next - 1));
+            capture(
+                signal,
+                context,
+                case,
+                &mut *batch.results.add(batch.next - 1),
+            );
         }
         if batch.next < batch.count {
             install(context, &*batch.cases.add(batch.next));

@@ -21,6 +21,11 @@ impl Native {
         match *self {}
     }
 
+    /// Whether the host is one of AMD's.
+    pub fn is_amd(&self) -> bool {
+        match *self {}
+    }
+
     /// Zeroes the data pages.
     pub fn clear_data(&mut self) {
         match *self {}

@@ -11,6 +11,7 @@
 //! | other | nothing |
 
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use iced_x86::Register;
@@ -97,7 +98,14 @@ impl Mode {
             }
             Self::Bits32 => {
                 let data = SELECTOR_DATA;
-                [data, SELECTOR_CODE32, data, data, SELECTOR_DATA16, SELECTOR_DATA32]
+                [
+                    data,
+                    SELECTOR_CODE32,
+                    data,
+                    data,
+                    SELECTOR_DATA16,
+                    SELECTOR_DATA32,
+                ]
             }
             Self::Bits64 => {
                 let data = SELECTOR_DATA;
@@ -389,7 +397,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Fields of the image by name: offset and length.
 fn image_field(name: &str) -> Option<(usize, usize)> {
-    let (prefix, number) = name.split_at(name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count());
+    let (prefix, number) =
+        name.split_at(name.len() - name.bytes().rev().take_while(u8::is_ascii_digit).count());
     Some(match (prefix, number.parse::<usize>()) {
         ("fcw", Err(_)) => (fx::CONTROL, 2),
         ("fsw", Err(_)) => (fx::STATUS, 2),
@@ -404,18 +413,25 @@ fn image_field(name: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// The names that [`image_field`] knows.
-pub fn image_fields() -> impl Iterator<Item = (String, usize, usize)> {
-    let plain = ["fcw", "fsw", "ftw", "fop", "fip", "fdp", "mxcsr"].map(String::from);
-    let st = (0..8).map(|n| format!("st{n}"));
-    let xmm = (0..16).map(|n| format!("xmm{n}"));
-    plain.into_iter().chain(st).chain(xmm).filter_map(|name| {
-        let (at, len) = image_field(&name)?;
-        Some((name, at, len))
+/// Every field of the image that has a name: name, offset, length.
+pub fn image_fields() -> &'static [(String, usize, usize)] {
+    static FIELDS: OnceLock<Vec<(String, usize, usize)>> = OnceLock::new();
+    FIELDS.get_or_init(|| {
+        let plain = ["fcw", "fsw", "ftw", "fop", "fip", "fdp", "mxcsr"].map(String::from);
+        let st = (0..8).map(|n| format!("st{n}"));
+        let xmm = (0..16).map(|n| format!("xmm{n}"));
+        let names = plain.into_iter().chain(st).chain(xmm);
+        names
+            .filter_map(|name| {
+                let (at, len) = image_field(&name)?;
+                Some((name, at, len))
+            })
+            .collect()
     })
 }
 
-fn little_endian(bytes: &[u8]) -> u128 {
+/// A number of up to 16 bytes.
+pub fn little_endian(bytes: &[u8]) -> u128 {
     bytes
         .iter()
         .rev()
@@ -427,7 +443,12 @@ impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let quiet = State::quiet(self.mode);
         let state = &self.before;
-        write!(f, "{} {}", self.mode.bits(), hex(&self.code[..self.len.into()]))?;
+        write!(
+            f,
+            "{} {}",
+            self.mode.bits(),
+            hex(&self.code[..self.len.into()])
+        )?;
         if state.rip != quiet.rip {
             write!(f, " rip={:x}", state.rip)?;
         }
@@ -449,7 +470,7 @@ impl std::fmt::Display for Case {
                 write!(f, " {name}={value:x}")?;
             }
         }
-        for (name, at, len) in image_fields() {
+        for &(ref name, at, len) in image_fields() {
             if state.fx[at..at + len] != quiet.fx[at..at + len] {
                 write!(f, " {name}={:x}", little_endian(&state.fx[at..at + len]))?;
             }
@@ -474,9 +495,16 @@ impl std::str::FromStr for Case {
     fn from_str(line: &str) -> Result<Self> {
         let mut words = line.split_whitespace();
         let mode = Mode::from_bits(words.next().unwrap_or_default())?;
-        let bytes = unhex(words.next().context("a replay line is: mode, code, registers")?)?;
+        let bytes = unhex(
+            words
+                .next()
+                .context("a replay line is: mode, code, registers")?,
+        )?;
         if bytes.is_empty() || bytes.len() > MAX_LEN {
-            bail!("an instruction has 1 to {MAX_LEN} bytes, not {}", bytes.len());
+            bail!(
+                "an instruction has 1 to {MAX_LEN} bytes, not {}",
+                bytes.len()
+            );
         }
         let mut case = Self {
             mode,

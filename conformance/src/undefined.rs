@@ -17,14 +17,16 @@ const MISALIGNED_SSE: u32 = 1 << 17;
 /// Why an instruction is not generated.
 pub fn excluded(mnemonic: Mnemonic) -> Option<&'static str> {
     use Mnemonic::{
-        Cpuid, Int1, Int3, Into, Iret, Iretd, Iretq, Monitor, Mwait, Rdpmc, Rdpid, Rdrand, Rdseed,
+        Cpuid, Int1, Int3, Into, Iret, Iretd, Iretq, Monitor, Mwait, Rdpid, Rdpmc, Rdrand, Rdseed,
         Rdtsc, Rdtscp, Retf, Sgdt, Sidt, Sldt, Smsw, Str, Syscall, Sysenter, Sysexit, Sysexitq,
         Sysret, Sysretq, Xgetbv,
     };
     Some(match mnemonic {
         Int1 | Int3 | Into => "a case ends by it",
         Syscall | Sysenter => "enters the host's kernel",
-        Sysexit | Sysexitq | Sysret | Sysretq => "AMD has no SYSEXIT in long mode, and #GP and #UD of SYSRET in another order",
+        Sysexit | Sysexitq | Sysret | Sysretq => {
+            "AMD has no SYSEXIT in long mode, and #GP and #UD of SYSRET in another order"
+        }
         Iret | Iretd | Iretq | Retf => "leaves the code segment",
         Rdtsc | Rdtscp | Rdpmc | Rdpid => "reads what each machine has of its own",
         Rdrand | Rdseed => "gives random numbers",
@@ -73,9 +75,7 @@ pub fn result(iced: &Instruction, count: u32) -> bool {
 
 /// Why a case is not run: encodings in which the host differs by its documentation, or that mean nothing.
 pub fn unsuitable(iced: &Instruction, mode: Mode, bytes: &[u8]) -> bool {
-    use Mnemonic::{
-        Call, Int, Jmp, Lfs, Lgs, Loope, Loopne, Lss, Mov, Movsxd, Reservednop, Ret,
-    };
+    use Mnemonic::{Call, Int, Jmp, Lfs, Lgs, Loope, Loopne, Lss, Mov, Movsxd, Reservednop, Ret};
     let prefixes = || bytes.iter().take_while(|&&byte| is_prefix(byte));
     let near = iced.is_jcc_short_or_near()
         || iced.is_jcx_short()
@@ -106,30 +106,29 @@ pub fn unsuitable(iced: &Instruction, mode: Mode, bytes: &[u8]) -> bool {
 
 /// Whether a byte is a legacy prefix.
 pub fn is_prefix(byte: u8) -> bool {
-    matches!(byte, 0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3)
+    matches!(
+        byte,
+        0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
+    )
 }
 
 /// Why a case that differs is no difference.
-pub fn excuse(
-    iced: &Instruction,
-    case: &Case,
-    ours: &After,
-    host: &After,
-) -> Option<&'static str> {
+pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Option<&'static str> {
     use Mnemonic::{
-        Call, Cmpsb, Cmpsd, Cmpsq, Cmpsw, Cvtpi2ps, Enter, Fxrstor, Fxrstor64, Fxsave, Fxsave64, Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop,
+        Call, Cmpsb, Cmpsd, Cmpsq, Cmpsw, Cvtpi2ps, Enter, Fxrstor, Fxrstor64, Fxsave, Fxsave64,
+        Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop, Push,
     };
     let (a, b) = (ours.fault.vector, host.fault.vector);
     let either = |x: u8, y: u8| (a, b) == (x, y) || (a, b) == (y, x);
     let wide = iced.memory_size().size() >= 10 || iced.memory_size().size() == 0;
     let wraps = !(0x1000..0xFFFF_F000).contains(&(ours.fault.cr2 & 0xFFFF_FFFF));
     match iced.mnemonic() {
-        _ if case.mode == Mode::Bits32 && (either(17, 13) || either(17, 12)) => {
-            Some("an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)")
-        }
-        _ if case.mode == Mode::Bits32 && wraps && (either(14, 13) || either(14, 12)) => {
-            Some("an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)")
-        }
+        _ if case.mode == Mode::Bits32 && (either(17, 13) || either(17, 12)) => Some(
+            "an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)",
+        ),
+        _ if case.mode == Mode::Bits32 && wraps && (either(14, 13) || either(14, 12)) => Some(
+            "an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)",
+        ),
         Enter if either(14, 17) => {
             Some("ENTER's check of the new stack top need not check its alignment (SDM vol. 2A)")
         }
@@ -139,7 +138,7 @@ pub fn excuse(
         _ if wide && (either(12, 14) || either(13, 14)) => {
             Some("a long operand beyond the segment's limit: a page of it may fault first")
         }
-        Call if (a, b) == (13, 14) => {
+        Call if a == 13 && matches!(b, 12 | 14) => {
             Some("SDM vol. 2A checks the target of CALL before it pushes, AMD pushes first")
         }
         Cvtpi2ps if iced.op1_kind() == OpKind::Memory && a == 16 => {
@@ -163,6 +162,15 @@ pub fn excuse(
         Insb | Insw | Insd | Outsb | Outsw | Outsd if a == 3 && b == 13 => Some(
             "AMD checks the I/O permission of REP INS and OUTS with a count of 0; the SDM's REP does nothing then",
         ),
+        _ if case.mode == Mode::Bits64
+            && (a, b) == (14, 13)
+            && matches!(iced.memory_segment(), Register::FS | Register::GS) =>
+        {
+            Some("AMD also wants the offset in FS or GS canonical, the SDM only the sum")
+        }
+        Push if iced.op0_register().is_segment_register() && a == 3 && (b == 14 || b == 17) => {
+            Some("AMD writes all 32 bits of a pushed selector's slot, Intel 16 (SDM vol. 2B, PUSH)")
+        }
         Pop if iced.op0_register().is_segment_register() && a != b && (b == 14 || b == 17) => {
             Some("AMD reads all 32 bits of a popped selector's slot, Intel 16 (SDM vol. 2B, PUSH)")
         }
@@ -179,8 +187,8 @@ pub fn registers(iced: &Instruction, ours: &After) -> bool {
 /// Whether a field of the FXSAVE image is not to be compared.
 pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -> bool {
     use Mnemonic::{
-        Cvtpd2pi, Cvtpi2pd, Cvtpi2ps, Cvtps2pi, Cvttpd2pi, Cvttps2pi, Fcomi, Fcomip, Fldenv, Frstor, Fucomi,
-        Fucomip, Maskmovq,
+        Cvtpd2pi, Cvtpi2pd, Cvtpi2ps, Cvtps2pi, Cvttpd2pi, Cvttps2pi, Fcomi, Fcomip, Fldenv,
+        Frstor, Fucomi, Fucomip, Maskmovq,
     };
     const ES: u16 = 1 << 7;
     const C1: u16 = 1 << 9;
@@ -192,7 +200,9 @@ pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -
         // the kernel gets them.
         (_, "fip" | "fdp" | "fop") if a.get16(fx::STATUS) & b.get16(fx::STATUS) & ES == 0 => true,
         // The 16-bit forms hold no opcode.
-        (Fldenv | Frstor, "fop") => iced.memory_size().size() % 14 == 0 || iced.memory_size().size() == 94,
+        (Fldenv | Frstor, "fop") => {
+            iced.memory_size().size() % 14 == 0 || iced.memory_size().size() == 94
+        }
         // SDM vol. 2A has C1 cleared; AMD leaves it (AMD64 APM vol. 5).
         (Fcomi | Fcomip | Fucomi | Fucomip, "fsw") => status == C1,
         // SDM vol. 2A has the transition to MMX state in all forms; AMD not with a memory operand.
@@ -222,7 +232,8 @@ pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -
 pub fn fault_address(iced: &Instruction) -> bool {
     use Mnemonic::{
         Cmpsb, Cmpsd, Cmpsq, Cmpsw, Fldenv, Fnsave, Fnstenv, Frstor, Fxrstor, Fxrstor64, Fxsave,
-        Fxsave64, Maskmovdqu, Maskmovq, Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64,
+        Fxsave64, Maskmovdqu, Maskmovq, Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64,
+        Xsaveopt, Xsaveopt64,
     };
     match iced.mnemonic() {
         // Which end of a long operand a processor looks at first, is its own affair.
@@ -267,7 +278,11 @@ pub fn memory(iced: &Instruction, case: &Case) -> Vec<Range<u64>> {
         Fnstenv | Fnsave => vec![target() + 12..target() + 28],
         // AMD writes the upper half of a 32-bit slot, Intel not (SDM vol. 2B, PUSH).
         Push if iced.op0_register().is_segment_register() => {
-            let mask = if case.mode == Mode::Bits16 { 0xFFFF } else { !0 };
+            let mask = if case.mode == Mode::Bits16 {
+                0xFFFF
+            } else {
+                !0
+            };
             let top = (before.regs[4] & mask) + case.mode.code_base();
             let top = top.wrapping_sub(REGION);
             vec![top.wrapping_sub(2)..top]
@@ -313,7 +328,10 @@ fn neighbours(a: (u64, u16), b: (u64, u16)) -> bool {
 fn close(ours: u128, host: u128) -> bool {
     (0..4).all(|lane| {
         let (ours, host) = ((ours >> (32 * lane)) as u32, (host >> (32 * lane)) as u32);
-        let (a, b) = (f64::from(f32::from_bits(ours)), f64::from(f32::from_bits(host)));
+        let (a, b) = (
+            f64::from(f32::from_bits(ours)),
+            f64::from(f32::from_bits(host)),
+        );
         // Both are off by that much at most.
         ours == host || (a - b).abs() <= b.abs() * 3.0 / 4096.0
     })
