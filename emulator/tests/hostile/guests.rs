@@ -77,7 +77,9 @@ fn random_programs() {
         if rng.below(4) == 0 {
             parts.pacing = Pacing::Realtime;
         }
-        drive(&mut parts.build(), &mut rng, 100_000);
+        let t = std::time::Instant::now();
+        let n = drive(&mut parts.build(), &mut rng, 100_000);
+        eprintln!("SEED {seed} {n} {}", t.elapsed().as_micros());
     });
 }
 

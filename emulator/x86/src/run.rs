@@ -106,8 +106,11 @@ impl Vcpu {
         {
             // SAFETY: as above.
             let serial = unsafe { (*block).serial };
-            previous.links.swap(0, 1);
-            previous.links[0] = crate::block::Link { ip, block, serial };
+            // A block that is dropped already must not be found again.
+            if serial != 0 {
+                previous.links.swap(0, 1);
+                previous.links[0] = crate::block::Link { ip, block, serial };
+            }
         }
         Ok(block)
     }
