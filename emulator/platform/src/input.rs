@@ -53,6 +53,11 @@ pub enum Input {
         /// The channel reached its terminal count.
         terminal_count: bool,
     },
+    /// A processor has served the level-triggered interrupt `vector`: for an I/O APIC.
+    EndOfInterrupt {
+        /// The vector.
+        vector: u8,
+    },
     /// Somebody presses the case's power button.
     PowerButton,
     /// The display is asked to `present` a frame. Must not change the device's state.

@@ -201,7 +201,8 @@ mod tests {
         ("Finit", "WAIT, then FNINIT"), ("Fsave", "WAIT, then FNSAVE"), ("Fsetpm", "WAIT, then FNSETPM"),
         ("Fstcw", "WAIT, then FNSTCW"), ("Fstenv", "WAIT, then FNSTENV"), ("Fstsw", "WAIT, then FNSTSW"),
         ("Ud0", "#UD is what it does"), ("Ud1", "likewise"), ("Ud2", "likewise"),
-        ("Zero_bytes", "no instruction"),
+        ("Zero_bytes", "no instruction"), ("INVALID", "no instruction"),
+        ("Db", "data"), ("Dw", "data"), ("Dd", "data"), ("Dq", "data"),
     ];
 
     #[test]
