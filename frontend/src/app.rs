@@ -117,7 +117,7 @@ fn check(args: RunArgs) -> Result<Plan> {
         }
     }
     let timeout = match args.timeout {
-        Some(seconds) if !(seconds > 0.0) => {
+        Some(seconds) if seconds.is_nan() || seconds <= 0.0 => {
             bail!("--timeout {seconds}: expected a number of seconds above 0")
         }
         Some(seconds) if seconds < MOST_SECONDS => Some(Duration::from_secs_f64(seconds)),
