@@ -74,6 +74,7 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
         ram_bytes: args.memory,
         floppy: !media.floppies.is_empty(),
         pci: true,
+        apic: true,
         ..firmware::Board::default()
     };
     let tables = firmware::tables(&description);

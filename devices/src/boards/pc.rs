@@ -120,7 +120,7 @@ pub enum BuildError {
 pub struct Pc {
     /// Memory, devices, wires and virtual time.
     pub bus: Bus,
-    /// Takes [`Input::Key`](platform::Input::Key).
+    /// Takes [`Input::Key`](platform::Input::Key) and [`Input::Mouse`](platform::Input::Mouse).
     pub keyboard: DeviceId,
     /// COM1 to COM4: each takes [`Input::Serial`](platform::Input::Serial) with its own port number.
     pub serial: [DeviceId; 4],

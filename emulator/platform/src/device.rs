@@ -27,7 +27,7 @@ pub trait Device: Send {
     /// A timer that this device scheduled is due.
     fn on_timer(&mut self, _ctx: &mut DeviceCtx<'_>, _timer: u32) {}
 
-    /// Something arrived: a wire's level, a key, serial bytes, a DMA answer.
+    /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
     /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.

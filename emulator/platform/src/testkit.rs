@@ -207,6 +207,12 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
         4 => Input::EndOfInterrupt {
             vector: rng.below(256) as u8,
         },
+        5 => Input::Mouse {
+            dx: rng.next_u64() as i32 >> rng.below(32),
+            dy: rng.next_u64() as i32 >> rng.below(32),
+            dz: rng.next_u64() as i32 >> rng.below(32),
+            buttons: rng.next_u64() as u8,
+        },
         _ => return None,
     })
 }
