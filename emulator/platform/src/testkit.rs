@@ -190,7 +190,7 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
         Key::ArrowUp,
         Key::NumpadEnter,
     ];
-    Some(match rng.below(6) {
+    Some(match rng.below(7) {
         0 => Input::Line {
             line: IrqLine(rng.below(IrqLine::COUNT as u64) as u8),
             level: rng.below(2) != 0,
