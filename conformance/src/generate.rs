@@ -20,6 +20,7 @@ pub struct Rng(pub u64);
 
 impl Rng {
     /// The next 64 bits.
+    #[allow(clippy::should_implement_trait)] // an iterator would have an end
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -795,7 +796,7 @@ impl Steering<'_> {
             M::Bcd => {
                 for byte in &mut *bytes {
                     let random = rng.next();
-                    *byte = (random % 10) as u8 | (random >> 32) as u8 % 10 << 4;
+                    *byte = (random % 10) as u8 | ((random >> 32) as u8 % 10) << 4;
                     if random >> 40 & 63 == 0 {
                         *byte = (random >> 48) as u8;
                     }

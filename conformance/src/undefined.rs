@@ -201,7 +201,7 @@ pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -
         (_, "fip" | "fdp" | "fop") if a.get16(fx::STATUS) & b.get16(fx::STATUS) & ES == 0 => true,
         // The 16-bit forms hold no opcode.
         (Fldenv | Frstor, "fop") => {
-            iced.memory_size().size() % 14 == 0 || iced.memory_size().size() == 94
+            iced.memory_size().size().is_multiple_of(14) || iced.memory_size().size() == 94
         }
         // SDM vol. 2A has C1 cleared; AMD leaves it (AMD64 APM vol. 5).
         (Fcomi | Fcomip | Fucomi | Fucomip, "fsw") => status == C1,
@@ -273,9 +273,9 @@ pub fn memory(iced: &Instruction, case: &Case) -> Vec<Range<u64>> {
             target() + 512..target() + 513,
         ],
         Fnstenv | Fnsave if matches!(iced.memory_size().size(), 14 | 94) => {
-            vec![target() + 6..target() + 14]
+            one(target() + 6, target() + 14)
         }
-        Fnstenv | Fnsave => vec![target() + 12..target() + 28],
+        Fnstenv | Fnsave => one(target() + 12, target() + 28),
         // AMD writes the upper half of a 32-bit slot, Intel not (SDM vol. 2B, PUSH).
         Push if iced.op0_register().is_segment_register() => {
             let mask = if case.mode == Mode::Bits16 {
@@ -285,7 +285,7 @@ pub fn memory(iced: &Instruction, case: &Case) -> Vec<Range<u64>> {
             };
             let top = (before.regs[4] & mask) + case.mode.code_base();
             let top = top.wrapping_sub(REGION);
-            vec![top.wrapping_sub(2)..top]
+            one(top.wrapping_sub(2), top)
         }
         _ => Vec::new(),
     }
@@ -335,4 +335,9 @@ fn close(ours: u128, host: u128) -> bool {
         // Both are off by that much at most.
         ours == host || (a - b).abs() <= b.abs() * 3.0 / 4096.0
     })
+}
+
+/// One range.
+fn one(start: u64, end: u64) -> Vec<std::ops::Range<u64>> {
+    std::iter::once(start..end).collect()
 }

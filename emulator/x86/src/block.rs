@@ -156,6 +156,7 @@ pub struct BlockCache {
     jumps: Box<[JumpEntry; JUMP_ENTRIES]>,
     /// Owns every block, live and dropped; a dropped one is reused, never freed, so that a stale
     /// pointer in a link or jump entry can be followed to its changed serial.
+    #[allow(clippy::vec_box)] // the blocks' addresses must not change
     pool: Vec<Box<Block>>,
     free: Vec<*mut Block>,
     graveyard: Vec<*mut Block>,
@@ -552,13 +553,11 @@ impl Vcpu {
 
     /// For the fetch of a string of bytes at a linear address by a debugger: reads what it can.
     pub fn peek_linear(&mut self, lin: u64, buf: &mut [u8]) -> usize {
-        for i in 0..buf.len() {
+        for (i, byte) in buf.iter_mut().enumerate() {
             let Some(phys) = self.probe(lin.wrapping_add(i as u64)) else {
                 return i;
             };
-            let mut byte = [0];
-            self.bus().memory.read(phys, &mut byte);
-            buf[i] = byte[0];
+            self.bus().memory.read(phys, std::slice::from_mut(byte));
         }
         buf.len()
     }

@@ -368,10 +368,9 @@ impl Vcpu {
     }
 
     fn check_linear(&self, lin: u64, size: u64, seg: u8) -> Result<(), Exception> {
-        if self.mode_key & 3 == 2 {
-            if !is_canonical(lin) || !is_canonical(lin.wrapping_add(size - 1)) {
-                return Err(segment_fault(seg.into()));
-            }
+        let long = self.mode_key & 3 == 2;
+        if long && !(is_canonical(lin) && is_canonical(lin.wrapping_add(size - 1))) {
+            return Err(segment_fault(seg.into()));
         }
         if size > 1
             && lin & (size.next_power_of_two().min(8) - 1) != 0
@@ -667,7 +666,7 @@ impl Vcpu {
             match access {
                 Access::Read => !smap,
                 Access::Write => !smap && (walk.write || self.cpu.cr0 & control::CR0_WP == 0),
-                Access::Fetch => !walk.no_execute && !(cr4 & control::CR4_SMEP != 0 && walk.user),
+                Access::Fetch => !walk.no_execute && (cr4 & control::CR4_SMEP == 0 || !walk.user),
             }
         };
         if allowed {
