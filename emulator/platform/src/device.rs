@@ -6,6 +6,7 @@ use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, PhysAddr};
+use crate::port_window::{PortWindow, PortWindows};
 use crate::state::{SavedState, StateError};
 
 /// A chip: a register file that the bus reads and writes.
@@ -49,6 +50,7 @@ pub struct DeviceCtx<'a> {
     pub(crate) events: &'a mut EventQueue,
     pub(crate) lines: &'a mut IrqLines,
     pub(crate) memory: &'a mut GuestMemory,
+    pub(crate) port_windows: &'a mut PortWindows,
     pub(crate) mail: &'a mut Vec<(DeviceId, Input)>,
     pub(crate) outputs: &'a mut Vec<Output>,
     pub(crate) request: &'a mut Option<MachineRequest>,
@@ -85,6 +87,11 @@ impl DeviceCtx<'_> {
     /// The level of a wire.
     pub fn line(&self, line: IrqLine) -> bool {
         self.lines.level(line)
+    }
+
+    /// Moves a range of ports to `base`, or takes it off the bus. The next access meets it there.
+    pub fn move_ports(&mut self, window: PortWindow, base: Option<u16>) {
+        self.port_windows.set(window, base);
     }
 
     /// Reads guest memory as a bus master; unmapped bytes read as FFh.
