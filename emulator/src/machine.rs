@@ -395,7 +395,14 @@ impl Machine {
             hash_encoded(&mut hasher, &cpu);
         }
         let bus = self.bus_mut();
-        hash_encoded(&mut hasher, &(&bus.clock, &bus.lines, &bus.events));
+        let board = (
+            &bus.clock,
+            &bus.lines,
+            &bus.events,
+            &bus.messages,
+            &bus.port_windows,
+        );
+        hash_encoded(&mut hasher, &board);
         for (id, device) in bus.devices() {
             let state = device.save();
             hash_encoded(
