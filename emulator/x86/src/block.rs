@@ -517,7 +517,10 @@ impl Vcpu {
         let memory = &mut self.bus().memory;
         if !memory.is_code_page(PhysAddr(phys)) {
             memory.set_code_page(PhysAddr(phys), true);
-            self.tlb.protect(phys & !0xFFF);
+            // Only RAM is noted; what else holds code is never written directly.
+            if memory.is_code_page(PhysAddr(phys)) {
+                self.tlb.protect(phys & !0xFFF);
+            }
         }
     }
 

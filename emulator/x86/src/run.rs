@@ -69,13 +69,15 @@ impl Vcpu {
             if self.attention & attention::STEP != 0 {
                 self.step(block);
                 previous = std::ptr::null_mut();
-            } else if u64::from(count) > left || !self.fits_code_segment(block) {
-                let limit = if u64::from(count) > left {
-                    left as u32
+            } else if !self.fits_code_segment(block) {
+                if self.first_fits_code_segment(block) {
+                    self.run_block(block, 1);
                 } else {
-                    1
-                };
-                self.run_block(block, limit);
+                    self.raise(Exception::gp(0));
+                }
+                previous = std::ptr::null_mut();
+            } else if u64::from(count) > left {
+                self.run_block(block, left as u32);
                 previous = std::ptr::null_mut();
             } else {
                 let ok = self.run_block(block, count);
@@ -208,6 +210,18 @@ impl Vcpu {
         ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
     }
 
+    /// Whether the block's first instruction lies within the code segment's limit (SDM vol. 3A §5.3).
+    #[cold]
+    fn first_fits_code_segment(&self, block: *mut Block) -> bool {
+        if self.mode_key & 6 != 0 {
+            return true;
+        }
+        // SAFETY: the block is live, and no block is empty.
+        let bytes = unsafe { (&(*block).insns)[0].end };
+        let ip = self.cpu.regs[Reg::RIP];
+        ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
+    }
+
     /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15). Not while a block runs.
     pub(crate) fn raise(&mut self, exception: Exception) {
         let mut exception = exception;
@@ -324,6 +338,10 @@ impl Vcpu {
             self.raise(Exception::debug(false));
             return;
         }
+        if !self.first_fits_code_segment(block) {
+            self.raise(Exception::gp(0));
+            return;
+        }
         let shadow = std::mem::take(&mut self.cpu.shadow);
         // RF covers one instruction; IRET may set it anew for the next.
         self.cpu.rflags &= !bits::RF;
@@ -334,9 +352,6 @@ impl Vcpu {
             // Entering a handler, by INT n or a fault, takes it back.
             self.cpu.pending_debug |= dr6::BS;
         }
-        // SAFETY: the block is live.
-        let fits = self.fits_code_segment(block) || unsafe { (*block).count } > 0;
-        debug_assert!(fits);
         let completed = self.run_block(block, 1);
         self.attention |= attention::INTERRUPT;
         // After MOV SS the traps wait for the instruction that follows.

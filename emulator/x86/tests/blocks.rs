@@ -162,3 +162,21 @@ fn a_handler_that_faults_for_ever_uses_up_the_slice() {
     assert_eq!(vcpu.run(100_000), Exit::Budget);
     assert_eq!(vcpu.bus().clock.retired(), 100_000);
 }
+
+#[test]
+fn an_instruction_across_the_end_of_the_code_segment_faults() {
+    // 0:FFFF holds the first byte of ADD [BX+SI], AL; #GP leads to 0:2000.
+    let mut vcpu = common::real_mode(&[]);
+    vcpu.bus()
+        .memory
+        .write(platform::PhysAddr(4 * 13), &[0x00, 0x20, 0, 0]);
+    vcpu.bus()
+        .memory
+        .write(platform::PhysAddr(0x2000), &[0xEB, 0xFE]);
+    vcpu.cpu.regs[Reg::RIP] = 0xFFFF;
+    vcpu.cpu.regs[Reg::RSP] = 0x8000;
+    vcpu.run(3);
+    assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x2000);
+    let stack = vcpu.bus().memory.read_array::<2>(platform::PhysAddr(0x7FFA));
+    assert_eq!(stack, [0xFF, 0xFF]);
+}
