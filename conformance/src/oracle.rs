@@ -362,12 +362,12 @@ pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
     if ours.fault.vector == host.fault.vector {
         // Linux hides from a signal handler whether anything above the user's half is mapped.
         let hidden = u32::from(ours.fault.cr2 >= USER_END);
-        note(
-            "error code",
-            (ours.fault.error | hidden).into(),
-            (host.fault.error | hidden).into(),
-        );
-        if !undefined::fault_address(&iced) {
+        if ours.fault.vector != 14 || !undefined::fault_address(&iced) {
+            note(
+                "error code",
+                (ours.fault.error | hidden).into(),
+                (host.fault.error | hidden).into(),
+            );
             note("cr2", ours.fault.cr2.into(), host.fault.cr2.into());
         }
     }

@@ -138,7 +138,7 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         _ if wide && (either(12, 14) || either(13, 14)) => {
             Some("a long operand beyond the segment's limit: a page of it may fault first")
         }
-        Call if a == 13 && matches!(b, 12 | 14) => {
+        Call if a == 13 && matches!(b, 12 | 14 | 17) => {
             Some("SDM vol. 2A checks the target of CALL before it pushes, AMD pushes first")
         }
         Cvtpi2ps if iced.op1_kind() == OpKind::Memory && a == 16 => {

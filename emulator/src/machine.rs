@@ -11,7 +11,8 @@ use crate::journal::{Event, Journal, Stamped};
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// The limit was reached.
+    /// The limit was reached; or the guest kept the host busy for long without running instructions:
+    /// it waits while timers fire that do not wake it, or resets over and over. Just go on.
     Budget,
     /// Every processor waits for an interrupt, and time must come from outside: the caller sleeps and
     /// calls [`Machine::idle`]. With `None` no timer is armed, so that only input can go on.
@@ -84,6 +85,11 @@ pub struct MachineConfig {
 
 /// Instructions that a processor runs before the next one has its turn.
 const QUANTUM: u64 = 20_000;
+
+/// How long a call to run goes on while nothing is retired: each timer that fires while all processors
+/// wait takes one, each reset takes [`RESET_COSTS`].
+const PATIENCE: u32 = 100_000;
+const RESET_COSTS: u32 = 1000;
 
 /// A whole machine.
 pub struct Machine {
@@ -171,15 +177,18 @@ impl Machine {
     pub fn run_until(&mut self, limit: Limit) -> Exit {
         // How many processors in a row had nothing to do.
         let mut halted = 0;
+        let mut patience = PATIENCE;
         loop {
             let bus = self.bus_mut();
             bus.run_due_events();
             let (retired, now_ns) = (bus.clock.retired(), bus.clock.now_ns());
-            if bus.request.is_none() && (retired >= limit.retired || now_ns >= limit.now_ns) {
+            let reached = retired >= limit.retired || now_ns >= limit.now_ns || patience == 0;
+            if bus.request.is_none() && reached {
                 return Exit::Budget;
             }
             if halted == self.cpus.len() {
                 halted = 0;
+                patience = patience.saturating_sub(1);
                 if let Some(exit) = self.wait(limit) {
                     return exit;
                 }
@@ -200,6 +209,7 @@ impl Machine {
                         return exit;
                     }
                     halted = 0;
+                    patience = patience.saturating_sub(RESET_COSTS);
                 }
             }
         }
@@ -395,7 +405,14 @@ impl Machine {
             hash_encoded(&mut hasher, &cpu);
         }
         let bus = self.bus_mut();
-        hash_encoded(&mut hasher, &(&bus.clock, &bus.lines, &bus.events));
+        let board = (
+            &bus.clock,
+            &bus.lines,
+            &bus.events,
+            &bus.messages,
+            &bus.port_windows,
+        );
+        hash_encoded(&mut hasher, &board);
         for (id, device) in bus.devices() {
             let state = device.save();
             hash_encoded(
@@ -412,3 +429,6 @@ fn hash_encoded<T: serde::Serialize>(hasher: &mut Sha256, value: &T) {
     let bytes = postcard::to_stdvec(value).expect("encoding into memory has no failure of its own");
     hasher.update(&bytes);
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! instructions ([`Insn`]). What an instruction does stands in [`ops`]; which instructions there are
 //! stands in [`table`].
 
+pub mod apic;
 pub mod block;
 pub mod cpu;
 pub mod cpuid;

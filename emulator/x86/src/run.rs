@@ -69,13 +69,15 @@ impl Vcpu {
             if self.attention & attention::STEP != 0 {
                 self.step(block);
                 previous = std::ptr::null_mut();
-            } else if u64::from(count) > left || !self.fits_code_segment(block) {
-                let limit = if u64::from(count) > left {
-                    left as u32
+            } else if !self.fits_code_segment(block) {
+                if self.first_fits_code_segment(block) {
+                    self.run_block(block, 1);
                 } else {
-                    1
-                };
-                self.run_block(block, limit);
+                    self.raise(Exception::gp(0));
+                }
+                previous = std::ptr::null_mut();
+            } else if u64::from(count) > left {
+                self.run_block(block, left as u32);
                 previous = std::ptr::null_mut();
             } else {
                 let ok = self.run_block(block, count);
@@ -106,8 +108,11 @@ impl Vcpu {
         {
             // SAFETY: as above.
             let serial = unsafe { (*block).serial };
-            previous.links.swap(0, 1);
-            previous.links[0] = crate::block::Link { ip, block, serial };
+            // A block that is dropped already must not be found again.
+            if serial != 0 {
+                previous.links.swap(0, 1);
+                previous.links[0] = crate::block::Link { ip, block, serial };
+            }
         }
         Ok(block)
     }
@@ -205,10 +210,27 @@ impl Vcpu {
         ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
     }
 
-    /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15).
+    /// Whether the block's first instruction lies within the code segment's limit (SDM vol. 3A §5.3).
+    #[cold]
+    fn first_fits_code_segment(&self, block: *mut Block) -> bool {
+        if self.mode_key & 6 != 0 {
+            return true;
+        }
+        // SAFETY: the block is live, and no block is empty.
+        let bytes = unsafe { (&(*block).insns)[0].end };
+        let ip = self.cpu.regs[Reg::RIP];
+        ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
+    }
+
+    /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15). Not while a block runs.
     pub(crate) fn raise(&mut self, exception: Exception) {
         let mut exception = exception;
         log::trace!(target: "x86", "{exception:?} at {:x}", self.cpu.regs[Reg::RIP]);
+        if !exception.is_trap() {
+            // A fault takes an instruction's time. Else a handler that faults at its own first
+            // instruction, on a stack that wraps around, would never use up the slice.
+            self.retired += 1;
+        }
         loop {
             let event = Event::Exception(exception);
             let Err(second) = self.enter_handler(event) else {
@@ -253,13 +275,8 @@ impl Vcpu {
                 self.attention |= attention::DEVICE;
                 return Some(Exit::Request);
             }
-            // A device may have armed a timer within this slice.
-            let bus = self.bus();
-            if let Some(deadline_ns) = bus.events.next_deadline_ns() {
-                let retired = bus.clock.retired();
-                let due = retired + bus.clock.instructions_until(deadline_ns);
-                self.slice_end = self.slice_end.min(due);
-            }
+            // A timer may have been armed within this slice.
+            self.look_at_timers();
         }
         if self.cpu.pending_debug & dr6::BT != 0 {
             // The task that was switched to has its T bit set: #DB before its first instruction.
@@ -267,10 +284,13 @@ impl Vcpu {
             self.cpu.dr[6] |= dr6::BT;
             self.raise(Exception::debug(true));
         }
-        if self.attention & attention::INTERRUPT != 0 && self.cpu.shadow == 0 {
-            self.take_interrupt();
+        if self.attention & attention::INTERRUPT != 0 {
+            self.look_at_pins();
+            if self.cpu.shadow == 0 && !self.cpu.wait_for_startup {
+                self.take_interrupt();
+            }
         }
-        if self.cpu.halted {
+        if self.cpu.halted || self.cpu.wait_for_startup {
             return Some(Exit::Halted);
         }
         self.attention &= !attention::STOP;
@@ -286,7 +306,7 @@ impl Vcpu {
             self.deliver(Event::Nmi);
             return;
         }
-        if !self.bus().intr() {
+        if !self.interrupt_waits() {
             self.attention &= !attention::INTERRUPT;
             return;
         }
@@ -298,8 +318,10 @@ impl Vcpu {
         let retired = self.retired;
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
-        let vector = bus.acknowledge_interrupt();
+        let vector = self.acknowledge_interrupt();
         self.cpu.halted = false;
+        // A timer whose request was waiting may make another one now.
+        self.look_at_timers();
         self.deliver(Event::External(vector));
     }
 
@@ -316,6 +338,10 @@ impl Vcpu {
             self.raise(Exception::debug(false));
             return;
         }
+        if !self.first_fits_code_segment(block) {
+            self.raise(Exception::gp(0));
+            return;
+        }
         let shadow = std::mem::take(&mut self.cpu.shadow);
         // RF covers one instruction; IRET may set it anew for the next.
         self.cpu.rflags &= !bits::RF;
@@ -326,9 +352,6 @@ impl Vcpu {
             // Entering a handler, by INT n or a fault, takes it back.
             self.cpu.pending_debug |= dr6::BS;
         }
-        // SAFETY: the block is live.
-        let fits = self.fits_code_segment(block) || unsafe { (*block).count } > 0;
-        debug_assert!(fits);
         let completed = self.run_block(block, 1);
         self.attention |= attention::INTERRUPT;
         // After MOV SS the traps wait for the instruction that follows.
