@@ -795,7 +795,7 @@ impl Steering<'_> {
             M::Bcd => {
                 for byte in &mut *bytes {
                     let random = rng.bits();
-                    *byte = (random % 10) as u8 | (random >> 32) as u8 % 10 << 4;
+                    *byte = (random % 10) as u8 | ((random >> 32) as u8 % 10) << 4;
                     if random >> 40 & 63 == 0 {
                         *byte = (random >> 48) as u8;
                     }
