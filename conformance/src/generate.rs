@@ -945,11 +945,17 @@ impl Steering<'_> {
 
     /// What a far transfer loads into CS: mostly the code segment that it is in.
     fn code_selector(&mut self) -> u16 {
-        if self.rng.one_in(4) {
-            self.selector()
-        } else {
-            self.case.mode.selectors()[1]
+        let own = self.case.mode.selectors()[1];
+        if !self.rng.one_in(4) {
+            return own;
         }
+        let selector = self.selector();
+        // Into 64-bit code AMD pushes with a 64-bit stack pointer. Linux takes the #PF of such an address in 32-bit
+        // code for erratum 100 of the Opteron, and tries again for ever.
+        if self.case.mode != Mode::Bits64 && selector & !7 == SELECTOR_CODE64 & !7 {
+            return own;
+        }
+        selector
     }
 
     fn immediate(&mut self) {

@@ -387,10 +387,11 @@ pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
     );
     let free = completed && undefined::result(&iced, count);
     if !free && !undefined::registers(&iced, ours) {
-        // A far transfer out of 64-bit code leaves the upper halves undefined (SDM vol. 1 §3.4.1.1).
-        let left = case.mode == Mode::Bits64 && a.segs[1] != case.before.segs[1];
+        // A far transfer out of 64-bit code leaves the upper halves undefined (SDM vol. 1 §3.4.1.1); whether the old
+        // or the new code's stack width counts for what it adds to the stack pointer, the manual does not say.
+        let left = a.segs[1] != case.before.segs[1];
         let mask = if left { 0xFFFF_FFFF } else { !0 };
-        for n in 0..16 {
+        for n in (0..16).filter(|&n| !(left && n == Reg::RSP)) {
             let name = crate::state::REGS[n];
             note(name, (a.regs[n] & mask).into(), (b.regs[n] & mask).into());
         }

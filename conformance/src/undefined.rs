@@ -9,7 +9,7 @@ use std::ops::Range;
 use iced_x86::{Instruction, MemorySize, Mnemonic, OpKind, Register};
 use x86::flags::bits::{AF, ARITH, CF, OF, PF, SF, ZF};
 
-use crate::state::{After, Case, Mode, REGION, fx};
+use crate::state::{After, Case, HANG, Mode, REGION, fx};
 
 /// AMD's bit 17 of MXCSR.
 const MISALIGNED_SSE: u32 = 1 << 17;
@@ -156,6 +156,19 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         Maskmovq | Maskmovdqu if a != b => Some(
             "whether bytes that the mask leaves out count for faults, the implementation decides (SDM vol. 2A, MASKMOVQ)",
         ),
+        Call if case.mode != Mode::Bits64 && b == HANG => Some(
+            "a far CALL from 32-bit to 64-bit code whose stack faults, Linux repeats for ever (erratum 100)",
+        ),
+        Call if case.mode == Mode::Bits64
+            && matches!(a, 12..=14)
+            && matches!(
+                iced.memory_size(),
+                MemorySize::SegPtr16 | MemorySize::SegPtr32
+            )
+            && case.before.regs[4] >> 32 != 0 =>
+        {
+            Some("a far CALL into 32-bit code may use a 32-bit stack pointer already")
+        }
         _ if host.state.get32(fx::MXCSR) & MISALIGNED_SSE != 0 => {
             Some("AMD's MXCSR has a bit for misaligned SSE (AMD64 APM vol. 1 §4.2.2)")
         }
