@@ -138,6 +138,9 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
             println!("left out: {mnemonic:?}: {reason}");
         }
     }
+    for (reason, count) in &report.excused {
+        println!("excused {count}: {reason}");
+    }
     for mode in &report.absent {
         println!(
             "not available: {}-bit code, for which this kernel has no LDT",

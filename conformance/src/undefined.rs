@@ -122,11 +122,13 @@ pub fn is_prefix(byte: u8) -> bool {
 pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Option<&'static str> {
     use Mnemonic::{
         Call, Cmpsb, Cmpsd, Cmpsq, Cmpsw, Cvtpi2ps, Enter, Fxrstor, Fxrstor64, Fxsave, Fxsave64,
-        Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop, Push,
+        Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop, Push, Retf,
     };
     let (a, b) = (ours.fault.vector, host.fault.vector);
     let either = |x: u8, y: u8| (a, b) == (x, y) || (a, b) == (y, x);
-    let wide = iced.memory_size().size() >= 10 || iced.memory_size().size() == 0;
+    // iced gives XSAVE's area no size.
+    let has_memory = (0..iced.op_count()).any(|n| iced.op_kind(n) == OpKind::Memory);
+    let wide = has_memory && !(1..10).contains(&iced.memory_size().size());
     let wraps = !(0x1000..0xFFFF_F000).contains(&(ours.fault.cr2 & 0xFFFF_FFFF));
     match iced.mnemonic() {
         _ if case.mode == Mode::Bits32 && (either(17, 13) || either(17, 12)) => Some(
@@ -135,7 +137,7 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         _ if case.mode == Mode::Bits32 && wraps && (either(14, 13) || either(14, 12)) => Some(
             "an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)",
         ),
-        Enter if either(14, 17) => {
+        Enter if either(14, 17) || (a, b) == (3, 17) => {
             Some("ENTER's check of the new stack top need not check its alignment (SDM vol. 2A)")
         }
         _ if wide && (a == 17 || b == 17) => Some(
@@ -155,6 +157,9 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         }
         Maskmovq | Maskmovdqu if a != b => Some(
             "whether bytes that the mask leaves out count for faults, the implementation decides (SDM vol. 2A, MASKMOVQ)",
+        ),
+        Retf if a == 13 && matches!(b, 14 | 17) => Some(
+            "AMD reads the outer stack pointer behind the frame of RETF before it looks at the selector",
         ),
         Call if case.mode != Mode::Bits64 && b == HANG => Some(
             "a far CALL from 32-bit to 64-bit code whose stack faults, Linux repeats for ever (erratum 100)",
@@ -187,7 +192,7 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         {
             Some("AMD also wants the offset in FS or GS canonical, the SDM only the sum")
         }
-        Push if iced.op0_register().is_segment_register() && a == 3 && (b == 14 || b == 17) => {
+        Push if iced.op0_register().is_segment_register() && a != b && (b == 14 || b == 17) => {
             Some("AMD writes all 32 bits of a pushed selector's slot, Intel 16 (SDM vol. 2B, PUSH)")
         }
         Pop if iced.op0_register().is_segment_register() && a != b && (b == 14 || b == 17) => {

@@ -88,6 +88,10 @@ const FACTS: &[(&str, &str)] = &[
         "32 f2ff1f rsp=2000a002 rdi=20008f00 8f00:284d00202300f0ff0200000000001080",
     ),
     (
+        "RETFQ to 32-bit code checks all of the 64-bit target against the limit",
+        "64 f249cb rsp=20008f10 8f10:fffff7ffffffffff2300e8e8e8e8e8e8",
+    ),
+    (
         "ARPL writes only what it changes",
         "32 f263822de772fa rdx=258de021",
     ),

@@ -104,7 +104,7 @@ impl Vcpu {
                 Err(Exception::gp(0))
             };
         }
-        let ip = ip & 0xFFFF_FFFF;
+        // All 64 bits that a RETFQ or IRETQ has popped count.
         if ip > code.limit().into() {
             return Err(Exception::gp(0));
         }
