@@ -422,3 +422,6 @@ fn hash_encoded<T: serde::Serialize>(hasher: &mut Sha256, value: &T) {
     let bytes = postcard::to_stdvec(value).expect("encoding into memory has no failure of its own");
     hasher.update(&bytes);
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,6 +218,8 @@ fn isa_devices(board: &Board) -> Vec<IsaDevice> {
         ),
         plain("RTC", "PNP0B00", &[Io(0x70, 2), Irq(8)]),
         plain("KBD", "PNP0303", &[Io(0x60, 1), Io(0x64, 1), Irq(1)]),
+        // The ports are the keyboard's.
+        plain("MOU", "PNP0F13", &[Irq(12)]),
         plain("SPKR", "PNP0800", &[Io(0x61, 1)]),
         plain("FPU", "PNP0C04", &[Io(0xF0, 16), Irq(13)]),
         plain(

@@ -10,7 +10,7 @@ use crate::dma::{self, I8237};
 use crate::floppy::{self, I82077};
 use crate::ide::{self, IdeChannel};
 use crate::input::I8042;
-use crate::irq::{FpuError, I8259};
+use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::pci::{PciHost, i440fx, piix3, pirq};
 use crate::power::{AcpiPm, Apm, DebugPort, PortA};
 use crate::time::{I8254, Mc146818};
@@ -120,7 +120,7 @@ pub enum BuildError {
 pub struct Pc {
     /// Memory, devices, wires and virtual time.
     pub bus: Bus,
-    /// Takes [`Input::Key`](platform::Input::Key).
+    /// Takes [`Input::Key`](platform::Input::Key) and [`Input::Mouse`](platform::Input::Mouse).
     pub keyboard: DeviceId,
     /// COM1 to COM4: each takes [`Input::Serial`](platform::Input::Serial) with its own port number.
     pub serial: [DeviceId; 4],
@@ -158,6 +158,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let mut bus = Bus::new(memory, Clock::new(ns, instructions));
     let pic = add(&mut bus, I8259::new(), I8259::MAP);
     bus.set_interrupt_controller(pic, I8259::INTA);
+    let io_apic = bus.add(Box::new(IoApic::new()));
+    ioapic::map(&mut bus, io_apic);
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
     add(&mut bus, I8254::new(), I8254::MAP);

@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, PhysAddr};
+use crate::message::MessageQueue;
 
 /// A device's place on the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,6 +63,8 @@ pub struct Bus {
     pub events: EventQueue,
     /// The wires.
     pub lines: IrqLines,
+    /// The interrupt messages on their way to the local APICs; part of what a snapshot holds.
+    pub messages: MessageQueue,
     /// What devices handed out since it was last taken.
     pub outputs: Vec<Output>,
     /// What a device asked of the machine.
@@ -74,6 +77,7 @@ pub struct Bus {
     mmio: BTreeMap<u64, Range>,
     sinks: Vec<Vec<DeviceId>>,
     interrupt_controller: Option<(DeviceId, u8)>,
+    io_apic: Option<DeviceId>,
     dma_controller: Option<DeviceId>,
     mail: Vec<(DeviceId, Input)>,
 }
@@ -86,6 +90,7 @@ impl Bus {
             clock,
             events: EventQueue::default(),
             lines: IrqLines::default(),
+            messages: MessageQueue::new(1),
             outputs: Vec::new(),
             request: None,
             frame: None,
@@ -95,6 +100,7 @@ impl Bus {
             mmio: BTreeMap::new(),
             sinks: vec![Vec::new(); IrqLine::COUNT],
             interrupt_controller: None,
+            io_apic: None,
             dma_controller: None,
             mail: Vec::new(),
         }
@@ -153,6 +159,11 @@ impl Bus {
     /// Names the device whose `region` answers interrupt acknowledge cycles: a read of one byte is the vector.
     pub fn set_interrupt_controller(&mut self, device: DeviceId, region: u8) {
         self.interrupt_controller = Some((device, region));
+    }
+
+    /// Names the device that is told of [`Input::EndOfInterrupt`].
+    pub fn set_io_apic(&mut self, device: DeviceId) {
+        self.io_apic = Some(device);
     }
 
     /// Names the device that serves [`Input::DmaRequest`].
@@ -245,6 +256,13 @@ impl Bus {
             .unwrap_or(0xFF) as u8
     }
 
+    /// A processor has served a level-triggered interrupt: the I/O APIC looks at its input again.
+    pub fn end_of_interrupt(&mut self, vector: u8) {
+        if let Some(io_apic) = self.io_apic {
+            self.input(io_apic, &Input::EndOfInterrupt { vector });
+        }
+    }
+
     /// Fires every timer that is due.
     pub fn run_due_events(&mut self) {
         let now_ns = self.clock.now_ns();
@@ -266,6 +284,7 @@ impl Bus {
 
     /// Pulls the reset wire of every device.
     pub fn reset(&mut self) {
+        self.messages.clear();
         for index in 0..self.devices.len() {
             self.call(DeviceId(index as u8), |device, ctx| device.reset(ctx));
         }
@@ -329,6 +348,7 @@ impl Bus {
             now_ns: self.clock.now_ns(),
             events: &mut self.events,
             lines: &mut self.lines,
+            messages: &mut self.messages,
             memory: &mut self.memory,
             mail: &mut self.mail,
             outputs: &mut self.outputs,

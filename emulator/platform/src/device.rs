@@ -6,6 +6,7 @@ use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, PhysAddr};
+use crate::message::{InterruptMessage, MessageQueue};
 use crate::state::{SavedState, StateError};
 
 /// A chip: a register file that the bus reads and writes.
@@ -26,7 +27,7 @@ pub trait Device: Send {
     /// A timer that this device scheduled is due.
     fn on_timer(&mut self, _ctx: &mut DeviceCtx<'_>, _timer: u32) {}
 
-    /// Something arrived: a wire's level, a key, serial bytes, a DMA answer.
+    /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
     /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
@@ -48,6 +49,7 @@ pub struct DeviceCtx<'a> {
     pub(crate) now_ns: u64,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) lines: &'a mut IrqLines,
+    pub(crate) messages: &'a mut MessageQueue,
     pub(crate) memory: &'a mut GuestMemory,
     pub(crate) mail: &'a mut Vec<(DeviceId, Input)>,
     pub(crate) outputs: &'a mut Vec<Output>,
@@ -85,6 +87,11 @@ impl DeviceCtx<'_> {
     /// The level of a wire.
     pub fn line(&self, line: IrqLine) -> bool {
         self.lines.level(line)
+    }
+
+    /// Sends an interrupt message to the processors, which look for it before their next instruction.
+    pub fn interrupt_message(&mut self, message: InterruptMessage) {
+        self.messages.send(message);
     }
 
     /// Reads guest memory as a bus master; unmapped bytes read as FFh.

@@ -132,7 +132,7 @@ fn load_sections<H: FileHeader<Endian = LittleEndian>>(
     let wide = header.is_class_64();
     let table = usize::try_from(start)
         .ok()
-        .and_then(|start| file.get(start..start.checked_add(headers.len() * entry_bytes)?));
+        .and_then(|start| file.get(start..start.checked_add(std::mem::size_of_val(headers))?));
     let Some(table) = table.filter(|_| !headers.is_empty()) else {
         return Ok(Sections::default());
     };

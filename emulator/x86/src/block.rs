@@ -535,6 +535,17 @@ impl Vcpu {
         }
     }
 
+    /// Ends the running block behind its instruction `number`, by dropping it.
+    pub(crate) fn cut_block(&mut self, number: u16) {
+        let current = self.blocks.current;
+        if !current.is_null() {
+            // SAFETY: the block that runs is live.
+            let (phys, bytes) = unsafe { ((*current).phys, (*current).bytes) };
+            let len = u64::from(bytes).min(4096 - (phys & 0xFFF));
+            self.code_written(phys, len, Some(number));
+        }
+    }
+
     /// Drops the blocks that bus masters wrote to.
     pub(crate) fn drain_code_writes(&mut self) {
         for (addr, len) in self.bus().memory.take_code_writes() {

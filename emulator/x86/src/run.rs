@@ -275,13 +275,8 @@ impl Vcpu {
                 self.attention |= attention::DEVICE;
                 return Some(Exit::Request);
             }
-            // A device may have armed a timer within this slice.
-            let bus = self.bus();
-            if let Some(deadline_ns) = bus.events.next_deadline_ns() {
-                let retired = bus.clock.retired();
-                let due = retired + bus.clock.instructions_until(deadline_ns);
-                self.slice_end = self.slice_end.min(due);
-            }
+            // A timer may have been armed within this slice.
+            self.look_at_timers();
         }
         if self.cpu.pending_debug & dr6::BT != 0 {
             // The task that was switched to has its T bit set: #DB before its first instruction.
@@ -289,10 +284,13 @@ impl Vcpu {
             self.cpu.dr[6] |= dr6::BT;
             self.raise(Exception::debug(true));
         }
-        if self.attention & attention::INTERRUPT != 0 && self.cpu.shadow == 0 {
-            self.take_interrupt();
+        if self.attention & attention::INTERRUPT != 0 {
+            self.look_at_pins();
+            if self.cpu.shadow == 0 && !self.cpu.wait_for_startup {
+                self.take_interrupt();
+            }
         }
-        if self.cpu.halted {
+        if self.cpu.halted || self.cpu.wait_for_startup {
             return Some(Exit::Halted);
         }
         self.attention &= !attention::STOP;
@@ -308,7 +306,7 @@ impl Vcpu {
             self.deliver(Event::Nmi);
             return;
         }
-        if !self.bus().intr() {
+        if !self.interrupt_waits() {
             self.attention &= !attention::INTERRUPT;
             return;
         }
@@ -320,8 +318,10 @@ impl Vcpu {
         let retired = self.retired;
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
-        let vector = bus.acknowledge_interrupt();
+        let vector = self.acknowledge_interrupt();
         self.cpu.halted = false;
+        // A timer whose request was waiting may make another one now.
+        self.look_at_timers();
         self.deliver(Event::External(vector));
     }
 

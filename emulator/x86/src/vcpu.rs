@@ -55,6 +55,8 @@ pub struct Vcpu {
     pub(crate) shutdown: bool,
     /// Linear address at which the running block started.
     pub(crate) link_page: u64,
+    /// This processor's number in its machine.
+    pub(crate) number: u8,
     pub(crate) blocks: BlockCache,
     pub(crate) bus: Option<Box<Bus>>,
 }
@@ -77,6 +79,7 @@ impl Vcpu {
             a20_mask: !0,
             shutdown: false,
             link_page: 0,
+            number: 0,
             blocks: BlockCache::new(),
             bus: None,
         };
@@ -87,6 +90,7 @@ impl Vcpu {
     /// The RESET pin. The count of retired instructions goes on.
     pub fn reset(&mut self) {
         self.cpu = Cpu::new();
+        Self::reset_apic(&mut self.cpu, self.number);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.shutdown = false;
         self.attention = attention::INTERRUPT | attention::DEVICE;

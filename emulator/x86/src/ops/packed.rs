@@ -350,3 +350,18 @@ immediate_operations! {
         (0..64).filter(|i| x >> i & 1 != 0).fold(0, |sum, i| sum ^ y << i)
     };
 }
+
+macro_rules! alias_rows {
+    ($($mnemonic:ident $operation:ident $feature:ident),* $(,)?) => {
+        &[$(
+            Row::choose(Mnemonic::$mnemonic, |iced| choose_mmx_or_xmm::<$operation>(iced)).needs(Feature::$feature)
+        ),*]
+    };
+}
+
+/// The bitwise and unpacking instructions under their floating-point names: the same bits move.
+pub(crate) const ALIAS_ROWS: &[Row] = alias_rows! {
+    Andps Pand Sse, Andnps Pandn Sse, Orps Por Sse, Xorps Pxor Sse,
+    Andpd Pand Sse2, Andnpd Pandn Sse2, Orpd Por Sse2, Xorpd Pxor Sse2,
+    Unpcklps Punpckldq Sse, Unpckhps Punpckhdq Sse, Unpcklpd Punpcklqdq Sse2, Unpckhpd Punpckhqdq Sse2,
+};
