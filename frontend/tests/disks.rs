@@ -22,7 +22,7 @@ fn glassbox(image: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
     command
         .args(["run", "--display", "none", "--image-as", "disk"])
-        .args(["--memory", "4M", "--timeout", "100"])
+        .args(["--timeout", "100"])
         .args(args)
         .arg(image)
         .stdin(Stdio::null());
