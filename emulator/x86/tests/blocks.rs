@@ -177,6 +177,9 @@ fn an_instruction_across_the_end_of_the_code_segment_faults() {
     vcpu.cpu.regs[Reg::RSP] = 0x8000;
     vcpu.run(3);
     assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x2000);
-    let stack = vcpu.bus().memory.read_array::<2>(platform::PhysAddr(0x7FFA));
+    let stack = vcpu
+        .bus()
+        .memory
+        .read_array::<2>(platform::PhysAddr(0x7FFA));
     assert_eq!(stack, [0xFF, 0xFF]);
 }
