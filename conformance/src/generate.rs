@@ -20,7 +20,7 @@ pub struct Rng(pub u64);
 
 impl Rng {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -30,7 +30,7 @@ impl Rng {
 
     /// A number below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
     }
 
     /// True once in `n`.
@@ -44,7 +44,7 @@ impl Rng {
 
     /// An integer that is likely to be at an edge.
     pub fn integer(&mut self) -> u64 {
-        let random = self.next();
+        let random = self.bits();
         let small = random >> 58;
         match random & 15 {
             0 => 0,
@@ -58,15 +58,15 @@ impl Rng {
             8 => self.pick(&[0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF]),
             9 => self.pick(&[0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x1_0000_0000]),
             10 => self.pick(&[i64::MAX as u64, i64::MIN as u64, 0x8080_8080_8080_8080]),
-            11 => u64::from(self.next() as u32),
-            12 => self.next() as i16 as i64 as u64,
-            _ => self.next(),
+            11 => u64::from(self.bits() as u32),
+            12 => self.bits() as i16 as i64 as u64,
+            _ => self.bits(),
         }
     }
 
     /// A single-precision number.
     pub fn float32(&mut self) -> u32 {
-        let random = self.next();
+        let random = self.bits();
         let sign = (random >> 32) as u32 & 1 << 31;
         sign | match random & 15 {
             0 => 0,
@@ -87,8 +87,8 @@ impl Rng {
 
     /// A double-precision number.
     pub fn float64(&mut self) -> u64 {
-        let random = self.next();
-        let sign = self.next() & 1 << 63;
+        let random = self.bits();
+        let sign = self.bits() & 1 << 63;
         sign | match random & 15 {
             0 => 0,
             1 => 1 + (random >> 40) % 3,
@@ -111,14 +111,14 @@ impl Rng {
 
     /// An extended-precision number.
     pub fn float80(&mut self) -> (u64, u16) {
-        let random = self.next();
+        let random = self.bits();
         let sign = (random >> 48) as u16 & 0x8000;
         let normal = 1 << 63;
         let fraction = match random >> 4 & 3 {
             0 => 0,
-            1 => self.next() & 0xFFFF_FF00_0000_0000,
-            2 => self.next() & 0xFFFF_FFFF_FFFF_F800,
-            _ => self.next(),
+            1 => self.bits() & 0xFFFF_FF00_0000_0000,
+            2 => self.bits() & 0xFFFF_FFFF_FFFF_F800,
+            _ => self.bits(),
         };
         let (significand, exponent) = match random & 15 {
             0 => (0, 0),
@@ -161,7 +161,7 @@ impl Rng {
         let wide = |low: u64, high: u64| u128::from(low) | u128::from(high) << 64;
         match self.below(5) {
             0 => wide(self.integer(), self.integer()),
-            1 => wide(self.next(), self.next()),
+            1 => wide(self.bits(), self.bits()),
             2 | 3 => {
                 let mut lanes = [0u32; 4];
                 lanes.fill_with(|| self.float32());
@@ -322,7 +322,7 @@ impl Catalog {
             before: self.state(rng, slot),
         };
         for byte in &mut bytes[len..] {
-            *byte = rng.next() as u8;
+            *byte = rng.bits() as u8;
         }
         let (iced, offsets) = decode(&bytes[..MAX_LEN], &case);
         if iced.is_invalid() || !self.makes_sense(&iced, &bytes) {
@@ -370,7 +370,7 @@ impl Catalog {
         for reg in &mut state.regs {
             *reg = rng.integer();
         }
-        let random = rng.next();
+        let random = rng.bits();
         state.rflags |= random & 0x8D5;
         if random >> 12 & 3 == 0 {
             state.rflags |= 0x400;
@@ -399,7 +399,7 @@ impl Catalog {
         }
         if self.mode == Mode::Bits64 {
             for base in &mut state.bases {
-                let random = rng.next();
+                let random = rng.bits();
                 *base = match random & 3 {
                     0 => 0,
                     1 => REGION + DATA,
@@ -412,7 +412,7 @@ impl Catalog {
     }
 
     fn x87_state(&self, rng: &mut Rng, state: &mut State) {
-        let random = rng.next();
+        let random = rng.bits();
         let mut control = 0x7F | (random >> 8) as u16 & 0x0F00;
         if random & 3 != 0 {
             control |= 0x0300;
@@ -440,8 +440,8 @@ impl Catalog {
         state.put16(fx::STATUS, status);
         state.put16(fx::TAG, tags & 0xFF);
         state.put16(fx::OPCODE, (random >> 24) as u16 & 0x7FF);
-        state.put64(fx::INSTRUCTION, u64::from(rng.next() as u32));
-        state.put64(fx::OPERAND, u64::from(rng.next() as u32));
+        state.put64(fx::INSTRUCTION, u64::from(rng.bits() as u32));
+        state.put64(fx::OPERAND, u64::from(rng.bits() as u32));
         for n in 0..8 {
             let value = if n > 0 && rng.one_in(6) {
                 state.st(n - 1)
@@ -539,7 +539,7 @@ fn pools(seed: u64) -> Vec<[u8; WINDOW_BYTES]> {
     (0..POOLS)
         .map(|n| {
             let mut pool = [0; WINDOW_BYTES];
-            let constant = rng.next() as u8;
+            let constant = rng.bits() as u8;
             for chunk in pool.chunks_exact_mut(16) {
                 let value = match n % 4 {
                     0 => u128::from_le_bytes([constant; 16]),
@@ -559,7 +559,7 @@ fn encode(rng: &mut Rng, template: &Template, mode: Mode, bytes: &mut [u8]) -> u
         bytes[at] = byte;
         at += 1;
     };
-    let extra = rng.next();
+    let extra = rng.bits();
     if extra & 7 == 0 {
         put([0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x64, 0x65][(extra >> 8 & 7) as usize]);
     }
@@ -794,8 +794,8 @@ impl Steering<'_> {
             M::Float80 => bytes.copy_from_slice(&rng.float80_bytes()),
             M::Bcd => {
                 for byte in &mut *bytes {
-                    let random = rng.next();
-                    *byte = (random % 10) as u8 | (random >> 32) as u8 % 10 << 4;
+                    let random = rng.bits();
+                    *byte = (random % 10) as u8 | ((random >> 32) as u8 % 10) << 4;
                     if random >> 40 & 63 == 0 {
                         *byte = (random >> 48) as u8;
                     }
@@ -809,14 +809,14 @@ impl Steering<'_> {
             }
             M::SegPtr16 | M::SegPtr32 | M::SegPtr64 => {
                 for byte in &mut *bytes {
-                    *byte = rng.next() as u8;
+                    *byte = rng.bits() as u8;
                 }
                 let selector = self.selector();
                 let end = bytes.len();
                 bytes[end - 2..].copy_from_slice(&selector.to_le_bytes());
             }
             _ if self.iced.mnemonic() == Mnemonic::Ldmxcsr => {
-                let random = rng.next();
+                let random = rng.bits();
                 // Bit 17 is AMD's (misaligned SSE mode).
                 let mask = if random >> 60 == 0 {
                     !(1 << 17)
@@ -854,14 +854,14 @@ impl Steering<'_> {
     /// An x87 environment, or the whole state.
     fn environment(&mut self, bytes: &mut [u8]) {
         for byte in &mut *bytes {
-            *byte = self.rng.next() as u8;
+            *byte = self.rng.bits() as u8;
         }
         let step = if bytes.len() == 14 || bytes.len() == 94 {
             2
         } else {
             4
         };
-        let random = self.rng.next();
+        let random = self.rng.bits();
         let control = (random as u16 & 0x0F00)
             | if random >> 60 < 12 {
                 0x7F
@@ -885,11 +885,11 @@ impl Steering<'_> {
     /// An FXSAVE image, or an XSAVE area.
     fn image(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.rng.next().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&self.rng.bits().to_le_bytes()[..chunk.len()]);
         }
         let before = self.case.before.clone();
         bytes[..fx::ST].copy_from_slice(&before.fx[..fx::ST]);
-        let random = self.rng.next();
+        let random = self.rng.bits();
         if random & 1 == 0 {
             let mxcsr = (random >> 32) as u32 & 0xFFFF;
             bytes[fx::MXCSR..fx::MXCSR + 4].copy_from_slice(&mxcsr.to_le_bytes());
@@ -919,7 +919,7 @@ impl Steering<'_> {
             5..=6 => self.rng.below(8 * (GDT.len() as u64 - 1)) as u16 & !4,
             7..=13 => self.rng.below(64) as u16 | 4,
             14 => self.rng.below(0x1000) as u16 | 4,
-            _ => 0x100 | self.rng.next() as u16,
+            _ => 0x100 | self.rng.bits() as u16,
         }
     }
 
@@ -980,7 +980,7 @@ impl Steering<'_> {
             Div | Idiv if rng.one_in(2) => {
                 regs[RDX] = if rng.one_in(2) { 0 } else { !0 };
                 if rng.one_in(2) {
-                    regs[RAX] = rng.next() & 0xFF;
+                    regs[RAX] = rng.bits() & 0xFF;
                 }
             }
             Loop | Loope | Loopne if rng.one_in(2) => regs[RCX] = rng.below(3),
@@ -1058,7 +1058,7 @@ impl Steering<'_> {
             }
             Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq => {
                 // Not TF: the trap would come after the INT3.
-                let flags = self.rng.next() & !0x100;
+                let flags = self.rng.bits() & !0x100;
                 self.case.before.poke(place, &flags.to_le_bytes());
             }
             Mnemonic::Ret => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use conformance::oracle::{Options, Oracle};
+use conformance::oracle::{Options, Oracle, left_out};
 use conformance::state::Mode;
 use conformance::vectors::{Bench, Metadata, Outcome, files};
 use x86::cpuid::CpuModel;
@@ -29,7 +29,7 @@ enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
-    /// Runs random instructions on the interpreter and on this host's own processor, and compares (x86-64 Linux)
+    /// Runs random instructions on the interpreter and on this host's own processor, and compares (x86-64 Linux; elsewhere exit status 77)
     Oracle {
         /// Where the random numbers start: the same seed gives the same cases
         #[arg(long, default_value_t = 1)]
@@ -52,8 +52,18 @@ enum Command {
     },
 }
 
+/// What automake and Meson take for "skipped".
+const SKIPPED: u8 = 77;
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    if let Command::Oracle { .. } = arguments.command
+        && let Err(error) = Oracle::new()
+    {
+        eprintln!("not available: {error:#}");
+        return ExitCode::from(SKIPPED);
+    }
+    match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -100,7 +110,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 fn run_oracle(options: &Options, table: bool) -> Result<bool> {
-    let report = Oracle::new()?.run(options)?;
+    let mut oracle = Oracle::new()?;
+    if !oracle.host_is_known() {
+        println!(
+            "note: this host is not AMD's; what it alone does differently counts as a difference"
+        );
+    }
+    let report = oracle.run(options)?;
     for line in &report.shown {
         println!("{line}");
     }
@@ -115,6 +131,11 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
                 "{name:16} {:10} {:10} {:11}",
                 count.cases, count.faults, count.differences
             );
+        }
+    }
+    if table {
+        for (mnemonic, reason) in left_out() {
+            println!("left out: {mnemonic:?}: {reason}");
         }
     }
     for mode in &report.absent {

@@ -8,6 +8,7 @@ use platform::{Bus, Clock, DeviceId, GuestMemory, IrqLine, PhysAddr};
 use x86::cpu::{Cpu, Reg, TableRegister, control};
 use x86::cpuid::{CpuModel, Feature};
 use x86::flags::{LazyFlags, bits};
+use x86::table;
 use x86::{Exception, Segment, SegmentRegister, Vcpu};
 
 use crate::generate::{Catalog, Rng, decode};
@@ -361,12 +362,12 @@ pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
     if ours.fault.vector == host.fault.vector {
         // Linux hides from a signal handler whether anything above the user's half is mapped.
         let hidden = u32::from(ours.fault.cr2 >= USER_END);
-        note(
-            "error code",
-            (ours.fault.error | hidden).into(),
-            (host.fault.error | hidden).into(),
-        );
-        if !undefined::fault_address(&iced) {
+        if ours.fault.vector != 14 || !undefined::fault_address(&iced) {
+            note(
+                "error code",
+                (ours.fault.error | hidden).into(),
+                (host.fault.error | hidden).into(),
+            );
             note("cr2", ours.fault.cr2.into(), host.fault.cr2.into());
         }
     }
@@ -491,6 +492,24 @@ impl Report {
     }
 }
 
+/// Instructions that are not run, and why.
+pub fn left_out() -> impl Iterator<Item = (Mnemonic, &'static str)> {
+    table::rows().filter_map(|row| {
+        let reason = undefined::excluded(row.mnemonic)?;
+        Some((row.mnemonic, reason))
+    })
+}
+
+/// The model whose instructions are run: `max`, and what the table has beyond it.
+pub fn model() -> CpuModel {
+    CpuModel::by_name("max")
+        .expect("the model `max` always exists")
+        .with(Feature::Bmi1)
+        .with(Feature::Clflushopt)
+        .with(Feature::Xsaveopt)
+        .with(Feature::Xsavec)
+}
+
 /// Both sides.
 pub struct Oracle {
     interpreter: Interpreter,
@@ -505,13 +524,7 @@ impl Oracle {
     /// The host is none that can be asked.
     pub fn new() -> Result<Self> {
         let native = Native::new()?;
-        // And what the table has beyond `max`.
-        let model = CpuModel::by_name("max")
-            .expect("the model `max` always exists")
-            .with(Feature::Bmi1)
-            .with(Feature::Clflushopt)
-            .with(Feature::Xsaveopt)
-            .with(Feature::Xsavec);
+        let model = model();
         Ok(Self {
             interpreter: Interpreter::new(model.clone())?,
             native,

@@ -566,7 +566,7 @@ impl Case {
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         bail!("{text} is no even number of hexadecimal digits");
     }
     (0..text.len())

@@ -2,8 +2,11 @@
 
 use std::sync::Mutex;
 
-use conformance::oracle::{Options, Oracle};
+use conformance::generate::Catalog;
+use conformance::oracle::{Options, Oracle, left_out, model};
 use conformance::state::Mode;
+use iced_x86::Mnemonic;
+use x86::table;
 
 /// The oracle takes over the process's signals: one test at a time.
 static TURN: Mutex<()> = Mutex::new(());
@@ -44,6 +47,21 @@ fn random_instructions_match_the_host() {
     let (passed, failed) = report.totals();
     assert_eq!(failed, 0);
     assert!(passed >= options.cases);
+}
+
+/// An instruction that gets a row is run, or its absence explained.
+#[test]
+fn every_instruction_is_run_or_left_out_for_a_reason() {
+    let model = model();
+    let mut known: Vec<Mnemonic> = left_out().map(|(mnemonic, _)| mnemonic).collect();
+    for mode in Mode::ALL {
+        known.extend(Catalog::new(mode, &model, &[], 0).mnemonics());
+    }
+    let missing: Vec<Mnemonic> = table::rows()
+        .map(|row| row.mnemonic)
+        .filter(|mnemonic| !known.contains(mnemonic))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// What once differed: the fact, and its case.

@@ -3,6 +3,7 @@
 
 use platform::{
     BlockBackend, Bus, Clock, Device, DeviceId, GuestMemory, IrqLine, MemoryError, PhysAddr,
+    PortWindow,
 };
 
 use super::cmos::{self, Inventory};
@@ -173,9 +174,9 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let display = bus.add(Box::new(Vga::new()));
     vga::map(&mut bus, display);
     let primary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(14), [c, d])));
-    ide::map(&mut bus, primary, 0x1F0, 0x3F6);
+    let primary = ide::map(&mut bus, primary, 0x1F0, 0x3F6);
     let secondary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(15), [e, f])));
-    ide::map(&mut bus, secondary, 0x170, 0x376);
+    let secondary = ide::map(&mut bus, secondary, 0x170, 0x376);
     let fdc = bus.add(Box::new(I82077::new(floppies)));
     floppy::i82077::map(&mut bus, fdc);
     let port_a = add(&mut bus, PortA::new(), PortA::MAP);
@@ -183,7 +184,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
     let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
-    let pci = add(&mut bus, chipset(), PciHost::MAP);
+    let pci = add(&mut bus, chipset([primary, secondary]), PciHost::MAP);
 
     bus.connect(IrqLine::FERR, fpu_error);
     bus.connect(PortA::A20_ON, port_a);
@@ -206,11 +207,11 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     })
 }
 
-fn chipset() -> PciHost {
+fn chipset(bus_master: [PortWindow; 2]) -> PciHost {
     let mut host = PciHost::new();
     host.insert(0, 0, i440fx::host_bridge());
     host.insert(1, 0, piix3::IsaBridge::new());
-    host.insert(1, 1, piix3::ide());
+    host.insert(1, 1, piix3::Ide::new(bus_master));
     host
 }
 

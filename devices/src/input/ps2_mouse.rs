@@ -310,8 +310,8 @@ impl Ps2Mouse {
         for (axis, counts) in [self.x, self.y].into_iter().enumerate() {
             let counts = scale(counts);
             let fitting = counts.clamp(-256, 255);
-            packet[0] |= u8::from(fitting < 0) * PACKET_X_SIGN << axis;
-            packet[0] |= u8::from(fitting != counts) * PACKET_X_OVERFLOW << axis;
+            packet[0] |= (u8::from(fitting < 0) * PACKET_X_SIGN) << axis;
+            packet[0] |= (u8::from(fitting != counts) * PACKET_X_OVERFLOW) << axis;
             packet[1 + axis] = fitting as u8;
         }
         if self.id == ID_WHEEL {

@@ -7,6 +7,7 @@ use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, PhysAddr};
 use crate::message::{InterruptMessage, MessageQueue};
+use crate::port_window::{PortWindow, PortWindows};
 use crate::state::{SavedState, StateError};
 
 /// A chip: a register file that the bus reads and writes.
@@ -51,6 +52,7 @@ pub struct DeviceCtx<'a> {
     pub(crate) lines: &'a mut IrqLines,
     pub(crate) messages: &'a mut MessageQueue,
     pub(crate) memory: &'a mut GuestMemory,
+    pub(crate) port_windows: &'a mut PortWindows,
     pub(crate) mail: &'a mut Vec<(DeviceId, Input)>,
     pub(crate) outputs: &'a mut Vec<Output>,
     pub(crate) request: &'a mut Option<MachineRequest>,
@@ -92,6 +94,11 @@ impl DeviceCtx<'_> {
     /// Sends an interrupt message to the processors, which look for it before their next instruction.
     pub fn interrupt_message(&mut self, message: InterruptMessage) {
         self.messages.send(message);
+    }
+
+    /// Moves a range of ports to `base`, or takes it off the bus. The next access meets it there.
+    pub fn move_ports(&mut self, window: PortWindow, base: Option<u16>) {
+        self.port_windows.set(window, base);
     }
 
     /// Reads guest memory as a bus master; unmapped bytes read as FFh.

@@ -13,6 +13,7 @@ pub mod input;
 pub mod line;
 pub mod memory;
 pub mod message;
+pub mod port_window;
 pub mod state;
 pub mod testkit;
 
@@ -26,4 +27,5 @@ pub use input::{DmaDirection, Input, Key};
 pub use line::{IrqLine, IrqLines};
 pub use memory::{GuestMemory, LinAddr, MemoryError, Page, PhysAddr};
 pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
+pub use port_window::{PortWindow, PortWindows};
 pub use state::{SavedState, StateError};

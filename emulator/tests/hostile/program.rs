@@ -359,7 +359,7 @@ fn page_tables(rng: &mut Rng, mode: Mode) -> Vec<u8> {
                 }
                 (false, _) => 0,
             };
-            if rng.below(1000) < wild && !(n == 0 && !last) && !(last && (7..10).contains(&n)) {
+            if rng.below(1000) < wild && (n != 0 || last) && !(last && (7..10).contains(&n)) {
                 entry ^= 1 << rng.below(if narrow { 32 } else { 64 });
             }
             let entry = entry.to_le_bytes();

@@ -161,6 +161,13 @@ impl Tlb {
         }
     }
 
+    /// The host address of a bank's entries, for [`Vcpu::direct_read`].
+    pub(crate) fn entries_of(&self, bank: usize) -> usize {
+        self.fast[(bank % BANKS) * ENTRIES..]
+            .as_ptr()
+            .expose_provenance()
+    }
+
     fn flush(&mut self, globals: bool) {
         if globals {
             self.large = 0;
@@ -235,6 +242,31 @@ struct Walk {
 }
 
 impl Vcpu {
+    #[inline(always)]
+    fn entry(&self, lin: u64) -> &Entry {
+        let index = (lin >> 12) as usize & (ENTRIES - 1);
+        // SAFETY: `tlb_entries` is the address of a bank of `ENTRIES` entries in `tlb`, a box that lives as
+        // long as this processor and is never replaced; nothing writes to it meanwhile.
+        unsafe { &*std::ptr::with_exposed_provenance::<Entry>(self.tlb_entries).add(index) }
+    }
+
+    /// Where `W::BYTES` bytes at `lin` can be read directly at the current privilege.
+    #[inline(always)]
+    pub(crate) fn direct_read<W: Width>(&self, lin: u64) -> Option<*const u8> {
+        let entry = self.entry(lin);
+        // An access that crosses into the next page ends in a page that this entry is not for.
+        (lin.wrapping_add(W::BYTES - 1) & PAGE_MASK == entry.read)
+            .then(|| lin.wrapping_add(entry.addend) as *const u8)
+    }
+
+    /// Where `W::BYTES` bytes at `lin` can be written directly at the current privilege.
+    #[inline(always)]
+    pub(crate) fn direct_write<W: Width>(&self, lin: u64) -> Option<*mut u8> {
+        let entry = self.entry(lin);
+        (lin.wrapping_add(W::BYTES - 1) & PAGE_MASK == entry.write)
+            .then(|| lin.wrapping_add(entry.addend) as *mut u8)
+    }
+
     /// Drops all translations; the global ones too if `globals`.
     pub fn flush_tlb(&mut self, globals: bool) {
         self.tlb.flush(globals);
@@ -368,10 +400,9 @@ impl Vcpu {
     }
 
     fn check_linear(&self, lin: u64, size: u64, seg: u8) -> Result<(), Exception> {
-        if self.mode_key & 3 == 2 {
-            if !is_canonical(lin) || !is_canonical(lin.wrapping_add(size - 1)) {
-                return Err(segment_fault(seg.into()));
-            }
+        let long = self.mode_key & 3 == 2;
+        if long && !(is_canonical(lin) && is_canonical(lin.wrapping_add(size - 1))) {
+            return Err(segment_fault(seg.into()));
         }
         if size > 1
             && lin & (size.next_power_of_two().min(8) - 1) != 0
@@ -667,7 +698,7 @@ impl Vcpu {
             match access {
                 Access::Read => !smap,
                 Access::Write => !smap && (walk.write || self.cpu.cr0 & control::CR0_WP == 0),
-                Access::Fetch => !walk.no_execute && !(cr4 & control::CR4_SMEP != 0 && walk.user),
+                Access::Fetch => !walk.no_execute && (cr4 & control::CR4_SMEP == 0 || !walk.user),
             }
         };
         if allowed {
