@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    ConstantOffsets, Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register,
+    Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind,
+    Register,
 };
 use x86::cpuid::CpuModel;
 use x86::table::{self, Handler};
@@ -245,13 +246,17 @@ fn accepted(iced: &Instruction, model: &CpuModel) -> bool {
     exists && in_family(iced)
 }
 
-/// Whether the instruction may run at all: none that [`undefined::excluded`] names, and no far transfer.
+/// Whether the instruction may run at all.
 fn in_family(iced: &Instruction) -> bool {
     undefined::excluded(iced.mnemonic()).is_none()
-        && !iced.is_jmp_far()
-        && !iced.is_jmp_far_indirect()
-        && !iced.is_call_far()
-        && !iced.is_call_far_indirect()
+}
+
+fn is_far(iced: &Instruction) -> bool {
+    iced.is_jmp_far()
+        || iced.is_jmp_far_indirect()
+        || iced.is_call_far()
+        || iced.is_call_far_indirect()
+        || iced.mnemonic() == Mnemonic::Retf
 }
 
 impl Catalog {
@@ -610,7 +615,7 @@ impl Steering<'_> {
     fn steer(&mut self) {
         self.immediate();
         self.values();
-        if self.iced.is_stack_instruction() {
+        if self.iced.is_stack_instruction() || is_far(self.iced) {
             self.stack();
         }
         for n in 0..self.iced.op_count() {
@@ -811,8 +816,14 @@ impl Steering<'_> {
                 for byte in &mut *bytes {
                     *byte = rng.bits() as u8;
                 }
-                let selector = self.selector();
                 let end = bytes.len();
+                let selector = if is_far(self.iced) {
+                    let target = self.target();
+                    bytes[..end - 2].copy_from_slice(&target.to_le_bytes()[..end - 2]);
+                    self.code_selector()
+                } else {
+                    self.selector()
+                };
                 bytes[end - 2..].copy_from_slice(&selector.to_le_bytes());
             }
             _ if self.iced.mnemonic() == Mnemonic::Ldmxcsr => {
@@ -932,7 +943,30 @@ impl Steering<'_> {
         }
     }
 
+    /// What a far transfer loads into CS: mostly the code segment that it is in.
+    fn code_selector(&mut self) -> u16 {
+        if self.rng.one_in(4) {
+            self.selector()
+        } else {
+            self.case.mode.selectors()[1]
+        }
+    }
+
     fn immediate(&mut self) {
+        if matches!(
+            self.iced.op0_kind(),
+            OpKind::FarBranch16 | OpKind::FarBranch32
+        ) {
+            let (at, size) = (
+                self.offsets.immediate_offset(),
+                self.offsets.immediate_size(),
+            );
+            let target = self.target();
+            let selector = self.code_selector();
+            self.case.code[at..at + size].copy_from_slice(&target.to_le_bytes()[..size]);
+            self.case.code[at + size..at + size + 2].copy_from_slice(&selector.to_le_bytes());
+            return;
+        }
         let near = matches!(
             self.iced.op0_kind(),
             OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
@@ -1060,6 +1094,17 @@ impl Steering<'_> {
                 // Not TF: the trap would come after the INT3.
                 let flags = self.rng.bits() & !0x100;
                 self.case.before.poke(place, &flags.to_le_bytes());
+            }
+            Mnemonic::Retf => {
+                let slot = match self.iced.code() {
+                    Code::Retfw | Code::Retfw_imm16 => 2,
+                    Code::Retfd | Code::Retfd_imm16 => 4,
+                    _ => 8,
+                };
+                let (target, selector) = (self.target(), self.code_selector());
+                let before = &mut self.case.before;
+                before.poke(place, &target.to_le_bytes()[..slot]);
+                before.poke(place + slot as u64, &selector.to_le_bytes());
             }
             Mnemonic::Ret => {
                 let target = self.target();

@@ -102,9 +102,10 @@ impl Interpreter {
         let mut fault = self.fault(result);
         if result.is_ok() {
             let rip = self.vcpu.cpu.regs[Reg::RIP];
-            let linear = match case.mode {
-                Mode::Bits16 => REGION + (rip & 0xFFFF),
-                _ => rip,
+            let cpu = &self.vcpu.cpu;
+            let linear = match cpu.mode() {
+                x86::Mode::Long => rip,
+                _ => rip.wrapping_add(cpu.segs[SegmentRegister::CS].base) & 0xFFFF_FFFF,
             };
             let in_code = (REGION + CODE..REGION + CODE + CODE_BYTES).contains(&linear);
             let within_slot = linear.wrapping_sub(REGION) % SLOT;
@@ -386,9 +387,12 @@ pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
     );
     let free = completed && undefined::result(&iced, count);
     if !free && !undefined::registers(&iced, ours) {
+        // A far transfer out of 64-bit code leaves the upper halves undefined (SDM vol. 1 §3.4.1.1).
+        let left = case.mode == Mode::Bits64 && a.segs[1] != case.before.segs[1];
+        let mask = if left { 0xFFFF_FFFF } else { !0 };
         for n in 0..16 {
             let name = crate::state::REGS[n];
-            note(name, a.regs[n].into(), b.regs[n].into());
+            note(name, (a.regs[n] & mask).into(), (b.regs[n] & mask).into());
         }
     }
     for n in 0..6 {
@@ -408,7 +412,7 @@ pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
         }
     }
     if a.data != b.data && !free {
-        let ignored = undefined::memory(&iced, case);
+        let ignored = undefined::memory(&iced, case, ours.fault.vector != 3);
         let mut start = 0;
         for (at, len) in WINDOWS {
             for i in 0..len {

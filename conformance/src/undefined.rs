@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Instruction, MemorySize, Mnemonic, OpKind, Register};
 use x86::flags::bits::{AF, ARITH, CF, OF, PF, SF, ZF};
 
 use crate::state::{After, Case, Mode, REGION, fx};
@@ -18,8 +18,8 @@ const MISALIGNED_SSE: u32 = 1 << 17;
 pub fn excluded(mnemonic: Mnemonic) -> Option<&'static str> {
     use Mnemonic::{
         Cpuid, Int1, Int3, Into, Iret, Iretd, Iretq, Monitor, Mwait, Rdpid, Rdpmc, Rdrand, Rdseed,
-        Rdtsc, Rdtscp, Retf, Sgdt, Sidt, Sldt, Smsw, Str, Syscall, Sysenter, Sysexit, Sysexitq,
-        Sysret, Sysretq, Xgetbv,
+        Rdtsc, Rdtscp, Sgdt, Sidt, Sldt, Smsw, Str, Syscall, Sysenter, Sysexit, Sysexitq, Sysret,
+        Sysretq, Xgetbv,
     };
     Some(match mnemonic {
         Int1 | Int3 | Into => "a case ends by it",
@@ -27,7 +27,7 @@ pub fn excluded(mnemonic: Mnemonic) -> Option<&'static str> {
         Sysexit | Sysexitq | Sysret | Sysretq => {
             "AMD has no SYSEXIT in long mode, and #GP and #UD of SYSRET in another order"
         }
-        Iret | Iretd | Iretq | Retf => "leaves the code segment",
+        Iret | Iretd | Iretq => "loads flags that a case must not have (TF)",
         Rdtsc | Rdtscp | Rdpmc | Rdpid => "reads what each machine has of its own",
         Rdrand | Rdseed => "gives random numbers",
         Cpuid | Xgetbv => "tells the processors apart",
@@ -81,7 +81,12 @@ pub fn unsuitable(iced: &Instruction, mode: Mode, bytes: &[u8]) -> bool {
         || iced.is_jcx_short()
         || iced.is_loop()
         || iced.is_loopcc()
-        || matches!(iced.mnemonic(), Call | Jmp | Ret);
+        || iced.mnemonic() == Ret
+        || matches!(iced.mnemonic(), Call | Jmp)
+            && !matches!(
+                iced.memory_size(),
+                MemorySize::SegPtr16 | MemorySize::SegPtr32 | MemorySize::SegPtr64
+            );
     match iced.mnemonic() {
         // The breakpoint ends a case, 80h enters the host's kernel.
         Int => matches!(iced.immediate8(), 3 | 4 | 0x80),
@@ -90,7 +95,8 @@ pub fn unsuitable(iced: &Instruction, mode: Mode, bytes: &[u8]) -> bool {
         // AMD truncates the target of a near branch with an operand size prefix in 64-bit mode, Intel ignores the
         // prefix (SDM vol. 2A, "CALL"; AMD64 APM vol. 3, "Near Branches in 64-Bit Mode").
         _ if near && mode == Mode::Bits64 && prefixes().any(|&byte| byte == 0x66) => true,
-        // AMD has no m16:64 pointers (AMD64 APM vol. 3, "LFS").
+        // AMD has no m16:64 pointers (AMD64 APM vol. 3, "LFS", "JMP (Far)").
+        Call | Jmp if iced.memory_size() == MemorySize::SegPtr64 => true,
         Lss | Lfs | Lgs => iced.op0_register().is_gpr64(),
         // AMD reads 32 bits, Intel 16 (SDM vol. 2B, "MOVSXD").
         Movsxd => iced.op0_register().is_gpr16(),
@@ -232,7 +238,7 @@ pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -
 pub fn fault_address(iced: &Instruction) -> bool {
     use Mnemonic::{
         Cmpsb, Cmpsd, Cmpsq, Cmpsw, Fldenv, Fnsave, Fnstenv, Frstor, Fxrstor, Fxrstor64, Fxsave,
-        Fxsave64, Maskmovdqu, Maskmovq, Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64,
+        Fxsave64, Maskmovdqu, Maskmovq, Retf, Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64,
         Xsaveopt, Xsaveopt64,
     };
     match iced.mnemonic() {
@@ -240,8 +246,8 @@ pub fn fault_address(iced: &Instruction) -> bool {
         Fldenv | Fnsave | Fnstenv | Frstor | Fxrstor | Fxrstor64 | Fxsave | Fxsave64 | Xrstor
         | Xrstor64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64 => true,
         Maskmovq | Maskmovdqu => true,
-        // And so is which of two operands.
-        Cmpsb | Cmpsw | Cmpsd | Cmpsq => true,
+        // And so is which of two operands, or of two words on the stack.
+        Cmpsb | Cmpsw | Cmpsd | Cmpsq | Retf => true,
         _ => false,
     }
 }
@@ -250,9 +256,9 @@ pub fn fault_address(iced: &Instruction) -> bool {
 pub type Ranges = [Range<u64>; 3];
 
 /// Bytes of memory that are not to be compared.
-pub fn memory(iced: &Instruction, case: &Case) -> Ranges {
+pub fn memory(iced: &Instruction, case: &Case, faulted: bool) -> Ranges {
     use Mnemonic::{
-        Fnsave, Fnstenv, Fxsave, Fxsave64, Push, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt,
+        Call, Fnsave, Fnstenv, Fxsave, Fxsave64, Push, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt,
         Xsaveopt64,
     };
     let before = &case.before;
@@ -266,6 +272,14 @@ pub fn memory(iced: &Instruction, case: &Case) -> Ranges {
         });
         address.unwrap_or_default().wrapping_sub(REGION)
     };
+    let stack_mask = match case.mode {
+        Mode::Bits16 => 0xFFFF,
+        Mode::Bits32 => 0xFFFF_FFFF,
+        Mode::Bits64 => !0,
+    };
+    let stack_top = (before.regs[4] & stack_mask)
+        .wrapping_add(case.mode.code_base())
+        .wrapping_sub(REGION);
     let bytes = |from: u64, to: u64| {
         let start = target();
         start.wrapping_add(from)..start.wrapping_add(to)
@@ -283,15 +297,10 @@ pub fn memory(iced: &Instruction, case: &Case) -> Ranges {
         Fnstenv | Fnsave => [bytes(12, 28), 0..0, 0..0],
         // AMD writes the upper half of a 32-bit slot, Intel not (SDM vol. 2B, PUSH).
         Push if iced.op0_register().is_segment_register() => {
-            let mask = if case.mode == Mode::Bits16 {
-                0xFFFF
-            } else {
-                !0
-            };
-            let top = (before.regs[4] & mask) + case.mode.code_base();
-            let top = top.wrapping_sub(REGION);
-            [top.wrapping_sub(2)..top, 0..0, 0..0]
+            [stack_top.wrapping_sub(2)..stack_top, 0..0, 0..0]
         }
+        // AMD has pushed the return address when it finds the target beyond the limit; SDM vol. 2A looks first.
+        Call if faulted => [stack_top.wrapping_sub(16)..stack_top, 0..0, 0..0],
         _ => [0..0, 0..0, 0..0],
     }
 }

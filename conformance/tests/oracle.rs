@@ -84,6 +84,10 @@ const FACTS: &[(&str, &str)] = &[
         "64 49db523b fcw=b58",
     ),
     (
+        "a far CALL whose frame crosses into a missing page reports that page's first byte",
+        "32 f2ff1f rsp=2000a002 rdi=20008f00 8f00:284d00202300f0ff0200000000001080",
+    ),
+    (
         "ARPL writes only what it changes",
         "32 f263822de772fa rdx=258de021",
     ),

@@ -111,7 +111,8 @@ impl Frame {
             v.translate(bank, entry.lin, Access::Write)?;
             let last = entry.lin.wrapping_add(u64::from(entry.size) - 1);
             if (last ^ entry.lin) & !0xFFF != 0 {
-                v.translate(bank, last, Access::Write)?;
+                // CR2 gets the first byte that faults: the second page's.
+                v.translate(bank, last & !0xFFF, Access::Write)?;
             }
         }
         Ok(())
