@@ -1,6 +1,17 @@
 //! Proofs of the processor against hardware.
 //!
-//! [`moo`] reads files of hardware-captured test vectors, [`vectors`] runs them.
+//! [`moo`] reads files of hardware-captured test vectors, [`vectors`] runs them. [`oracle`] runs random instructions
+//! ([`generate`]) on the interpreter and on the host's own processor ([`native`]) and compares ([`undefined`] says what
+//! not).
 
+pub mod generate;
 pub mod moo;
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux")),
+    path = "native_absent.rs"
+)]
+pub mod native;
+pub mod oracle;
+pub mod state;
+pub mod undefined;
 pub mod vectors;

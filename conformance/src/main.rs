@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use conformance::oracle::{Options, Oracle, left_out};
+use conformance::state::Mode;
 use conformance::vectors::{Bench, Metadata, Outcome, files};
 use x86::cpuid::CpuModel;
 
@@ -27,10 +29,41 @@ enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
+    /// Runs random instructions on the interpreter and on this host's own processor, and compares (x86-64 Linux; elsewhere exit status 77)
+    Oracle {
+        /// Where the random numbers start: the same seed gives the same cases
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many cases to run
+        #[arg(long, default_value_t = 1_000_000)]
+        cases: u64,
+        /// Runs only this instruction (iced's name, as `--table` prints it); may be repeated
+        #[arg(long = "mnemonic", value_name = "NAME")]
+        mnemonics: Vec<String>,
+        /// Runs only 64-, 32- or 16-bit code; may be repeated
+        #[arg(long = "mode", value_name = "64|32|16")]
+        modes: Vec<String>,
+        /// Runs one case again, as a difference was printed
+        #[arg(long, value_name = "LINE")]
+        replay: Option<String>,
+        /// Prints cases and differences of each mnemonic
+        #[arg(long)]
+        table: bool,
+    },
 }
 
+/// What automake and Meson take for "skipped".
+const SKIPPED: u8 = 77;
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    if let Command::Oracle { .. } = arguments.command
+        && let Err(error) = Oracle::new()
+    {
+        eprintln!("not available: {error:#}");
+        return ExitCode::from(SKIPPED);
+    }
+    match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -41,7 +74,82 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
-    let Command::Vectors { paths, quiet } = &arguments.command;
+    match &arguments.command {
+        Command::Vectors { paths, quiet } => run_vectors(paths, *quiet),
+        Command::Oracle {
+            replay: Some(line), ..
+        } => {
+            let (same, text) = Oracle::new()?.replay(&line.parse()?)?;
+            println!("{text}");
+            println!("{} passed, {} failed", u8::from(same), u8::from(!same));
+            Ok(same)
+        }
+        Command::Oracle {
+            seed,
+            cases,
+            mnemonics,
+            modes,
+            table,
+            ..
+        } => {
+            let modes = if modes.is_empty() {
+                Mode::ALL.to_vec()
+            } else {
+                let parsed: Result<Vec<Mode>> = modes.iter().map(|m| Mode::from_bits(m)).collect();
+                parsed?
+            };
+            let options = Options {
+                seed: *seed,
+                cases: *cases,
+                mnemonics: mnemonics.clone(),
+                modes,
+            };
+            run_oracle(&options, *table)
+        }
+    }
+}
+
+fn run_oracle(options: &Options, table: bool) -> Result<bool> {
+    let mut oracle = Oracle::new()?;
+    if !oracle.host_is_known() {
+        println!(
+            "note: this host is not AMD's; what it alone does differently counts as a difference"
+        );
+    }
+    let report = oracle.run(options)?;
+    for line in &report.shown {
+        println!("{line}");
+    }
+    if table {
+        println!(
+            "{:16} {:>10} {:>10} {:>11}",
+            "mnemonic", "cases", "faults", "differences"
+        );
+        for (mnemonic, count) in &report.counts {
+            let name = format!("{mnemonic:?}");
+            println!(
+                "{name:16} {:10} {:10} {:11}",
+                count.cases, count.faults, count.differences
+            );
+        }
+    }
+    if table {
+        for (mnemonic, reason) in left_out() {
+            println!("left out: {mnemonic:?}: {reason}");
+        }
+    }
+    for mode in &report.absent {
+        println!(
+            "not available: {}-bit code, for which this kernel has no LDT",
+            mode.bits()
+        );
+    }
+    let (passed, failed) = report.totals();
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+fn run_vectors(paths: &[PathBuf], quiet: bool) -> Result<bool> {
     let model = CpuModel::by_name("max").expect("the model `max` always exists");
     let mut total = Outcome::default();
     for path in paths {

@@ -1,6 +1,6 @@
 //! The machine: a bus, its processors, and the loop that shares virtual time between them.
 
-use platform::{Bus, DeviceId, Frame, Input, Key, MachineRequest, Output, PhysAddr};
+use platform::{Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Output, PhysAddr};
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
 use x86::cpuid::CpuModel;
@@ -11,7 +11,8 @@ use crate::journal::{Event, Journal, Stamped};
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// The limit was reached.
+    /// The limit was reached; or the guest kept the host busy for long without running instructions:
+    /// it waits while timers fire that do not wake it, or resets over and over. Just go on.
     Budget,
     /// Every processor waits for an interrupt, and time must come from outside: the caller sleeps and
     /// calls [`Machine::idle`]. With `None` no timer is armed, so that only input can go on.
@@ -85,6 +86,11 @@ pub struct MachineConfig {
 /// Instructions that a processor runs before the next one has its turn.
 const QUANTUM: u64 = 20_000;
 
+/// How long a call to run goes on while nothing is retired: each timer that fires while all processors
+/// wait takes one, each reset takes [`RESET_COSTS`].
+const PATIENCE: u32 = 100_000;
+const RESET_COSTS: u32 = 1000;
+
 /// A whole machine.
 pub struct Machine {
     /// `None` only while a processor holds it for a slice.
@@ -98,11 +104,15 @@ pub struct Machine {
 
 impl Machine {
     /// A machine after power-on, with its preloads in RAM.
-    pub fn new(bus: Box<Bus>, config: MachineConfig) -> Self {
-        assert!(config.cpus > 0, "a machine has a processor");
-        let cpus = (0..config.cpus)
-            .map(|_| Vcpu::new(config.model.clone()))
-            .collect();
+    pub fn new(mut bus: Box<Bus>, config: MachineConfig) -> Self {
+        let count = u8::try_from(config.cpus).expect("a machine has a few processors");
+        bus.messages = MessageQueue::new(count);
+        let processor = |number| {
+            let mut cpu = Vcpu::new(config.model.clone());
+            cpu.set_number(number);
+            cpu
+        };
+        let cpus = (0..count).map(processor).collect();
         let mut machine = Self {
             bus: Some(bus),
             cpus,
@@ -171,15 +181,18 @@ impl Machine {
     pub fn run_until(&mut self, limit: Limit) -> Exit {
         // How many processors in a row had nothing to do.
         let mut halted = 0;
+        let mut patience = PATIENCE;
         loop {
             let bus = self.bus_mut();
             bus.run_due_events();
             let (retired, now_ns) = (bus.clock.retired(), bus.clock.now_ns());
-            if bus.request.is_none() && (retired >= limit.retired || now_ns >= limit.now_ns) {
+            let reached = retired >= limit.retired || now_ns >= limit.now_ns || patience == 0;
+            if bus.request.is_none() && reached {
                 return Exit::Budget;
             }
             if halted == self.cpus.len() {
                 halted = 0;
+                patience = patience.saturating_sub(1);
                 if let Some(exit) = self.wait(limit) {
                     return exit;
                 }
@@ -200,6 +213,7 @@ impl Machine {
                         return exit;
                     }
                     halted = 0;
+                    patience = patience.saturating_sub(RESET_COSTS);
                 }
             }
         }
@@ -235,9 +249,18 @@ impl Machine {
             return Some(Exit::HaltedForEver);
         }
         let pacing = self.config.pacing;
+        let now_ns = self.now_ns();
+        let next_of_apics = self
+            .cpus
+            .iter()
+            .filter_map(|cpu| cpu.next_apic_deadline_ns(now_ns))
+            .min();
         let bus = self.bus_mut();
-        let now_ns = bus.clock.now_ns();
-        match (bus.events.next_deadline_ns(), pacing) {
+        let next_of_devices = bus.events.next_deadline_ns();
+        match (
+            next_of_devices.into_iter().chain(next_of_apics).min(),
+            pacing,
+        ) {
             (Some(deadline_ns), _) if deadline_ns <= now_ns => None,
             (Some(deadline_ns), Pacing::Deterministic) => {
                 bus.clock.skip_to(deadline_ns.min(limit.now_ns));
@@ -395,7 +418,14 @@ impl Machine {
             hash_encoded(&mut hasher, &cpu);
         }
         let bus = self.bus_mut();
-        hash_encoded(&mut hasher, &(&bus.clock, &bus.lines, &bus.events));
+        let board = (
+            &bus.clock,
+            &bus.lines,
+            &bus.events,
+            &bus.messages,
+            &bus.port_windows,
+        );
+        hash_encoded(&mut hasher, &board);
         for (id, device) in bus.devices() {
             let state = device.save();
             hash_encoded(
@@ -412,3 +442,6 @@ fn hash_encoded<T: serde::Serialize>(hasher: &mut Sha256, value: &T) {
     let bytes = postcard::to_stdvec(value).expect("encoding into memory has no failure of its own");
     hasher.update(&bytes);
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@
 //! The assembled images are committed beside their sources; `build.sh` makes them anew, and a test compares them where
 //! nasm is installed. Nothing here depends on the host.
 //!
-//! Not modelled: VBE, System Management Mode, a PS/2 mouse, and a PCI resource allocator.
+//! Not modelled: VBE, System Management Mode, the BIOS's services for a mouse (INT 15h, C2h), and a PCI resource allocator.
 
 #![forbid(unsafe_code)]
 
@@ -53,6 +53,13 @@ pub struct Board {
     pub pci: bool,
     /// Local APICs and an I/O APIC are there: adds the MADT and the MP table.
     pub apic: bool,
+}
+
+impl Board {
+    /// Whether the I/O APIC sees this ISA interrupt as a level: the SCI, and those that PCI devices are routed to.
+    fn is_level_triggered(&self, irq: u8) -> bool {
+        irq == acpi::SCI || self.pci && matches!(irq, 5 | 10 | 11)
+    }
 }
 
 impl Default for Board {

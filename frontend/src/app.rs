@@ -117,7 +117,7 @@ fn check(args: RunArgs) -> Result<Plan> {
         }
     }
     let timeout = match args.timeout {
-        Some(seconds) if !(seconds > 0.0) => {
+        Some(seconds) if seconds.is_nan() || seconds <= 0.0 => {
             bail!("--timeout {seconds}: expected a number of seconds above 0")
         }
         Some(seconds) if seconds < MOST_SECONDS => Some(Duration::from_secs_f64(seconds)),
@@ -130,8 +130,9 @@ fn check(args: RunArgs) -> Result<Plan> {
     let pacing = match args.clock {
         Some(ClockChoice::Realtime) => Pacing::Realtime,
         Some(ClockChoice::Deterministic) => Pacing::Deterministic,
-        None if display == Display::None => Pacing::Deterministic,
-        None => Pacing::Realtime,
+        // A person at a serial terminal is as slow as one at a window.
+        None if display != Display::None || stdio && Host::detect().terminal => Pacing::Realtime,
+        None => Pacing::Deterministic,
     };
     let limits = Limits {
         timeout,

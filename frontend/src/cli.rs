@@ -190,7 +190,7 @@ pub struct RunArgs {
     /// Date of the machine's clock at the start: 2026-01-01, 2026-01-01T12:00:00 or Unix seconds
     #[arg(long, value_name = "DATE", value_parser = parse_date, help_heading = "Machine")]
     pub rtc: Option<i64>,
-    /// What virtual time follows [default: realtime with a display, else deterministic]
+    /// What virtual time follows [default: realtime with a display or terminal, else deterministic]
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     pub clock: Option<ClockChoice>,
     /// Which execution tiers may run [default: auto]

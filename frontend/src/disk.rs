@@ -111,7 +111,7 @@ impl FileDisk {
 
     fn check_range(&self, lba: u64, bytes: usize) -> io::Result<()> {
         let end = lba.checked_add((bytes / SECTOR_BYTES) as u64);
-        if bytes % SECTOR_BYTES != 0 || end.is_none_or(|end| end > self.sectors()) {
+        if !bytes.is_multiple_of(SECTOR_BYTES) || end.is_none_or(|end| end > self.sectors()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "sectors past the end of the disk",

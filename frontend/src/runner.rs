@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use emulator::{Exit, Limit, Machine, Pacing};
-use platform::{Frame, Key, Output};
+use platform::{Frame, Output};
 
 use crate::hostio::Wires;
 use crate::pacer::Pacer;
@@ -18,7 +18,8 @@ use crate::typing::{Stroke, Typist};
 #[derive(Clone, Debug)]
 pub enum Control {
     /// A key of the window.
-    Key(Key, bool),
+    #[cfg(feature = "window")]
+    Key(platform::Key, bool),
     /// A key of the terminal, which tells of no release.
     Stroke(Stroke),
     /// Bytes for a serial port.
@@ -284,6 +285,7 @@ impl Run {
 
     fn control(&mut self, control: Control) -> Option<End> {
         match control {
+            #[cfg(feature = "window")]
             Control::Key(key, pressed) => self.machine.input_key(key, pressed),
             Control::Stroke(stroke) => self.typist.stroke(stroke),
             Control::Serial(port, bytes) => self.machine.input_serial(port, bytes),

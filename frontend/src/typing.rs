@@ -117,11 +117,8 @@ fn parse_escape(rest: &str) -> Result<(char, &str), String> {
 fn parse_stroke(name: &str) -> Result<Stroke, String> {
     let mut stroke = Stroke::plain(Key::Escape);
     let mut rest = name;
-    loop {
-        let Some((modifier, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty())
-        else {
-            break;
-        };
+    while let Some((modifier, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty())
+    {
         match modifier {
             "ctrl" | "control" | "c" => stroke.ctrl = true,
             "alt" | "a" | "m" => stroke.alt = true,

@@ -3,6 +3,7 @@
 
 use platform::{
     BlockBackend, Bus, Clock, Device, DeviceId, GuestMemory, IrqLine, MemoryError, PhysAddr,
+    PortWindow,
 };
 
 use super::cmos::{self, Inventory};
@@ -10,7 +11,7 @@ use crate::dma::{self, I8237};
 use crate::floppy::{self, I82077};
 use crate::ide::{self, IdeChannel};
 use crate::input::I8042;
-use crate::irq::{FpuError, I8259};
+use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::pci::{PciHost, i440fx, piix3, pirq};
 use crate::power::{AcpiPm, Apm, DebugPort, PortA};
 use crate::time::{I8254, Mc146818};
@@ -120,7 +121,7 @@ pub enum BuildError {
 pub struct Pc {
     /// Memory, devices, wires and virtual time.
     pub bus: Bus,
-    /// Takes [`Input::Key`](platform::Input::Key).
+    /// Takes [`Input::Key`](platform::Input::Key) and [`Input::Mouse`](platform::Input::Mouse).
     pub keyboard: DeviceId,
     /// COM1 to COM4: each takes [`Input::Serial`](platform::Input::Serial) with its own port number.
     pub serial: [DeviceId; 4],
@@ -158,6 +159,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let mut bus = Bus::new(memory, Clock::new(ns, instructions));
     let pic = add(&mut bus, I8259::new(), I8259::MAP);
     bus.set_interrupt_controller(pic, I8259::INTA);
+    let io_apic = bus.add(Box::new(IoApic::new()));
+    ioapic::map(&mut bus, io_apic);
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
     add(&mut bus, I8254::new(), I8254::MAP);
@@ -171,19 +174,21 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let display = bus.add(Box::new(Vga::new()));
     vga::map(&mut bus, display);
     let primary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(14), [c, d])));
-    ide::map(&mut bus, primary, 0x1F0, 0x3F6);
+    let primary = ide::map(&mut bus, primary, 0x1F0, 0x3F6);
     let secondary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(15), [e, f])));
-    ide::map(&mut bus, secondary, 0x170, 0x376);
+    let secondary = ide::map(&mut bus, secondary, 0x170, 0x376);
     let fdc = bus.add(Box::new(I82077::new(floppies)));
     floppy::i82077::map(&mut bus, fdc);
-    add(&mut bus, PortA::new(), PortA::MAP);
+    let port_a = add(&mut bus, PortA::new(), PortA::MAP);
     add(&mut bus, Apm::new(), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
     let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
-    let pci = add(&mut bus, chipset(), PciHost::MAP);
+    let pci = add(&mut bus, chipset([primary, secondary]), PciHost::MAP);
 
     bus.connect(IrqLine::FERR, fpu_error);
+    bus.connect(PortA::A20_ON, port_a);
+    bus.connect(PortA::A20_OFF, port_a);
     bus.connect(IrqLine::isa(8), power);
     for n in 0..4 {
         bus.connect(pirq(n), pci);
@@ -202,11 +207,11 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     })
 }
 
-fn chipset() -> PciHost {
+fn chipset(bus_master: [PortWindow; 2]) -> PciHost {
     let mut host = PciHost::new();
     host.insert(0, 0, i440fx::host_bridge());
     host.insert(1, 0, piix3::IsaBridge::new());
-    host.insert(1, 1, piix3::ide());
+    host.insert(1, 1, piix3::Ide::new(bus_master));
     host
 }
 

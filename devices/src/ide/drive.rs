@@ -1,4 +1,8 @@
-//! One hard disk: its task file, its commands and its PIO data transfers.
+//! One hard disk: its task file, its commands and its data transfers.
+
+mod dma;
+
+use std::io;
 
 use platform::BlockBackend;
 use platform::block::SECTOR_BYTES;
@@ -25,6 +29,9 @@ const DEVICE_LBA: u8 = 0x40;
 /// Most sectors that SET MULTIPLE MODE accepts for a block.
 pub(super) const MAX_MULTIPLE: u8 = 16;
 
+/// The fastest multiword DMA mode.
+pub(super) const MAX_DMA_MODE: u8 = 2;
+
 /// A register with its previous content, the high order byte of 48-bit commands.
 type Register = [u8; 2];
 
@@ -44,6 +51,10 @@ enum Phase {
     DataIn,
     /// The host fills the buffer.
     DataOut,
+    /// The bus master empties the buffer.
+    DmaIn,
+    /// The bus master fills the buffer.
+    DmaOut,
 }
 
 /// The sectors that a command still has to move.
@@ -72,6 +83,8 @@ pub(super) struct DriveState {
     buffer: Vec<u8>,
     position: u32,
     multiple: u8,
+    /// The multiword DMA mode that SET FEATURES has selected.
+    dma_mode: u8,
     geometry: Geometry,
     write_cache: bool,
     look_ahead: bool,
@@ -95,6 +108,7 @@ impl DriveState {
             buffer: Vec::new(),
             position: 0,
             multiple: 0,
+            dma_mode: MAX_DMA_MODE,
             geometry: Geometry::default_of(sectors),
             write_cache: true,
             look_ahead: true,
@@ -108,11 +122,15 @@ impl DriveState {
     pub(super) fn is_sound(&self) -> bool {
         self.position as usize <= self.buffer.len()
             && self.buffer.len() <= usize::from(MAX_MULTIPLE) * SECTOR_BYTES
+            && self.buffer.len().is_multiple_of(SECTOR_BYTES)
+            && self.dma_mode <= MAX_DMA_MODE
             && self.geometry.is_sound()
             && self.transfer.lba < 1 << 48
             && self.transfer.remaining <= 0x1_0000
             && self.transfer.block <= MAX_MULTIPLE.into()
             && !(self.phase == Phase::WriteBlock && self.transfer.remaining == 0)
+            && !(matches!(self.phase, Phase::DmaIn | Phase::DmaOut)
+                && (self.buffer.is_empty() || self.transfer.remaining == 0))
     }
 
     /// The registers after a reset or a diagnostic: the signature of a disk that passed.
@@ -245,10 +263,18 @@ impl Drive {
             }
             Phase::ReadBlock => self.load_block(),
             Phase::WriteBlock => self.store_block(),
-            Phase::Idle | Phase::Reset | Phase::DataIn | Phase::DataOut => return,
+            // Of these the host, or the bus master, decides when they go on.
+            Phase::Idle | Phase::Reset => return,
+            Phase::DataIn | Phase::DataOut | Phase::DmaIn | Phase::DmaOut => return,
         };
+        self.conclude(result);
+    }
+
+    /// Ends the command if it has failed.
+    fn conclude(&mut self, result: Result<(), Failure>) {
         if let Err(Failure(error)) = result {
-            let fault = matches!(self.state.phase, Phase::WriteBlock) && error & ERROR_ABRT != 0;
+            let storing = matches!(self.state.phase, Phase::WriteBlock | Phase::DmaOut);
+            let fault = storing && error & ERROR_ABRT != 0;
             self.state.error = error;
             self.finish(STATUS_ERR | if fault { STATUS_DF } else { 0 });
         }
@@ -292,10 +318,12 @@ impl Drive {
             0x10..=0x1F => self.finish(0), // RECALIBRATE
             0x20 | 0x21 => return self.start_read(false, 1),
             0x24 => return self.start_read(true, 1),
+            0x25 => return self.start_dma_read(true),
             0x27 => return self.read_native_max(true),
             0x29 => return self.start_read(true, self.state.multiple),
             0x30 | 0x31 => return self.start_write(false, 1),
             0x34 => return self.start_write(true, 1),
+            0x35 => return self.start_dma_write(true),
             0x39 => return self.start_write(true, self.state.multiple),
             0x40 | 0x41 => return self.verify(false),
             0x42 => return self.verify(true),
@@ -314,12 +342,14 @@ impl Drive {
             0xC4 => return self.start_read(false, self.state.multiple),
             0xC5 => return self.start_write(false, self.state.multiple),
             0xC6 => return self.set_multiple_mode(),
+            0xC8 | 0xC9 => return self.start_dma_read(false),
+            0xCA | 0xCB => return self.start_dma_write(false),
             0xE7 | 0xEA => return self.flush(),
             0xEC => self.identify(),
             0xEF => return self.set_features(),
             0xF8 => return self.read_native_max(false),
             // NOP is defined to abort; DEVICE RESET, PACKET and IDENTIFY PACKET DEVICE tell the host
-            // that this is no packet device; DMA, SMART and the rest are not offered.
+            // that this is no packet device; queued DMA, SMART and the rest are not offered.
             _ => return Err(Failure(ERROR_ABRT)),
         }
         Ok(())
@@ -347,6 +377,7 @@ impl Drive {
             serial: &self.serial,
             current: state.geometry,
             multiple: state.multiple,
+            dma_mode: state.dma_mode,
             write_cache: state.write_cache,
             look_ahead: state.look_ahead,
         });
@@ -429,6 +460,7 @@ impl Drive {
             self.set_address(extended, lba.max(self.disk.sectors()));
             return Err(Failure(ERROR_IDNF));
         }
+        self.state.position = 0;
         self.state.buffer.clear();
         self.state.buffer.resize(sectors as usize * SECTOR_BYTES, 0);
         Ok(lba)
@@ -463,9 +495,7 @@ impl Drive {
     fn load_block(&mut self) -> Result<(), Failure> {
         let lba = self.size_block()?;
         if let Err(error) = self.disk.read(lba, &mut self.state.buffer) {
-            self.complain("read", lba, &error);
-            self.set_address(self.state.transfer.extended, lba);
-            return Err(Failure(ERROR_UNC));
+            return Err(self.host_failure("read", lba, &error, ERROR_UNC));
         }
         self.request_data(Phase::DataIn, true);
         Ok(())
@@ -497,9 +527,7 @@ impl Drive {
     fn store_block(&mut self) -> Result<(), Failure> {
         let lba = self.state.transfer.lba;
         if let Err(error) = self.disk.write(lba, &self.state.buffer) {
-            self.complain("write", lba, &error);
-            self.set_address(self.state.transfer.extended, lba);
-            return Err(Failure(ERROR_ABRT));
+            return Err(self.host_failure("write", lba, &error, ERROR_ABRT));
         }
         if self.advance() {
             self.size_block()?;
@@ -510,14 +538,19 @@ impl Drive {
         Ok(())
     }
 
+    /// Host trouble at a sector, as the guest is to see it.
+    fn host_failure(&mut self, what: &str, lba: u64, why: &io::Error, error: u8) -> Failure {
+        self.complain(what, lba, why);
+        self.set_address(self.state.transfer.extended, lba);
+        Failure(error)
+    }
+
     fn verify(&mut self, extended: bool) -> Result<(), Failure> {
         self.start_transfer(extended, MAX_MULTIPLE)?;
         loop {
             let lba = self.size_block()?;
             if let Err(error) = self.disk.read(lba, &mut self.state.buffer) {
-                self.complain("read", lba, &error);
-                self.set_address(extended, lba);
-                return Err(Failure(ERROR_UNC));
+                return Err(self.host_failure("read", lba, &error, ERROR_UNC));
             }
             if !self.advance() {
                 self.finish(0);
@@ -564,6 +597,10 @@ impl Drive {
             0xAA => self.state.look_ahead = true,
             // Transfer mode: PIO default, and PIO with flow control up to mode 4.
             0x03 if matches!(self.state.count[0], 0x00 | 0x01 | 0x08..=0x0C) => {}
+            // Multiword DMA.
+            0x03 if matches!(self.state.count[0], 0x20..=0x22) => {
+                self.state.dma_mode = self.state.count[0] & 7;
+            }
             // Reverting to power-on defaults at a software reset, or not.
             0x66 | 0xCC => {}
             _ => return Err(Failure(ERROR_ABRT)),
@@ -603,7 +640,7 @@ impl Drive {
         Ok(())
     }
 
-    fn complain(&mut self, what: &str, lba: u64, error: &std::io::Error) {
+    fn complain(&mut self, what: &str, lba: u64, error: &io::Error) {
         if !std::mem::replace(&mut self.complained, true) {
             log::error!(
                 target: "ide",

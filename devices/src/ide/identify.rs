@@ -3,7 +3,7 @@
 use platform::block::SECTOR_BYTES;
 use serde::{Deserialize, Serialize};
 
-use super::drive::MAX_MULTIPLE;
+use super::drive::{MAX_DMA_MODE, MAX_MULTIPLE};
 
 const MODEL: &str = "GLASSBOX HARDDISK";
 const FIRMWARE: &str = "1.0";
@@ -66,6 +66,7 @@ pub(super) struct Facts<'a> {
     pub(super) serial: &'a str,
     pub(super) current: Geometry,
     pub(super) multiple: u8,
+    pub(super) dma_mode: u8,
     pub(super) write_cache: bool,
     pub(super) look_ahead: bool,
 }
@@ -86,10 +87,10 @@ pub(super) fn block(facts: &Facts<'_>) -> Vec<u8> {
     put_text(&mut words[27..47], MODEL);
     words[47] = 0x8000 | u16::from(MAX_MULTIPLE);
     words[48] = 1; // 32-bit data port.
-    words[49] = 0x0E00; // IORDY, IORDY can be disabled, LBA; no DMA.
+    words[49] = 0x0F00; // IORDY, IORDY can be disabled, LBA, DMA.
     words[50] = 0x4000;
     words[51] = 0x0200; // PIO mode 2 by timing, before word 64 existed.
-    words[53] = 0x0003; // Words 54-58 and 64-70 are valid.
+    words[53] = 0x0003; // Words 54-58 and 64-70 are valid; 88 is not: no Ultra DMA.
     words[54] = facts.current.cylinders;
     words[55] = facts.current.heads;
     words[56] = facts.current.sectors;
@@ -104,7 +105,11 @@ pub(super) fn block(facts: &Facts<'_>) -> Vec<u8> {
         words[59] = 0x0100 | u16::from(facts.multiple);
     }
     put_number(&mut words[60..62], facts.sectors.min(0x0FFF_FFFF));
+    // Multiword DMA: the modes up to the fastest, and the one selected.
+    words[63] = (0x0100 << facts.dma_mode) | ((2 << MAX_DMA_MODE) - 1);
     words[64] = 0x0003; // PIO modes 3 and 4.
+    words[65] = 120; // Shortest and recommended multiword DMA cycle in nanoseconds.
+    words[66] = 120;
     words[67] = 120; // Shortest PIO cycle in nanoseconds, without and with IORDY.
     words[68] = 120;
     words[80] = 0x007E; // ATA-1 to ATA/ATAPI-6.

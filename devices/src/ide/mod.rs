@@ -1,4 +1,4 @@
-//! An ATA channel with up to two hard disks (ATA/ATAPI-6, T13 1410D, PIO data transfers).
+//! An ATA channel with up to two hard disks (ATA/ATAPI-6, T13 1410D), with its bus master.
 //!
 //! | offset | region | read | write |
 //! |---|---|---|---|
@@ -9,30 +9,41 @@
 //! | 6 | | device | device |
 //! | 7 | | status, and acknowledges the interrupt | command |
 //! | 0 | [`CONTROL`] | alternate status | device control: SRST, nIEN, HOB |
+//! | 0-7 | [`BUS_MASTER`] | command, status, table: see `bus_master` | the same |
 //!
 //! The channel has the selection, the control register and the interrupt; `drive` has a task file and the
-//! commands, `identify` what a disk says of itself. A command keeps BSY for a few microseconds of virtual
+//! commands, `identify` what a disk says of itself, `bus_master` moves DMA data. A command keeps BSY for a few microseconds of virtual
 //! time, then it has its effect. An empty channel floats, with DD7 pulled down: it reads 7Fh.
 //!
-//! Not modelled: DMA (no command or mode of it is offered), packet devices, queued commands, security,
-//! host protected area, SMART, APM; and SLEEP ends with any command, as standby does. A packet device would
-//! be a second kind of drive behind the same calls; bus-master DMA would take blocks from `Drive` in place
-//! of the data port.
+//! A DMA command waits, with DRQ, for a bus master that is started, in the same direction, and let on to the
+//! bus by the PCI function ([`BUS_MASTER_ON`]); then its sectors move a block at a time.
+//!
+//! Not modelled: Ultra DMA (a PIIX3 has none), packet devices, queued commands, security, host protected
+//! area, SMART, APM; and SLEEP ends with any command, as standby does. A packet device would be a second
+//! kind of drive behind the same calls.
 
+mod bus_master;
 mod drive;
 mod identify;
 
-use platform::{BlockBackend, Bus, Device, DeviceCtx, DeviceId, IrqLine, SavedState, StateError};
+use platform::{
+    BlockBackend, Bus, Device, DeviceCtx, DeviceId, DmaDirection, Input, IrqLine, PortWindow,
+    SavedState, StateError,
+};
 use serde::{Deserialize, Serialize};
 
+use crate::pci::BUS_MASTER_ON;
+use bus_master::BusMaster;
 use drive::{Drive, DriveState};
 
 /// Region of the command block: eight ports, of which the first is up to 32 bits wide.
 pub const COMMAND: u8 = 0;
 /// Region of the control block: one port.
 pub const CONTROL: u8 = 1;
+/// Region of the bus-master registers: eight ports.
+pub const BUS_MASTER: u8 = 2;
 
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 
 const CONTROL_HOB: u8 = 0x80;
 const CONTROL_SRST: u8 = 0x04;
@@ -58,6 +69,7 @@ pub struct IdeChannel {
     drives: [Option<Drive>; 2],
     control: u8,
     selected: usize,
+    bus_master: BusMaster,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,12 +77,16 @@ struct State {
     drives: [Option<DriveState>; 2],
     control: u8,
     selected: u8,
+    bus_master: BusMaster,
 }
 
-/// Maps a channel: the command block at `command_base` and the control block at `control_port`.
-pub fn map(bus: &mut Bus, id: DeviceId, command_base: u16, control_port: u16) {
+/// Maps a channel: the command block at `command_base` and the control block at `control_port`. The PCI
+/// function places the bus-master registers.
+pub fn map(bus: &mut Bus, id: DeviceId, command_base: u16, control_port: u16) -> PortWindow {
     bus.map_ports(id, COMMAND, command_base, 8, 4);
     bus.map_ports(id, CONTROL, control_port, 1, 1);
+    bus.connect(BUS_MASTER_ON, id);
+    bus.add_port_window(id, BUS_MASTER, 8, 4)
 }
 
 impl IdeChannel {
@@ -87,6 +103,7 @@ impl IdeChannel {
             drives,
             control: 0,
             selected: 0,
+            bus_master: BusMaster::default(),
         }
     }
 
@@ -133,6 +150,7 @@ impl IdeChannel {
         if register == 6 {
             self.selected = usize::from(value >> 4 & 1);
             self.drive_irq(ctx);
+            self.await_dma(ctx);
         }
         for drive in self.drives.iter_mut().flatten() {
             drive.write_register(register, value);
@@ -178,11 +196,37 @@ impl IdeChannel {
     }
 
     /// INTRQ is the selected drive's, unless the host has disabled it.
-    fn drive_irq(&self, ctx: &mut DeviceCtx<'_>) {
+    fn drive_irq(&mut self, ctx: &mut DeviceCtx<'_>) {
         let pending = self.drives[self.selected]
             .as_ref()
             .is_some_and(Drive::interrupting);
-        ctx.set_line(self.irq, pending && self.control & CONTROL_NIEN == 0);
+        let intrq = pending && self.control & CONTROL_NIEN == 0;
+        self.bus_master.set_intrq(intrq);
+        ctx.set_line(self.irq, intrq);
+    }
+
+    /// The selected drive, if it and the bus master are both ready to move data.
+    fn dma_ready(&self, ctx: &DeviceCtx<'_>) -> Option<DmaDirection> {
+        let direction = self.drives[self.selected].as_ref()?.dma_request()?;
+        let ready = self.bus_master.is_ready(direction) && ctx.line(BUS_MASTER_ON);
+        ready.then_some(direction)
+    }
+
+    /// Arms the timer of the next block of DMA, if there is one.
+    fn await_dma(&self, ctx: &mut DeviceCtx<'_>) {
+        if self.dma_ready(ctx).is_some() {
+            ctx.schedule(self.selected as u32, ctx.now_ns() + BLOCK_NS);
+        }
+    }
+
+    /// Moves a block of DMA, if that is still possible.
+    fn move_block(&mut self, ctx: &mut DeviceCtx<'_>) {
+        if let Some(direction) = self.dma_ready(ctx)
+            && let Some(drive) = &mut self.drives[self.selected]
+        {
+            let moved = self.bus_master.transfer(ctx, direction, drive.dma_buffer());
+            drive.dma_moved(moved);
+        }
     }
 }
 
@@ -211,6 +255,10 @@ impl Device for IdeChannel {
                 value | u64::from(byte) << (8 * n)
             }),
             (CONTROL, 0) => self.status().into(),
+            (BUS_MASTER, 0..8) => (0..u64::from(size.min(8)).min(8 - offset))
+                .fold(0, |value, n| {
+                    value | u64::from(self.bus_master.read(offset + n)) << (8 * n)
+                }),
             _ => !0,
         }
     }
@@ -230,6 +278,12 @@ impl Device for IdeChannel {
                 }
             }
             (CONTROL, 0) => self.write_control(ctx, value as u8),
+            (BUS_MASTER, 0..8) => {
+                for n in 0..u64::from(size.min(8)).min(8 - offset) {
+                    self.bus_master.write(offset + n, (value >> (8 * n)) as u8);
+                }
+                self.await_dma(ctx);
+            }
             _ => {}
         }
     }
@@ -240,13 +294,26 @@ impl Device for IdeChannel {
                 drive.leave_reset();
             }
         } else if let Some(Some(drive)) = self.drives.get_mut(timer as usize) {
-            drive.proceed();
-            if timer == 1 && drive.last_command() == EXECUTE_DEVICE_DIAGNOSTIC {
-                // Device 0 alone interrupts at the end of the diagnostic.
-                drive.acknowledge();
+            if drive.dma_request().is_some() {
+                if timer as usize == self.selected {
+                    self.move_block(ctx);
+                }
+            } else {
+                drive.proceed();
+                if timer == 1 && drive.last_command() == EXECUTE_DEVICE_DIAGNOSTIC {
+                    // Device 0 alone interrupts at the end of the diagnostic.
+                    drive.acknowledge();
+                }
             }
         }
         self.drive_irq(ctx);
+        self.await_dma(ctx);
+    }
+
+    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
+        if matches!(input, Input::Line { line, .. } if *line == BUS_MASTER_ON) {
+            self.await_dma(ctx);
+        }
     }
 
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
@@ -258,6 +325,7 @@ impl Device for IdeChannel {
         }
         self.control = 0;
         self.selected = 0;
+        self.bus_master = BusMaster::default();
         self.drive_irq(ctx);
     }
 
@@ -267,6 +335,7 @@ impl Device for IdeChannel {
             drives: [first, second].map(|drive| drive.as_ref().map(|drive| drive.state().clone())),
             control: self.control,
             selected: self.selected as u8,
+            bus_master: self.bus_master.clone(),
         };
         SavedState::encode(STATE_VERSION, &state)
     }
@@ -276,7 +345,7 @@ impl Device for IdeChannel {
         let fits = |(drive, state): (&Option<Drive>, &Option<DriveState>)| {
             drive.is_some() == state.is_some() && state.as_ref().is_none_or(DriveState::is_sound)
         };
-        if !self.drives.iter().zip(&state.drives).all(fits) {
+        if !self.drives.iter().zip(&state.drives).all(fits) || !state.bus_master.is_sound() {
             return Err(StateError::Damaged(serde::de::Error::custom(
                 "the state is of other drives",
             )));
@@ -287,6 +356,7 @@ impl Device for IdeChannel {
             }
         }
         self.control = state.control;
+        self.bus_master = state.bus_master;
         self.selected = usize::from(state.selected & 1);
         Ok(())
     }

@@ -4,6 +4,8 @@ use platform::block::SECTOR_BYTES;
 use platform::testkit::Rng;
 use platform::{Clock, GuestMemory, MemoryDisk};
 
+mod dma;
+
 use super::drive::{
     ERROR_ABRT, ERROR_IDNF, ERROR_UNC, STATUS_BSY, STATUS_DF, STATUS_DRDY, STATUS_DRQ, STATUS_DSC,
     STATUS_ERR,
@@ -13,18 +15,20 @@ use super::*;
 platform::device_contract!(
     contract,
     IdeChannel::new(IRQ, [Some(disk()), Some(disk())]),
-    [(COMMAND, 8, 4), (CONTROL, 1, 1)]
+    [(COMMAND, 8, 4), (CONTROL, 1, 1), (BUS_MASTER, 8, 4)]
 );
 
 platform::device_contract!(
     contract_of_an_empty_channel,
     IdeChannel::new(IRQ, [None, None]),
-    [(COMMAND, 8, 4), (CONTROL, 1, 1)]
+    [(COMMAND, 8, 4), (CONTROL, 1, 1), (BUS_MASTER, 8, 4)]
 );
 
 const BASE: u16 = 0x1F0;
 const STATUS: u16 = BASE + 7;
 const ALTERNATE: u16 = 0x3F6;
+/// Where the tests have the bus-master registers.
+const MASTER: u16 = 0xC000;
 const IRQ: IrqLine = IrqLine::isa(14);
 const READY: u8 = STATUS_DRDY | STATUS_DSC;
 
@@ -67,7 +71,9 @@ impl BlockBackend for BadDisk {
 fn bus_of(drives: [Option<Box<dyn BlockBackend>>; 2]) -> Bus {
     let mut bus = Bus::new(GuestMemory::new(1 << 20).unwrap(), Clock::new(1, 1));
     let id = bus.add(Box::new(IdeChannel::new(IRQ, drives)));
-    map(&mut bus, id, BASE, ALTERNATE);
+    let window = map(&mut bus, id, BASE, ALTERNATE);
+    bus.port_windows.set(window, Some(MASTER));
+    bus.drive(BUS_MASTER_ON, true);
     bus
 }
 
@@ -144,7 +150,8 @@ fn identify_describes_the_disk() {
     assert_eq!((words[60], words[61]), (2000, 0));
     assert_eq!(words[100..104], [2000, 0, 0, 0]);
     assert_eq!(words[83] & 0x0400, 0x0400);
-    assert_eq!(words[49] & 0x0300, 0x0200, "LBA, no DMA");
+    assert_eq!(words[49] & 0x0300, 0x0300, "LBA and DMA");
+    assert_eq!((words[53] & 7, words[63], words[88]), (3, 0x0407, 0));
     let sum = sector.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     assert_eq!(sum, 0);
     assert_eq!(inb(&mut bus, STATUS), READY);
@@ -349,7 +356,7 @@ fn commands_without_data_end_ready_and_unknown_ones_abort() {
         assert_eq!(command(&mut bus, code, 4, 0), READY, "{code:x}");
         assert!(irq(&bus));
     }
-    for code in [0x00, 0x08, 0xA0, 0xA1, 0xB0, 0xC8, 0xCA, 0x25, 0x35, 0xFF] {
+    for code in [0x00, 0x08, 0xA0, 0xA1, 0xB0, 0x26, 0xC7, 0xCC, 0xFF] {
         assert_eq!(
             command(&mut bus, code, 1, 0),
             READY | STATUS_ERR,
@@ -481,13 +488,14 @@ fn random_accesses_never_panic_and_state_survives_a_round_trip() {
     let mut rng = Rng::new(3);
     let mut next = || rng.next_u64() >> 31;
     let codes = [
-        0x20, 0x24, 0x29, 0x30, 0x34, 0x39, 0x40, 0x90, 0x91, 0xC4, 0xC5, 0xC6, 0xEC, 0xEF,
+        0x20, 0x24, 0x25, 0x29, 0x30, 0x34, 0x35, 0x39, 0x40, 0x90, 0x91, 0xC4, 0xC5, 0xC6, 0xC8,
+        0xCA, 0xEC, 0xEF,
     ];
     for round in 0..100_000 {
-        let port = if next() % 16 == 0 {
-            ALTERNATE
-        } else {
-            BASE + next() as u16 % 8
+        let port = match next() % 16 {
+            0 => ALTERNATE,
+            1..5 => MASTER + next() as u16 % 8,
+            _ => BASE + next() as u16 % 8,
         };
         let size = 1 << (next() % 3);
         match next() % 16 {

@@ -200,13 +200,13 @@ mod tests {
     use super::*;
     use crate::pci::{i440fx, piix3, pirq};
     use platform::testkit::bus_with_regions;
-    use platform::{Bus, DeviceId, IrqLine};
+    use platform::{Bus, DeviceId, IrqLine, PortWindow};
 
     fn board() -> PciHost {
         let mut host = PciHost::new();
         host.insert(0, 0, i440fx::host_bridge());
         host.insert(1, 0, piix3::IsaBridge::new());
-        host.insert(1, 1, piix3::ide());
+        host.insert(1, 1, piix3::Ide::new([PortWindow(0), PortWindow(1)]));
         host
     }
 
@@ -262,9 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn the_ide_function_has_no_base_addresses() {
+    fn the_ide_function_has_base_address_4_only() {
         let mut bus = pci();
-        for register in [0x10, 0x14, 0x18, 0x1C, 0x20, 0x24, 0x30] {
+        assert_eq!(read(&mut bus, 1, 1, 0x20), 0xC001);
+        bus.pio_write(0xCFC, 4, 0xFFFF_FFFF);
+        assert_eq!(bus.pio_read(0xCFC, 4), 0xFFF1, "16 ports of I/O");
+        for register in [0x10, 0x14, 0x18, 0x1C, 0x24, 0x30] {
             read(&mut bus, 1, 1, register);
             bus.pio_write(0xCFC, 4, 0xFFFF_FFFF);
             assert_eq!(bus.pio_read(0xCFC, 4), 0, "register {register:x}");

@@ -13,6 +13,9 @@ pub use host::{Bdf, PciHost};
 
 use platform::IrqLine;
 
+/// High while the IDE function may master the bus.
+pub const BUS_MASTER_ON: IrqLine = IrqLine(IrqLine::BOARD0.0 + 8);
+
 /// The wire PIRQA# (0) to PIRQD# (3).
 pub const fn pirq(n: u8) -> IrqLine {
     assert!(n < 4);

@@ -3,13 +3,15 @@
 //! Datasheet: Intel 82371FB/82371SB PIIX/PIIX3 (290550).
 //!
 //! The bridge routes the wires PIRQA# to PIRQD# by its registers 60-63; its other registers keep their
-//! values without effect. The IDE function stands for the two channels at their ISA ports: compatibility
-//! mode, no bus mastering (its base address reads as zero, so drivers use PIO).
+//! values without effect. The IDE function stands for the two channels at their ISA ports (compatibility
+//! mode) and places their bus-master registers: the primary's eight ports at its base address 4 and the
+//! secondary's after them, while the command register enables I/O. Its timing registers keep their values
+//! without effect, and the ISA ports answer whatever they say.
 
-use platform::{DeviceCtx, IrqLine};
+use platform::{DeviceCtx, IrqLine, PortWindow};
 
 use super::config_space::{ConfigSpace, PciFunction};
-use super::pirq;
+use super::{BUS_MASTER_ON, pirq};
 
 const PIRQ_ROUTE: u8 = 0x60;
 const ROUTE_OFF: u8 = 0x80;
@@ -91,14 +93,56 @@ impl PciFunction for IsaBridge {
     }
 }
 
-/// Function 1: IDE in compatibility mode.
-pub fn ide() -> ConfigSpace {
-    ConfigSpace::new(0x8086, 0x7010, 0x01_01_00, 0x00)
-        // The channels decode from the start, where a BIOS would have to enable them.
-        .with(0x04, &[0x01, 0x00, 0x80, 0x02])
-        .with(0x40, &[0x00, 0x80, 0x00, 0x80])
-        .writable(0x04, &[0x05])
-        .clearable(0x07, &[0x38])
-        .writable(0x0D, &[0xF0])
-        .writable(0x40, &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF])
+const COMMAND: u8 = 0x04;
+const COMMAND_IO: u8 = 0x01;
+const COMMAND_MASTER: u8 = 0x04;
+/// BMIBA, base address 4.
+const BASE_ADDRESS: u8 = 0x20;
+
+/// Function 1: IDE in compatibility mode, with bus mastering.
+pub struct Ide {
+    config: ConfigSpace,
+    bus_master: [PortWindow; 2],
+}
+
+impl Ide {
+    /// The function after power-on. `bus_master` are the bus-master registers of the primary and the
+    /// secondary channel, eight ports each.
+    ///
+    /// There is no firmware that assigns resources, so what a BIOS would do is done: the base address is
+    /// C000h, and I/O and bus mastering are enabled.
+    pub fn new(bus_master: [PortWindow; 2]) -> Self {
+        let config = ConfigSpace::new(0x8086, 0x7010, 0x01_01_80, 0x00)
+            .with(COMMAND, &[COMMAND_IO | COMMAND_MASTER, 0x00, 0x80, 0x02])
+            .with(BASE_ADDRESS, &[0x01, 0xC0])
+            // IDETIM, with both channels' decode on, and SIDETIM.
+            .with(0x40, &[0x00, 0x80, 0x00, 0x80])
+            .writable(COMMAND, &[COMMAND_IO | COMMAND_MASTER])
+            .clearable(0x07, &[0x38])
+            .writable(0x0D, &[0xF0])
+            .writable(BASE_ADDRESS, &[0xF0, 0xFF])
+            .writable(0x40, &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
+        Self { config, bus_master }
+    }
+}
+
+impl PciFunction for Ide {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+
+    fn update(&mut self, ctx: &mut DeviceCtx<'_>) {
+        let command = self.config.byte(COMMAND);
+        let [low, high] = [0, 1].map(|n| self.config.byte(BASE_ADDRESS + n));
+        let base = u16::from_le_bytes([low & 0xF0, high]);
+        let base = (command & COMMAND_IO != 0 && base != 0).then_some(base);
+        let [primary, secondary] = self.bus_master;
+        ctx.move_ports(primary, base);
+        ctx.move_ports(secondary, base.map(|base| base + 8));
+        ctx.set_line(BUS_MASTER_ON, command & COMMAND_MASTER != 0);
+    }
 }

@@ -6,10 +6,15 @@
 //! |---|---|---|
 //! | [`PortA::PORT`] | 92 | bit 0 rising: reset; bit 1: A20; the other bits keep what is written |
 //!
+//! The gate is one latch, here. The keyboard controller's output port sets it through the wires
+//! [`PortA::A20_ON`] and [`PortA::A20_OFF`], so that whoever wrote last decides: the documents let the
+//! two gates be OR-ed, but programs that know one of them switch off what the BIOS switched on by the
+//! other. A reset lets A20 through.
+//!
 //! Not modelled: the security lock (bit 3) and the disk light (bits 6 and 7).
 
 use log::debug;
-use platform::{Device, DeviceCtx, IrqLine, MachineRequest, SavedState, StateError};
+use platform::{Device, DeviceCtx, Input, IrqLine, MachineRequest, SavedState, StateError};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "port_a";
@@ -17,7 +22,7 @@ const FAST_RESET: u8 = 0x01;
 const A20: u8 = 0x02;
 
 /// The port.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PortA {
     value: u8,
 }
@@ -26,14 +31,29 @@ impl PortA {
     /// Region: the port.
     pub const PORT: u8 = 0;
 
+    /// A pulse on this wire sets the A20 latch.
+    pub const A20_ON: IrqLine = IrqLine(IrqLine::BOARD0.0 + 4);
+    /// A pulse on this wire clears it.
+    pub const A20_OFF: IrqLine = IrqLine(IrqLine::BOARD0.0 + 5);
+
     /// Where a PC has it: region, first port, number of ports, widest access.
     pub const MAP: &'static [(u8, u16, u16, u8)] = &[(Self::PORT, 0x92, 1, 1)];
 
     const VERSION: u32 = 1;
 
-    /// The port after power-on: A20 is left to the keyboard controller.
+    /// The port after power-on: A20 is let through.
     pub fn new() -> Self {
-        Self::default()
+        Self { value: A20 }
+    }
+
+    fn settle(&self, ctx: &mut DeviceCtx<'_>) {
+        ctx.set_line(IrqLine::A20, self.value & A20 != 0);
+    }
+}
+
+impl Default for PortA {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -50,16 +70,28 @@ impl Device for PortA {
         let value = value as u8;
         let rising = value & !self.value;
         self.value = value;
-        ctx.set_line(IrqLine::A20, value & A20 != 0);
+        self.settle(ctx);
         if rising & FAST_RESET != 0 {
             debug!(target: TARGET, "fast reset");
             ctx.request(MachineRequest::Reset);
         }
     }
 
+    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
+        let Input::Line { line, level: true } = *input else {
+            return;
+        };
+        match line {
+            Self::A20_ON => self.value |= A20,
+            Self::A20_OFF => self.value &= !A20,
+            _ => return,
+        }
+        self.settle(ctx);
+    }
+
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
-        self.value = 0;
-        ctx.set_line(IrqLine::A20, false);
+        *self = Self::new();
+        self.settle(ctx);
     }
 
     fn save(&self) -> SavedState {

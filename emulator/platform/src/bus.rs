@@ -11,6 +11,8 @@ use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, PhysAddr};
+use crate::message::MessageQueue;
+use crate::port_window::{PortWindow, PortWindows};
 
 /// A device's place on the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,6 +64,10 @@ pub struct Bus {
     pub events: EventQueue,
     /// The wires.
     pub lines: IrqLines,
+    /// The interrupt messages on their way to the local APICs; part of what a snapshot holds.
+    pub messages: MessageQueue,
+    /// Where the movable port ranges are.
+    pub port_windows: PortWindows,
     /// What devices handed out since it was last taken.
     pub outputs: Vec<Output>,
     /// What a device asked of the machine.
@@ -71,9 +77,12 @@ pub struct Bus {
     devices: Vec<Option<Box<dyn Device>>>,
     ports: Vec<u8>,
     port_ranges: Vec<Range>,
+    /// The movable ranges; `port_windows` has their bases.
+    window_ranges: Vec<Range>,
     mmio: BTreeMap<u64, Range>,
     sinks: Vec<Vec<DeviceId>>,
     interrupt_controller: Option<(DeviceId, u8)>,
+    io_apic: Option<DeviceId>,
     dma_controller: Option<DeviceId>,
     mail: Vec<(DeviceId, Input)>,
 }
@@ -86,15 +95,19 @@ impl Bus {
             clock,
             events: EventQueue::default(),
             lines: IrqLines::default(),
+            messages: MessageQueue::new(1),
+            port_windows: PortWindows::default(),
             outputs: Vec::new(),
             request: None,
             frame: None,
             devices: Vec::new(),
             ports: vec![0; 0x1_0000],
             port_ranges: Vec::new(),
+            window_ranges: Vec::new(),
             mmio: BTreeMap::new(),
             sinks: vec![Vec::new(); IrqLine::COUNT],
             interrupt_controller: None,
+            io_apic: None,
             dma_controller: None,
             mail: Vec::new(),
         }
@@ -131,6 +144,25 @@ impl Bus {
         }
     }
 
+    /// Declares `len` ports of `region` of `device` that a device will place with [`DeviceCtx::move_ports`].
+    /// What [`map_ports`](Self::map_ports) has mapped lies over them, and an earlier window over a later one.
+    pub fn add_port_window(
+        &mut self,
+        device: DeviceId,
+        region: u8,
+        len: u16,
+        width: u8,
+    ) -> PortWindow {
+        self.window_ranges.push(Range {
+            device,
+            region,
+            base: 0,
+            len: len.into(),
+            width,
+        });
+        self.port_windows.add()
+    }
+
     /// Maps `len` bytes of physical addresses from `base` on (whole pages) to `region` of `device`.
     pub fn map_mmio(&mut self, device: DeviceId, region: u8, base: PhysAddr, len: u64) {
         self.mmio.insert(
@@ -153,6 +185,11 @@ impl Bus {
     /// Names the device whose `region` answers interrupt acknowledge cycles: a read of one byte is the vector.
     pub fn set_interrupt_controller(&mut self, device: DeviceId, region: u8) {
         self.interrupt_controller = Some((device, region));
+    }
+
+    /// Names the device that is told of [`Input::EndOfInterrupt`].
+    pub fn set_io_apic(&mut self, device: DeviceId) {
+        self.io_apic = Some(device);
     }
 
     /// Names the device that serves [`Input::DmaRequest`].
@@ -245,6 +282,13 @@ impl Bus {
             .unwrap_or(0xFF) as u8
     }
 
+    /// A processor has served a level-triggered interrupt: the I/O APIC looks at its input again.
+    pub fn end_of_interrupt(&mut self, vector: u8) {
+        if let Some(io_apic) = self.io_apic {
+            self.input(io_apic, &Input::EndOfInterrupt { vector });
+        }
+    }
+
     /// Fires every timer that is due.
     pub fn run_due_events(&mut self) {
         let now_ns = self.clock.now_ns();
@@ -266,6 +310,7 @@ impl Bus {
 
     /// Pulls the reset wire of every device.
     pub fn reset(&mut self) {
+        self.messages.clear();
         for index in 0..self.devices.len() {
             self.call(DeviceId(index as u8), |device, ctx| device.reset(ctx));
         }
@@ -279,9 +324,19 @@ impl Bus {
 
     fn port_range(&self, port: u16) -> Option<Range> {
         match self.ports[usize::from(port)] {
-            0 => None,
+            0 => self.window_range(port.into()),
             index => Some(self.port_ranges[usize::from(index) - 1]),
         }
+    }
+
+    fn window_range(&self, port: u64) -> Option<Range> {
+        let mut windows = (0u8..).map(PortWindow).zip(&self.window_ranges);
+        windows.find_map(|(window, range)| {
+            let base = u64::from(self.port_windows.base(window)?);
+            (base..base + range.len)
+                .contains(&port)
+                .then_some(Range { base, ..*range })
+        })
     }
 
     fn mmio_range(&self, addr: PhysAddr) -> Option<Range> {
@@ -329,7 +384,9 @@ impl Bus {
             now_ns: self.clock.now_ns(),
             events: &mut self.events,
             lines: &mut self.lines,
+            messages: &mut self.messages,
             memory: &mut self.memory,
+            port_windows: &mut self.port_windows,
             mail: &mut self.mail,
             outputs: &mut self.outputs,
             request: &mut self.request,
@@ -361,6 +418,9 @@ mod tests {
     use super::*;
     use crate::state::{SavedState, StateError};
 
+    /// A write to this region is where the window goes, 0 for nowhere.
+    const MOVE: u8 = 1;
+
     struct Latch {
         bytes: [u8; 4],
         heard: Vec<bool>,
@@ -375,7 +435,12 @@ mod tests {
                 .map(|i| u64::from(self.bytes[(offset + i) as usize % 4]) << (8 * i))
                 .sum()
         }
-        fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, _: u8, value: u64) {
+        fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, _: u8, value: u64) {
+            if region == MOVE {
+                let base = u16::try_from(value).ok().filter(|&base| base != 0);
+                ctx.move_ports(PortWindow(0), base);
+                return;
+            }
             self.bytes[offset as usize % 4] = value as u8;
             ctx.set_line(IrqLine::isa(3), value & 1 != 0);
         }
@@ -401,6 +466,8 @@ mod tests {
             heard: Vec::new(),
         }));
         bus.map_ports(latch, 0, 0x10, 4, 1);
+        bus.map_ports(latch, MOVE, 0x20, 4, 4);
+        bus.add_port_window(latch, 0, 4, 2);
         bus.connect(IrqLine::isa(3), latch);
         bus
     }
@@ -411,6 +478,23 @@ mod tests {
         assert_eq!(bus.pio_read(0x10, 4), 0x0403_0201);
         assert_eq!(bus.pio_read(0x12, 4), 0xFFFF_0403);
         assert_eq!(bus.pio_read(0xFFFF, 2), 0x01FF | 0xFF00);
+    }
+
+    #[test]
+    fn a_window_is_where_the_device_has_moved_it_and_below_fixed_ports() {
+        let mut bus = bus();
+        assert_eq!(bus.pio_read(0x100, 4), 0xFFFF_FFFF, "nowhere at first");
+        bus.pio_write(0x20, 4, 0x100);
+        assert_eq!(bus.pio_read(0x100, 4), 0x0403_0201);
+        assert_eq!(bus.pio_read(0xFE, 4), 0x0201_FFFF);
+        bus.pio_write(0x20, 4, 0xFFFE);
+        assert_eq!(bus.pio_read(0x100, 4), 0xFFFF_FFFF);
+        assert_eq!(bus.pio_read(0xFFFE, 2), 0x0201);
+        bus.pio_write(0x20, 4, 0x12);
+        assert_eq!(bus.pio_read(0x12, 1), 0x03, "the fixed port");
+        assert_eq!(bus.pio_read(0x14, 1), 0x03, "the window's third");
+        bus.pio_write(0x20, 4, 0);
+        assert_eq!(bus.pio_read(0x14, 1), 0xFF);
     }
 
     #[test]

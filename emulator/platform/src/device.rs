@@ -6,6 +6,8 @@ use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, PhysAddr};
+use crate::message::{InterruptMessage, MessageQueue};
+use crate::port_window::{PortWindow, PortWindows};
 use crate::state::{SavedState, StateError};
 
 /// A chip: a register file that the bus reads and writes.
@@ -26,7 +28,7 @@ pub trait Device: Send {
     /// A timer that this device scheduled is due.
     fn on_timer(&mut self, _ctx: &mut DeviceCtx<'_>, _timer: u32) {}
 
-    /// Something arrived: a wire's level, a key, serial bytes, a DMA answer.
+    /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
     /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
@@ -48,7 +50,9 @@ pub struct DeviceCtx<'a> {
     pub(crate) now_ns: u64,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) lines: &'a mut IrqLines,
+    pub(crate) messages: &'a mut MessageQueue,
     pub(crate) memory: &'a mut GuestMemory,
+    pub(crate) port_windows: &'a mut PortWindows,
     pub(crate) mail: &'a mut Vec<(DeviceId, Input)>,
     pub(crate) outputs: &'a mut Vec<Output>,
     pub(crate) request: &'a mut Option<MachineRequest>,
@@ -85,6 +89,16 @@ impl DeviceCtx<'_> {
     /// The level of a wire.
     pub fn line(&self, line: IrqLine) -> bool {
         self.lines.level(line)
+    }
+
+    /// Sends an interrupt message to the processors, which look for it before their next instruction.
+    pub fn interrupt_message(&mut self, message: InterruptMessage) {
+        self.messages.send(message);
+    }
+
+    /// Moves a range of ports to `base`, or takes it off the bus. The next access meets it there.
+    pub fn move_ports(&mut self, window: PortWindow, base: Option<u16>) {
+        self.port_windows.set(window, base);
     }
 
     /// Reads guest memory as a bus master; unmapped bytes read as FFh.

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::DeviceId;
 
+/// So many replaced deadlines are kept before they are swept out.
+const MOST_STALE: usize = 64;
+
 /// Timers of all devices, ordered by (deadline, sequence).
 ///
 /// A device's timer is named by a small number of its own choosing; scheduling it again replaces it.
@@ -32,6 +35,14 @@ impl EventQueue {
             .insert((device, timer), (self.sequence, deadline_ns));
         self.heap
             .push(Reverse((deadline_ns, self.sequence, device, timer)));
+        // A guest that keeps moving a far deadline must not fill the host's memory.
+        if self.heap.len() > 2 * self.armed.len() + MOST_STALE {
+            let armed = &self.armed;
+            self.heap
+                .retain(|Reverse((deadline_ns, sequence, device, timer))| {
+                    armed.get(&(*device, *timer)) == Some(&(*sequence, *deadline_ns))
+                });
+        }
     }
 
     /// Disarms `timer` of `device`; does nothing when it is not armed.
@@ -92,6 +103,16 @@ mod tests {
         assert_eq!(queue.heap.len(), 1);
         assert_eq!(queue.pop_due(10), Some((DeviceId(1), 7)));
         assert_eq!(queue.pop_due(10), None);
+    }
+
+    #[test]
+    fn moving_a_far_deadline_costs_no_memory() {
+        let mut queue = EventQueue::default();
+        for n in 0..10_000 {
+            queue.schedule(DeviceId(1), 7, 1_000_000 + n);
+        }
+        assert!(queue.heap.len() < 100);
+        assert_eq!(queue.next_deadline_ns(), Some(1_009_999));
     }
 
     #[test]

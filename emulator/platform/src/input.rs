@@ -22,6 +22,17 @@ pub enum Input {
         /// Down.
         pressed: bool,
     },
+    /// The mouse moved, in its own counts, or a button changed.
+    Mouse {
+        /// To the right.
+        dx: i32,
+        /// Away from the user: up on a screen.
+        dy: i32,
+        /// Notches of the wheel, towards the user: down on a screen.
+        dz: i32,
+        /// What is down now: bit 0 left, 1 right, 2 middle.
+        buttons: u8,
+    },
     /// Bytes arrived at serial port `port` (0 = COM1).
     Serial {
         /// Which port.
@@ -52,6 +63,11 @@ pub enum Input {
         transferred: u32,
         /// The channel reached its terminal count.
         terminal_count: bool,
+    },
+    /// A processor has served the level-triggered interrupt `vector`: for an I/O APIC.
+    EndOfInterrupt {
+        /// The vector.
+        vector: u8,
     },
     /// Somebody presses the case's power button.
     PowerButton,

@@ -12,6 +12,8 @@ pub mod frame;
 pub mod input;
 pub mod line;
 pub mod memory;
+pub mod message;
+pub mod port_window;
 pub mod state;
 pub mod testkit;
 
@@ -24,4 +26,6 @@ pub use frame::{Frame, TextScreen};
 pub use input::{DmaDirection, Input, Key};
 pub use line::{IrqLine, IrqLines};
 pub use memory::{GuestMemory, LinAddr, MemoryError, Page, PhysAddr};
+pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
+pub use port_window::{PortWindow, PortWindows};
 pub use state::{SavedState, StateError};

@@ -20,7 +20,7 @@ impl IrqLine {
     pub const INTR: Self = Self(16);
     /// The processor's non-maskable interrupt pin.
     pub const NMI: Self = Self(17);
-    /// Address line 20 is let through while any device raises this.
+    /// Address line 20 is let through while this is high.
     pub const A20: Self = Self(18);
     /// The processor's FERR# output (x87 error with CR0.NE = 0), wired to IRQ 13 by the board.
     pub const FERR: Self = Self(19);

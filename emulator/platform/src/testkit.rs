@@ -190,7 +190,7 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
         Key::ArrowUp,
         Key::NumpadEnter,
     ];
-    Some(match rng.below(5) {
+    Some(match rng.below(7) {
         0 => Input::Line {
             line: IrqLine(rng.below(IrqLine::COUNT as u64) as u8),
             level: rng.below(2) != 0,
@@ -204,6 +204,15 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
             bytes: (0..rng.below(20)).map(|n| n as u8).collect(),
         },
         3 => Input::Render,
+        4 => Input::EndOfInterrupt {
+            vector: rng.below(256) as u8,
+        },
+        5 => Input::Mouse {
+            dx: rng.next_u64() as i32 >> rng.below(32),
+            dy: rng.next_u64() as i32 >> rng.below(32),
+            dz: rng.next_u64() as i32 >> rng.below(32),
+            buttons: rng.next_u64() as u8,
+        },
         _ => return None,
     })
 }

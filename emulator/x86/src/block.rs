@@ -6,15 +6,16 @@
 //! both pages.
 //!
 //! A page that holds decoded code is marked in guest memory, which takes the TLB's right to write it
-//! directly; each write to it then comes to [`Vcpu::code_written`], which looks at a bitmap of the
-//! page's bytes that are code and drops only the blocks that the write touches. So data and a stack
-//! may share a page with code.
+//! directly; each write to it then comes to [`Vcpu::code_written`], which looks at the blocks of the
+//! 64 bytes around and drops only those that the write touches. So data and a stack may share a page
+//! with code, and a page full of code that rewrites itself costs no more than a little of it.
 //!
 //! A block that is dropped while it runs stays in memory until it has ended; its instructions behind
 //! the one that wrote are replaced by one that re-fetches.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::RangeInclusive;
 
 use iced_x86::Instruction;
 use platform::PhysAddr;
@@ -30,7 +31,8 @@ use crate::vcpu::{Vcpu, attention};
 pub const MAX_INSNS: usize = 48;
 
 const JUMP_ENTRIES: usize = 4096;
-const GRANULE: u64 = 16;
+const GRANULE: u64 = 64;
+const GRANULES: usize = 4096 / GRANULE as usize;
 /// A code page without blocks is given back after so many writes that met no code.
 const COLD_WRITES: u32 = 64;
 /// Blocks beyond this number are all dropped at once.
@@ -92,12 +94,40 @@ const NO_JUMP: JumpEntry = JumpEntry {
     serial: 0,
 };
 
-/// Which bytes of a page are code, and the blocks there.
-#[derive(Default)]
+/// The blocks of a page, by the granules that their bytes touch.
 struct CodePage {
-    blocks: Vec<*mut Block>,
-    granules: [u64; 4],
+    granules: [Vec<*mut Block>; GRANULES],
     cold_writes: u32,
+}
+
+impl Default for CodePage {
+    fn default() -> Self {
+        Self {
+            granules: [const { Vec::new() }; GRANULES],
+            cold_writes: 0,
+        }
+    }
+}
+
+impl CodePage {
+    fn is_empty(&self) -> bool {
+        self.granules.iter().all(Vec::is_empty)
+    }
+
+    /// Forgets `block`, which is in `granules`.
+    fn remove(&mut self, block: *mut Block, granules: RangeInclusive<usize>) {
+        for granule in &mut self.granules[granules] {
+            if let Some(at) = granule.iter().position(|&other| other == block) {
+                granule.swap_remove(at);
+            }
+        }
+    }
+}
+
+/// The granules that `len` bytes at offset `first` of a page touch.
+fn granules(first: u64, len: u64) -> RangeInclusive<usize> {
+    let last = first + len.max(1) - 1;
+    (first / GRANULE) as usize..=(last / GRANULE) as usize
 }
 
 /// A multiplicative hash: the keys are addresses, and nobody hostile chooses them to slow us down more
@@ -132,6 +162,7 @@ pub struct BlockCache {
     jumps: Box<[JumpEntry; JUMP_ENTRIES]>,
     /// Owns every block, live and dropped; a dropped one is reused, never freed, so that a stale
     /// pointer in a link or jump entry can be followed to its changed serial.
+    #[allow(clippy::vec_box)] // the blocks' addresses must not change
     pool: Vec<Box<Block>>,
     free: Vec<*mut Block>,
     graveyard: Vec<*mut Block>,
@@ -203,12 +234,7 @@ impl BlockCache {
         self.serial = self.serial.wrapping_add(1).max(1);
         block.serial = self.serial;
         self.decoded += 1;
-        let (phys, key, bytes, second) = (
-            block.phys,
-            block.key,
-            u64::from(block.bytes),
-            block.second_page,
-        );
+        let (phys, key) = (block.phys, block.key);
         let pointer = match self.free.pop() {
             Some(slot) => {
                 // SAFETY: a free block is in the pool, and nothing else refers to its content.
@@ -222,21 +248,15 @@ impl BlockCache {
             }
         };
         self.map.insert((phys, key), pointer);
-        let first_len = bytes.min(4096 - (phys & 0xFFF));
-        self.note(phys, first_len, pointer);
-        if let Some(second) = second {
-            self.note(second, bytes - first_len, pointer);
+        // SAFETY: `pointer` was put into the pool just now.
+        for (number, granules) in unsafe { &*pointer }.places() {
+            let page = self.pages.entry(number).or_default();
+            page.cold_writes = 0;
+            for granule in &mut page.granules[granules] {
+                granule.push(pointer);
+            }
         }
         pointer
-    }
-
-    fn note(&mut self, phys: u64, len: u64, block: *mut Block) {
-        let page = self.pages.entry(phys >> 12).or_default();
-        page.cold_writes = 0;
-        page.blocks.push(block);
-        for granule in (phys & 0xFFF) / GRANULE..=((phys & 0xFFF) + len.max(1) - 1) / GRANULE {
-            page.granules[(granule / 64) as usize] |= 1 << (granule % 64);
-        }
     }
 
     /// Drops the blocks that `len` bytes at `phys`, within one page, overlap. Returns whether the
@@ -250,11 +270,10 @@ impl BlockCache {
             };
         };
         let within = phys & 0xFFF;
-        let hit = (within / GRANULE..=(within + len - 1) / GRANULE)
-            .any(|granule| page.granules[(granule / 64) as usize] >> (granule % 64) & 1 != 0);
-        if !hit {
+        let near = granules(within, len);
+        if page.granules[near.clone()].iter().all(Vec::is_empty) {
             page.cold_writes += 1;
-            let give_back = page.blocks.is_empty() && page.cold_writes > COLD_WRITES;
+            let give_back = page.cold_writes > COLD_WRITES && page.is_empty();
             if give_back {
                 self.pages.remove(&number);
             }
@@ -263,44 +282,40 @@ impl BlockCache {
                 buried: false,
             };
         }
-        let (dead, alive): (Vec<_>, Vec<_>) = page.blocks.iter().partition(|&&block| {
-            // SAFETY: a page lists only blocks of the pool.
-            let block = unsafe { &*block };
-            block.overlaps(phys, len)
-        });
-        page.blocks = alive;
-        page.granules = [0; 4];
-        for &block in &page.blocks {
-            // SAFETY: as above.
-            let (first, last) = unsafe { &*block }.extent_in(number);
-            for granule in first / GRANULE..=last / GRANULE {
-                page.granules[(granule / 64) as usize] |= 1 << (granule % 64);
+        let mut buried = false;
+        for granule in near {
+            let mut at = 0;
+            while let Some(&block) = self
+                .pages
+                .get(&number)
+                .and_then(|page| page.granules[granule].get(at))
+            {
+                // SAFETY: a page lists only blocks of the pool.
+                if unsafe { &*block }.overlaps(phys, len) {
+                    // Which takes it off this list.
+                    self.drop_block(block, running);
+                    self.dropped += 1;
+                    buried = true;
+                } else {
+                    at += 1;
+                }
             }
         }
-        for &block in &dead {
-            self.drop_block(block, number, running);
-        }
-        self.dropped += dead.len() as u64;
         Written {
             give_back: false,
-            buried: !dead.is_empty(),
+            buried,
         }
     }
 
-    fn drop_block(&mut self, pointer: *mut Block, from_page: u64, running: Option<u16>) {
+    fn drop_block(&mut self, pointer: *mut Block, running: Option<u16>) {
         // SAFETY: `pointer` is a block of the pool. The instruction that runs is not touched: only
         // those behind it are, through a raw pointer.
         unsafe {
             (*pointer).serial = 0;
             self.map.remove(&((*pointer).phys, (*pointer).key));
-            for page in [Some((*pointer).phys), (*pointer).second_page]
-                .into_iter()
-                .flatten()
-            {
-                if page >> 12 != from_page
-                    && let Some(record) = self.pages.get_mut(&(page >> 12))
-                {
-                    record.blocks.retain(|&other| other != pointer);
+            for (page, granules) in (*pointer).places() {
+                if let Some(record) = self.pages.get_mut(&page) {
+                    record.remove(pointer, granules);
                 }
             }
             if pointer == self.current
@@ -345,17 +360,15 @@ impl Block {
                 .is_some_and(|second| meets(second, u64::from(self.bytes) - first_len))
     }
 
-    /// First and last offset of the block's bytes in page `number`.
-    fn extent_in(&self, number: u64) -> (u64, u64) {
-        let first_len = u64::from(self.bytes).min(4096 - (self.phys & 0xFFF));
-        if self.phys >> 12 == number {
-            (
-                self.phys & 0xFFF,
-                (self.phys & 0xFFF) + first_len.max(1) - 1,
-            )
-        } else {
-            (0, (u64::from(self.bytes) - first_len).max(1) - 1)
-        }
+    /// Where its bytes are: page numbers with granules. Both may name the same page.
+    fn places(&self) -> impl Iterator<Item = (u64, RangeInclusive<usize>)> + use<> {
+        let bytes = u64::from(self.bytes);
+        let first_len = bytes.min(4096 - (self.phys & 0xFFF));
+        let first = (self.phys >> 12, granules(self.phys & 0xFFF, first_len));
+        let second = self
+            .second_page
+            .map(|page| (page >> 12, granules(0, bytes - first_len)));
+        std::iter::once(first).chain(second)
     }
 }
 
@@ -411,12 +424,15 @@ impl Vcpu {
         };
         // SAFETY: as above.
         let serial = unsafe { (*block).serial };
-        self.blocks.jumps[BlockCache::jump_slot(lin)] = JumpEntry {
-            lin,
-            tag: self.fetch_tag(),
-            block,
-            serial,
-        };
+        // A block of a device's memory is dropped already, and must not be found again.
+        if serial != 0 {
+            self.blocks.jumps[BlockCache::jump_slot(lin)] = JumpEntry {
+                lin,
+                tag: self.fetch_tag(),
+                block,
+                serial,
+            };
+        }
         Ok(block)
     }
 
@@ -550,7 +566,10 @@ impl Vcpu {
         let memory = &mut self.bus().memory;
         if !memory.is_code_page(PhysAddr(phys)) {
             memory.set_code_page(PhysAddr(phys), true);
-            self.tlb.protect(phys & !0xFFF);
+            // Only RAM is noted; what else holds code is never written directly.
+            if memory.is_code_page(PhysAddr(phys)) {
+                self.tlb.protect(phys & !0xFFF);
+            }
         }
     }
 
@@ -566,6 +585,17 @@ impl Vcpu {
         }
     }
 
+    /// Ends the running block behind its instruction `number`, by dropping it.
+    pub(crate) fn cut_block(&mut self, number: u16) {
+        let current = self.blocks.current;
+        if !current.is_null() {
+            // SAFETY: the block that runs is live.
+            let (phys, bytes) = unsafe { ((*current).phys, (*current).bytes) };
+            let len = u64::from(bytes).min(4096 - (phys & 0xFFF));
+            self.code_written(phys, len, Some(number));
+        }
+    }
+
     /// Drops the blocks that bus masters wrote to.
     pub(crate) fn drain_code_writes(&mut self) {
         for (addr, len) in self.bus().memory.take_code_writes() {
@@ -575,13 +605,11 @@ impl Vcpu {
 
     /// For the fetch of a string of bytes at a linear address by a debugger: reads what it can.
     pub fn peek_linear(&mut self, lin: u64, buf: &mut [u8]) -> usize {
-        for i in 0..buf.len() {
+        for (i, byte) in buf.iter_mut().enumerate() {
             let Some(phys) = self.probe(lin.wrapping_add(i as u64)) else {
                 return i;
             };
-            let mut byte = [0];
-            self.bus().memory.read(phys, &mut byte);
-            buf[i] = byte[0];
+            self.bus().memory.read(phys, std::slice::from_mut(byte));
         }
         buf.len()
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::apic::LocalApic;
 use crate::flags::{FlagOp, LazyFlags, bits};
 
 /// Numbers of the general registers in [`Cpu::regs`].
@@ -275,8 +276,6 @@ pub struct Cpu {
     pub cr3: u64,
     /// Extensions.
     pub cr4: u64,
-    /// Task priority.
-    pub cr8: u64,
     /// Extended feature enables.
     pub efer: u64,
     /// XCR0.
@@ -303,6 +302,10 @@ pub struct Cpu {
     pub nmi_pending: bool,
     /// #DB conditions (DR6 bits) that were met and not yet reported.
     pub pending_debug: u64,
+    /// After INIT, a processor that is not the bootstrap one waits for a start-up message.
+    pub wait_for_startup: bool,
+    /// The local APIC; its task priority is CR8.
+    pub apic: LocalApic,
 }
 
 impl Cpu {
@@ -338,7 +341,6 @@ impl Cpu {
             cr2: 0,
             cr3: 0,
             cr4: 0,
-            cr8: 0,
             efer: 0,
             xcr0: 1,
             pdpte: [0; 4],
@@ -362,6 +364,8 @@ impl Cpu {
             nmi_blocked: false,
             nmi_pending: false,
             pending_debug: 0,
+            wait_for_startup: false,
+            apic: LocalApic::new(0, true),
         };
         cpu.regs[Reg::RIP] = 0xFFF0;
         cpu.regs[Reg::RDX] = 0x0000_0600;

@@ -10,8 +10,8 @@
 //! | `x86-64-v2` | Nehalem | up to SSE4.2, POPCNT, CMPXCHG16B |
 //! | `max` | everything that is implemented | |
 //!
-//! What no instruction implements is not advertised. There is no local APIC yet, so no model has
-//! [`Feature::Apic`].
+//! What no instruction implements is not advertised. The local APIC comes with the Pentium III; the
+//! Pentium is one with its APIC strapped off.
 
 use crate::cpu::{Cpu, control};
 
@@ -30,6 +30,9 @@ pub enum Feature {
     /// RDPMC: not a CPUID bit of its own.
     Pmc,
     Rdpid,
+    TscDeadline,
+    /// The APIC's timer runs in every power state.
+    Arat,
 }
 
 use Feature::*;
@@ -37,12 +40,33 @@ use Feature::*;
 const I386: &[Feature] = &[Base, X87];
 const I486_ADDS: &[Feature] = &[I486, Cpuid, Vme];
 const PENTIUM_ADDS: &[Feature] = &[De, Pse, Tsc, Msr, Mce, Cx8, Mmx, Pmc];
-const PENTIUM3_ADDS: &[Feature] = &[Pae, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, Fxsr, Sse];
+const PENTIUM3_ADDS: &[Feature] = &[Apic, Pae, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, Fxsr, Sse];
 const X86_64_ADDS: &[Feature] = &[Clflush, Sse2, Syscall, LongMode, Nx];
 const X86_64_V2_ADDS: &[Feature] = &[Sse3, Ssse3, Cx16, Sse41, Sse42, Popcnt, LahfLm];
 const MAX_ADDS: &[Feature] = &[
-    Pclmulqdq, Movbe, Aes, Xsave, Xsaveopt, Xsavec, Rdrand, Rdseed, Lzcnt, Prefetchw, Rdtscp,
-    FsGsBase, Smap, Smep, Invpcid, Pcid, Umip, Page1g, Erms, Clflushopt, Rdpid,
+    Pclmulqdq,
+    Movbe,
+    Aes,
+    Xsave,
+    Xsaveopt,
+    Xsavec,
+    Rdrand,
+    Rdseed,
+    Lzcnt,
+    Prefetchw,
+    Rdtscp,
+    FsGsBase,
+    Smap,
+    Smep,
+    Invpcid,
+    Pcid,
+    Umip,
+    Page1g,
+    Erms,
+    Clflushopt,
+    Rdpid,
+    TscDeadline,
+    Arat,
 ];
 
 /// The models in order; each has what the ones before it have.
@@ -62,6 +86,8 @@ enum Word {
     /// Leaf 1.
     C1,
     D1,
+    /// Leaf 6.
+    A6,
     /// Leaf 7, subleaf 0.
     B7,
     C7,
@@ -106,9 +132,11 @@ const BITS: &[(Feature, Word, u8)] = &[
     (Sse42, Word::C1, 20),
     (Movbe, Word::C1, 22),
     (Popcnt, Word::C1, 23),
+    (TscDeadline, Word::C1, 24),
     (Aes, Word::C1, 25),
     (Xsave, Word::C1, 26),
     (Rdrand, Word::C1, 30),
+    (Arat, Word::A6, 2),
     (FsGsBase, Word::B7, 0),
     (Bmi1, Word::B7, 3),
     (Smep, Word::B7, 7),
@@ -171,6 +199,12 @@ impl CpuModel {
     /// Whether the model has `feature`.
     pub fn has(&self, feature: Feature) -> bool {
         self.features >> feature as u8 & 1 != 0
+    }
+
+    /// The same model with one more feature.
+    pub fn with(mut self, feature: Feature) -> Self {
+        self.features |= 1 << feature as u8;
+        self
     }
 
     /// Family, model and stepping, as CPUID leaf 1 EAX and as EDX after RESET.
@@ -242,6 +276,7 @@ impl CpuModel {
             2 if !self.has(LongMode) => [0x0302_0101, 0, 0, 0x0C04_0882],
             2 => [0x0000_0001, 0, 0, 0x002C_307D],
             4 => cache_leaf(subleaf),
+            6 => [self.word(Word::A6), 0, 0, 0],
             7 if subleaf == 0 => [0, self.word(Word::B7), self.word(Word::C7), 0],
             0xD => self.xsave_leaf(subleaf),
             0x8000_0000 => [self.max_extended_leaf(), 0, 0, 0],
@@ -269,12 +304,20 @@ impl CpuModel {
             ecx |= 1 << 27;
         }
         // CLFLUSH lines of 64 bytes, one logical processor.
-        let ebx = if self.has(Clflush) {
+        let mut ebx = if self.has(Clflush) {
             8 << 8 | 1 << 16
         } else {
             0
         };
-        [self.signature, ebx, ecx, self.word(Word::D1)]
+        let mut edx = self.word(Word::D1);
+        if self.has(Apic) {
+            ebx |= u32::from(cpu.apic.id()) << 24;
+            // It shows only while IA32_APIC_BASE has it enabled.
+            if cpu.msr.apic_base & crate::apic::adapter::base::ENABLE == 0 {
+                edx &= !(1 << 9);
+            }
+        }
+        [self.signature, ebx, ecx, edx]
     }
 
     fn xsave_leaf(&self, subleaf: u32) -> [u32; 4] {

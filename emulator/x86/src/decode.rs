@@ -1,6 +1,6 @@
 //! From bytes to [`Insn`].
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use crate::cpu::{Reg, SegmentRegister};
 use crate::cpuid::CpuModel;
@@ -23,7 +23,6 @@ pub(crate) enum Decoded {
 
 /// Decodes one instruction from `bytes`, `offset` bytes into its block, in a mode given by the
 /// block's key (see `Vcpu::update_mode`).
-#[cfg(test)]
 pub(crate) fn decode(bytes: &[u8], offset: u16, mode_key: u32, model: &CpuModel) -> Decoded {
     decode_into(&mut Instruction::default(), bytes, offset, mode_key, model)
 }
@@ -40,6 +39,13 @@ pub(crate) fn decode_into(
     let bitness = [16, 32, 64][(mode_key & 3) as usize];
     let mut decoder = Decoder::with_ip(bitness, bytes, offset.into(), DecoderOptions::NONE);
     decoder.decode_out(iced);
+    if iced.code() == Code::Pause
+        && mode_key & 3 == 2
+        && let Some(exchange) = exchange_behind_f3(&bytes[..iced.len()])
+    {
+        let len = iced.len();
+        return decode_into(iced, &exchange[..len], offset, mode_key, model);
+    }
     match decoder.last_error() {
         DecoderError::None => {}
         DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::Incomplete,
@@ -65,6 +71,21 @@ pub(crate) fn decode_into(
         insn.fast = fast::choose(iced, &insn, ends, mode_key);
     }
     Decoded::Insn(insn, ends)
+}
+
+/// F3 90 is PAUSE only without REX.B: with it, 90 is XCHG R8, RAX as ever, and F3 means nothing (hardware; SDM vol. 2B,
+/// "NOP"). Gives the bytes without F3 if it is so.
+fn exchange_behind_f3(bytes: &[u8]) -> Option<[u8; MAX_LEN]> {
+    let rex = bytes[bytes.len().checked_sub(2)?];
+    if rex & 0xF1 != 0x41 {
+        return None;
+    }
+    let mut plain = [0; MAX_LEN];
+    for (to, &from) in plain.iter_mut().zip(bytes) {
+        // In its place a segment override, which 64-bit mode ignores.
+        *to = if from == 0xF3 { 0x3E } else { from };
+    }
+    Some(plain)
 }
 
 fn fault(exec: ExecFn, offset: u16, len: u8) -> Decoded {
@@ -240,7 +261,16 @@ fn memory_operand(insn: &mut Insn, iced: &Instruction, n: u32, long: bool, flat:
         4 => 0xFFFF_FFFF,
         _ => !0,
     };
-    set_segment(insn, iced.memory_segment(), long, flat);
+    let segment = match iced.memory_segment() {
+        segment @ (Register::FS | Register::GS) => segment,
+        // 64-bit mode ignores the other overrides; the default still decides between #SS and #GP.
+        _ if long => match base.full_register() {
+            Register::RSP | Register::RBP => Register::SS,
+            _ => Register::DS,
+        },
+        segment => segment,
+    };
+    set_segment(insn, segment, long, flat);
 }
 
 /// A displacement-only operand in 64-bit mode has a 4-byte displacement whether or not the address

@@ -103,6 +103,7 @@ pub trait Emit {
     /// `cond ? a : b`.
     fn select(&mut self, cond: Self::Cond, a: Self::Val, b: Self::Val) -> Self::Val;
     /// 1 or 0.
+    #[allow(clippy::wrong_self_convention)] // `self` emits; the value is made from the condition
     fn from_cond(&mut self, cond: Self::Cond) -> Self::Val;
     /// `a == 0`, of all 64 bits.
     fn is_zero(&mut self, a: Self::Val) -> Self::Cond;

@@ -4,6 +4,7 @@
 //! instructions ([`Insn`]). What an instruction does stands in [`ops`]; which instructions there are
 //! stands in [`table`].
 
+pub mod apic;
 pub mod block;
 pub mod cpu;
 pub mod cpuid;
@@ -20,6 +21,7 @@ pub mod ops;
 pub mod run;
 pub mod segment;
 pub mod softfloat;
+mod step;
 pub mod table;
 pub mod vcpu;
 pub mod width;

@@ -400,10 +400,9 @@ impl Vcpu {
     }
 
     fn check_linear(&self, lin: u64, size: u64, seg: u8) -> Result<(), Exception> {
-        if self.mode_key & 3 == 2 {
-            if !is_canonical(lin) || !is_canonical(lin.wrapping_add(size - 1)) {
-                return Err(segment_fault(seg.into()));
-            }
+        let long = self.mode_key & 3 == 2;
+        if long && !(is_canonical(lin) && is_canonical(lin.wrapping_add(size - 1))) {
+            return Err(segment_fault(seg.into()));
         }
         if size > 1
             && lin & (size.next_power_of_two().min(8) - 1) != 0
@@ -522,16 +521,27 @@ impl Vcpu {
     }
 
     fn load_device(&mut self, number: u16, phys: u64, size: u8) -> u64 {
-        if size.is_power_of_two() {
-            return self.bus_at(number).mmio_read(PhysAddr(phys), size);
+        let value = if self.is_apic_address(phys) {
+            self.load_apic(number, phys, size)
+        } else if size.is_power_of_two() {
+            self.bus_at(number).mmio_read(PhysAddr(phys), size)
+        } else {
+            let bus = self.bus_at(number);
+            (0..size)
+                .map(|i| bus.mmio_read(PhysAddr(phys + u64::from(i)), 1) << (8 * i))
+                .sum()
+        };
+        self.after_device_access(number);
+        value
+    }
+
+    fn store_device(&mut self, number: u16, phys: u64, size: u8, value: u64) {
+        if self.is_apic_address(phys) {
+            self.store_apic(number, phys, size, value);
+        } else {
+            self.bus_at(number).mmio_write(PhysAddr(phys), size, value);
         }
-        (0..size)
-            .map(|i| {
-                self.bus_at(number)
-                    .mmio_read(PhysAddr(phys + u64::from(i)), 1)
-                    << (8 * i)
-            })
-            .sum()
+        self.after_device_access(number);
     }
 
     /// Stores to physical memory or a device; `size` bytes within one page. Drops decoded code that
@@ -553,7 +563,7 @@ impl Vcpu {
                 }
             }
             Page::Rom(_) => {}
-            Page::None => self.bus_at(number).mmio_write(PhysAddr(phys), size, value),
+            Page::None => self.store_device(number, phys, size, value),
         }
     }
 
@@ -688,7 +698,7 @@ impl Vcpu {
             match access {
                 Access::Read => !smap,
                 Access::Write => !smap && (walk.write || self.cpu.cr0 & control::CR0_WP == 0),
-                Access::Fetch => !walk.no_execute && !(cr4 & control::CR4_SMEP != 0 && walk.user),
+                Access::Fetch => !walk.no_execute && (cr4 & control::CR4_SMEP == 0 || !walk.user),
             }
         };
         if allowed {

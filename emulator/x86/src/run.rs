@@ -65,10 +65,14 @@ impl Vcpu {
             let left = self.slice_end - self.retired;
             if self.attention & attention::STEP != 0 {
                 self.step(block);
+            } else if !self.fits_code_segment(block) {
+                if self.first_fits_code_segment(block) {
+                    self.run_block(block, 1);
+                } else {
+                    self.raise(Exception::gp(0));
+                }
             } else if u64::from(count) > left {
                 self.run_block(block, left as u32);
-            } else if !self.fits_code_segment(block) {
-                self.run_block(block, 1);
             } else {
                 self.run_whole_blocks(block);
             }
@@ -134,7 +138,8 @@ impl Vcpu {
         // SAFETY: both are live: finding a block frees none.
         let (block, serial) = unsafe { (&mut *block, (*next).serial) };
         // Within the block's page no change of the page tables can send the jump elsewhere.
-        if (block.phys & 0xFFF).wrapping_add(distance) < 4096 {
+        // A block that is dropped already must not be found again.
+        if serial != 0 && (block.phys & 0xFFF).wrapping_add(distance) < 4096 {
             block.links.swap(0, 1);
             block.links[0] = Link {
                 distance,
@@ -250,10 +255,27 @@ impl Vcpu {
         ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
     }
 
-    /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15).
+    /// Whether the block's first instruction lies within the code segment's limit (SDM vol. 3A §5.3).
+    #[cold]
+    fn first_fits_code_segment(&self, block: *mut Block) -> bool {
+        if self.mode_key & 6 != 0 {
+            return true;
+        }
+        // SAFETY: the block is live, and no block is empty.
+        let bytes = unsafe { (&(*block).insns)[0].end };
+        let ip = self.cpu.regs[Reg::RIP];
+        ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
+    }
+
+    /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15). Not while a block runs.
     pub(crate) fn raise(&mut self, exception: Exception) {
         let mut exception = exception;
         log::trace!(target: "x86", "{exception:?} at {:x}", self.cpu.regs[Reg::RIP]);
+        if !exception.is_trap() {
+            // A fault takes an instruction's time. Else a handler that faults at its own first
+            // instruction, on a stack that wraps around, would never use up the slice.
+            self.retired += 1;
+        }
         loop {
             let event = Event::Exception(exception);
             let Err(second) = self.enter_handler(event) else {
@@ -298,13 +320,8 @@ impl Vcpu {
                 self.attention |= attention::DEVICE;
                 return Some(Exit::Request);
             }
-            // A device may have armed a timer within this slice.
-            let bus = self.bus();
-            if let Some(deadline_ns) = bus.events.next_deadline_ns() {
-                let retired = bus.clock.retired();
-                let due = retired + bus.clock.instructions_until(deadline_ns);
-                self.slice_end = self.slice_end.min(due);
-            }
+            // A timer may have been armed within this slice.
+            self.look_at_timers();
         }
         if self.cpu.pending_debug & dr6::BT != 0 {
             // The task that was switched to has its T bit set: #DB before its first instruction.
@@ -312,10 +329,13 @@ impl Vcpu {
             self.cpu.dr[6] |= dr6::BT;
             self.raise(Exception::debug(true));
         }
-        if self.attention & attention::INTERRUPT != 0 && self.cpu.shadow == 0 {
-            self.take_interrupt();
+        if self.attention & attention::INTERRUPT != 0 {
+            self.look_at_pins();
+            if self.cpu.shadow == 0 && !self.cpu.wait_for_startup {
+                self.take_interrupt();
+            }
         }
-        if self.cpu.halted {
+        if self.cpu.halted || self.cpu.wait_for_startup {
             return Some(Exit::Halted);
         }
         self.attention &= !attention::STOP;
@@ -331,7 +351,7 @@ impl Vcpu {
             self.deliver(Event::Nmi);
             return;
         }
-        if !self.bus().intr() {
+        if !self.interrupt_waits() {
             self.attention &= !attention::INTERRUPT;
             return;
         }
@@ -343,8 +363,10 @@ impl Vcpu {
         let retired = self.retired;
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
-        let vector = bus.acknowledge_interrupt();
+        let vector = self.acknowledge_interrupt();
         self.cpu.halted = false;
+        // A timer whose request was waiting may make another one now.
+        self.look_at_timers();
         self.deliver(Event::External(vector));
     }
 
@@ -361,6 +383,10 @@ impl Vcpu {
             self.raise(Exception::debug(false));
             return;
         }
+        if !self.first_fits_code_segment(block) {
+            self.raise(Exception::gp(0));
+            return;
+        }
         let shadow = std::mem::take(&mut self.cpu.shadow);
         // RF covers one instruction; IRET may set it anew for the next.
         self.cpu.rflags &= !bits::RF;
@@ -371,9 +397,6 @@ impl Vcpu {
             // Entering a handler, by INT n or a fault, takes it back.
             self.cpu.pending_debug |= dr6::BS;
         }
-        // SAFETY: the block is live.
-        let fits = self.fits_code_segment(block) || unsafe { (*block).count } > 0;
-        debug_assert!(fits);
         let completed = self.run_block(block, 1);
         self.attention |= attention::INTERRUPT;
         // After MOV SS the traps wait for the instruction that follows.

@@ -135,3 +135,90 @@ pub fn row(mnemonic: Mnemonic) -> Option<&'static Row> {
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     ops::FAMILIES.iter().flat_map(|family| family.iter())
 }
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::{Code, CpuidFeature};
+
+    use super::*;
+
+    /// What x86-64-v2 and the extras of the `max` model consist of.
+    fn is_ours(feature: CpuidFeature) -> bool {
+        use CpuidFeature::*;
+        matches!(
+            feature,
+            INTEL8086
+                | INTEL8086_ONLY
+                | INTEL186
+                | INTEL286
+                | INTEL386
+                | INTEL486
+                | X64
+                | FPU
+                | FPU287
+                | FPU387
+                | CMOV
+                | CMPXCHG16B
+                | CX8
+                | CPUID
+                | TSC
+                | MSR
+                | MMX
+                | FXSR
+                | SEP
+                | SYSCALL
+                | SSE
+                | SSE2
+                | SSE3
+                | SSSE3
+                | SSE4_1
+                | SSE4_2
+                | AES
+                | PCLMULQDQ
+                | POPCNT
+                | MOVBE
+                | LZCNT
+                | RDTSCP
+                | CLFSH
+                | XSAVE
+                | PREFETCHW
+                | RDRAND
+                | RDSEED
+                | FSGSBASE
+                | SMAP
+                | INVPCID
+                | MULTIBYTENOP
+                | PAUSE
+                | CLFLUSHOPT
+                | RDPMC
+        )
+    }
+
+    /// Mnemonics of those features that this machine answers with #UD, and why.
+    #[rustfmt::skip]
+    const LEFT_OUT: &[(&str, &str)] = &[
+        ("Fclex", "WAIT, then FNCLEX"), ("Fdisi", "WAIT, then FNDISI"), ("Feni", "WAIT, then FNENI"),
+        ("Finit", "WAIT, then FNINIT"), ("Fsave", "WAIT, then FNSAVE"), ("Fsetpm", "WAIT, then FNSETPM"),
+        ("Fstcw", "WAIT, then FNSTCW"), ("Fstenv", "WAIT, then FNSTENV"), ("Fstsw", "WAIT, then FNSTSW"),
+        ("Ud0", "#UD is what it does"), ("Ud1", "likewise"), ("Ud2", "likewise"),
+        ("Zero_bytes", "no instruction"), ("INVALID", "no instruction"),
+        ("Db", "data"), ("Dw", "data"), ("Dd", "data"), ("Dq", "data"),
+    ];
+
+    #[test]
+    fn every_instruction_of_the_models_has_a_row() {
+        let mut missing: Vec<String> = Code::values()
+            .filter(|code| {
+                let features = code.cpuid_features();
+                !features.is_empty() && features.iter().all(|feature| is_ours(*feature))
+            })
+            .map(|code| code.mnemonic())
+            .filter(|mnemonic| row(*mnemonic).is_none())
+            .map(|mnemonic| format!("{mnemonic:?}"))
+            .filter(|name| !LEFT_OUT.iter().any(|(left_out, _)| left_out == name))
+            .collect();
+        missing.sort();
+        missing.dedup();
+        assert!(missing.is_empty(), "no row: {}", missing.join(" "));
+    }
+}

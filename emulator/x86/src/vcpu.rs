@@ -49,7 +49,7 @@ pub struct Vcpu {
     /// `mode_key`, and whether instructions are fetched with user rights.
     pub(crate) fetch_key: u32,
     pub(crate) attention: u32,
-    /// Retired instructions at the start of the running block.
+    /// Retired instructions, and faults, at the start of the running block.
     pub(crate) retired: u64,
     /// The count at which the slice ends.
     pub(crate) slice_end: u64,
@@ -59,6 +59,8 @@ pub struct Vcpu {
     pub(crate) a20_mask: u64,
     /// The processor has shut down (triple fault).
     pub(crate) shutdown: bool,
+    /// This processor's number in its machine.
+    pub(crate) number: u8,
     pub(crate) blocks: BlockCache,
     pub(crate) bus: Option<Box<Bus>>,
 }
@@ -83,6 +85,7 @@ impl Vcpu {
             extra_retired: 0,
             a20_mask: !0,
             shutdown: false,
+            number: 0,
             blocks: BlockCache::new(),
             bus: None,
         };
@@ -93,6 +96,7 @@ impl Vcpu {
     /// The RESET pin. The count of retired instructions goes on.
     pub fn reset(&mut self) {
         self.cpu = Cpu::new();
+        Self::reset_apic(&mut self.cpu, self.number);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.shutdown = false;
         self.attention = attention::INTERRUPT | attention::DEVICE;

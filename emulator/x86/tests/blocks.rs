@@ -110,6 +110,80 @@ fn rep_movs_stops_at_the_budget_and_goes_on() {
     );
 }
 
+/// Bytes behind the bus, as of a display adapter.
+struct DeviceMemory(Vec<u8>);
+
+impl platform::Device for DeviceMemory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+    fn read(&mut self, _: &mut platform::DeviceCtx<'_>, _: u8, offset: u64, _: u8) -> u64 {
+        self.0[offset as usize].into()
+    }
+    fn write(&mut self, _: &mut platform::DeviceCtx<'_>, _: u8, offset: u64, _: u8, value: u64) {
+        self.0[offset as usize] = value as u8;
+    }
+    fn reset(&mut self, _: &mut platform::DeviceCtx<'_>) {}
+    fn save(&self) -> platform::SavedState {
+        platform::SavedState::encode(1, &self.0)
+    }
+    fn restore(&mut self, state: &platform::SavedState) -> Result<(), platform::StateError> {
+        self.0 = state.decode(1)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn code_in_a_devices_memory_is_never_stale() {
+    // mov edi, 0xA0000; call edi; call edi; mov byte [edi], 0x48 (dec eax); call edi; jmp $
+    let code = [
+        0xBF, 0, 0, 0x0A, 0, 0xFF, 0xD7, 0xFF, 0xD7, 0xC6, 0x07, 0x48, 0xFF, 0xD7, 0xEB, 0xFE,
+    ];
+    let mut vcpu = common::flat32(&code);
+    vcpu.cpu.regs[Reg::RSP] = 0x8000;
+    // inc eax; ret
+    let mut bytes = vec![0x90; 4096];
+    bytes[..2].copy_from_slice(&[0x40, 0xC3]);
+    let device = vcpu.bus().add(Box::new(DeviceMemory(bytes)));
+    vcpu.bus()
+        .map_mmio(device, 0, platform::PhysAddr(0xA_0000), 4096);
+    vcpu.run(20);
+    assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x100E);
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 1);
+}
+
+#[test]
+fn a_handler_that_faults_for_ever_uses_up_the_slice() {
+    // ud2, which is its own handler; the stack wraps around.
+    let mut vcpu = common::real_mode(&[0x0F, 0x0B]);
+    vcpu.bus()
+        .memory
+        .write(platform::PhysAddr(4 * 6), &[0x00, 0x10, 0, 0]);
+    assert_eq!(vcpu.run(100_000), Exit::Budget);
+    assert_eq!(vcpu.bus().clock.retired(), 100_000);
+}
+
+#[test]
+fn an_instruction_across_the_end_of_the_code_segment_faults() {
+    // 0:FFFF holds the first byte of ADD [BX+SI], AL; #GP leads to 0:2000.
+    let mut vcpu = common::real_mode(&[]);
+    vcpu.bus()
+        .memory
+        .write(platform::PhysAddr(4 * 13), &[0x00, 0x20, 0, 0]);
+    vcpu.bus()
+        .memory
+        .write(platform::PhysAddr(0x2000), &[0xEB, 0xFE]);
+    vcpu.cpu.regs[Reg::RIP] = 0xFFFF;
+    vcpu.cpu.regs[Reg::RSP] = 0x8000;
+    vcpu.run(3);
+    assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x2000);
+    let stack = vcpu
+        .bus()
+        .memory
+        .read_array::<2>(platform::PhysAddr(0x7FFA));
+    assert_eq!(stack, [0xFF, 0xFF]);
+}
+
 #[test]
 fn a_page_at_two_addresses_does_not_mix_up_indirect_jumps() {
     // At physical 1000h: jmp ax. At 1010h: inc bx; jmp $. At 10h: inc cx; jmp $.

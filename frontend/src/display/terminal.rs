@@ -39,7 +39,7 @@ pub fn show(title: &str, shown: &Shown, control: &Sender<Control>) -> Result<()>
         let fresh = shown.take_frame();
         let changed = fresh.is_some();
         frame = fresh.unwrap_or(frame);
-        if changed || ticks % 30 == 0 {
+        if changed || ticks.is_multiple_of(30) {
             let line = format!(
                 " {title} - {} - {:.0} MIPS - Ctrl-] leaves",
                 frame.mode,

@@ -52,7 +52,7 @@ pub fn cargo_arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// # Errors
 /// A path that is not there or holds no test, or an output file that cannot be written.
 pub fn run(args: &TestArgs) -> Result<u8> {
-    if !(args.timeout > 0.0) {
+    if args.timeout.is_nan() || args.timeout <= 0.0 {
         bail!(
             "--timeout {}: expected a number of seconds above 0",
             args.timeout

@@ -181,7 +181,7 @@ fn keyboard_clock_and_serial_port_have_their_interrupts() {
 }
 
 #[test]
-fn a20_opens_through_either_gate() {
+fn both_a20_gates_are_one_latch() {
     let mut pc = pc();
     let a20 = |pc: &Pc| pc.bus.lines.level(IrqLine::A20);
     assert!(a20(&pc), "open at power-on");
@@ -191,7 +191,7 @@ fn a20_opens_through_either_gate() {
     assert!(a20(&pc));
     pc.bus.pio_write(0x64, 1, 0xDF);
     pc.bus.pio_write(0x92, 1, 0x00);
-    assert!(a20(&pc));
+    assert!(!a20(&pc));
 }
 
 #[test]
@@ -260,6 +260,53 @@ fn a_sector_of_the_disk_comes_through_its_data_port() {
     assert_eq!(pc.bus.pio_read(0x1F7, 1) & 0x89, 0x00);
 }
 
+/// Writes a register of the IDE function.
+fn configure_ide(bus: &mut Bus, register: u32, value: u32) {
+    bus.pio_write(0xCF8, 4, 0x8000_0900 | register);
+    bus.pio_write(0xCFC, 4, value);
+}
+
+#[test]
+fn bus_master_registers_are_where_base_address_4_says() {
+    let mut pc = pc();
+    let bus = &mut pc.bus;
+    bus.pio_write(0xC00C, 4, 0x1234_5678);
+    assert_eq!(bus.pio_read(0xC004, 4), 0, "the primary's own");
+    configure_ide(bus, 0x20, 0xD001);
+    assert_eq!(bus.pio_read(0xC00C, 4), 0xFFFF_FFFF);
+    assert_eq!(bus.pio_read(0xD00C, 4), 0x1234_5678);
+    configure_ide(bus, 0x04, 0x0004);
+    assert_eq!(bus.pio_read(0xD00C, 4), 0xFFFF_FFFF, "I/O is off");
+    configure_ide(bus, 0x04, 0x0005);
+    assert_eq!(bus.pio_read(0xD00C, 4), 0x1234_5678);
+    bus.reset();
+    assert_eq!(bus.pio_read(0xD00C, 4), 0xFFFF_FFFF);
+    assert_eq!(bus.pio_read(0xC00C, 4), 0);
+}
+
+#[test]
+fn a_sector_of_the_second_channels_disk_comes_by_bus_master() {
+    let mut pc = pc();
+    init_pic(&mut pc.bus, 0x8004);
+    let entry = [0x00, 0x20, 0x01, 0x00, 0x00, 0x02, 0x00, 0x80];
+    pc.bus.memory.write(PhysAddr(0x1_0000), &entry);
+    pc.bus.pio_write(0xC00C, 4, 0x1_0000);
+    for (port, value) in [
+        (0xC008, 0x08),
+        (0x176, 0xE0),
+        (0x172, 1),
+        (0x173, 7),
+        (0x177, 0xC8),
+        (0xC008, 0x09),
+    ] {
+        pc.bus.pio_write(port, 1, value);
+    }
+    assert_eq!(interrupt_within(&mut pc.bus, 50_000_000), Some(0x77));
+    assert_eq!(pc.bus.pio_read(0xC00A, 1), 0x04);
+    let sector = pc.bus.memory.read_array::<512>(PhysAddr(0x1_2000));
+    assert_eq!(sector, [0x5A; 512]);
+}
+
 #[test]
 fn a_sector_of_the_floppy_comes_through_dma_channel_2() {
     let mut pc = pc();
@@ -321,7 +368,7 @@ fn abuse(seed: u64, accesses: usize) -> Vec<SavedState> {
     let mut pc = pc();
     let mut rng = Rng::new(seed);
     // Ports where something is, and now and then any port at all.
-    let ports: [(u64, u64); 18] = [
+    let ports: [(u64, u64); 19] = [
         (0x00, 0x10),
         (0x20, 2),
         (0x40, 4),
@@ -340,6 +387,7 @@ fn abuse(seed: u64, accesses: usize) -> Vec<SavedState> {
         (0x4D0, 2),
         (0x600, 0x0C),
         (0xCF8, 8),
+        (0xC000, 16),
     ];
     for n in 0..accesses {
         let (base, len) = ports[rng.below(ports.len() as u64) as usize];

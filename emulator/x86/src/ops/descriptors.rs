@@ -189,12 +189,10 @@ fn arpl(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let selector = v.read::<W16>(insn, 0)?;
     let rpl = v.get::<W16>(insn.r[1]) & 3;
     let raise = selector & 3 < rpl;
-    let value = if raise {
-        (selector & !3) | rpl
-    } else {
-        selector
-    };
-    v.write::<W16>(insn, 0, value)?;
+    if raise {
+        // Otherwise nothing is written, so that a selector in read-only memory can be checked.
+        v.write::<W16>(insn, 0, (selector & !3) | rpl)?;
+    }
     set_zf(v, raise);
     Ok(())
 }

@@ -78,6 +78,7 @@ pub const FAMILIES: &[&[Row]] = &[
     mov::ROWS,
     msr::ROWS,
     muldiv::ROWS,
+    packed::ALIAS_ROWS,
     packed::IMMEDIATE_ROWS,
     packed::ROWS,
     segments::ROWS,

@@ -5,6 +5,7 @@
 
 use iced_x86::Mnemonic;
 
+use crate::apic::adapter::base as apic;
 use crate::cpu::{Reg, SegmentRegister, control};
 use crate::cpuid::Feature;
 use crate::exception::Exception;
@@ -70,6 +71,7 @@ mod number {
     pub const MTRR_FIX4K_FIRST: u32 = 0x268;
     pub const MTRR_FIX4K_LAST: u32 = 0x26F;
     pub const PAT: u32 = 0x277;
+    pub const TSC_DEADLINE: u32 = 0x6E0;
     pub const MTRR_DEF_TYPE: u32 = 0x2FF;
     pub const EFER: u32 = 0xC000_0080;
     pub const STAR: u32 = 0xC000_0081;
@@ -84,9 +86,6 @@ mod number {
 
 /// 8 variable ranges, fixed ranges, write combining.
 const MTRRCAP_VALUE: u64 = 0x508;
-/// Bootstrap processor and the enable bit of IA32_APIC_BASE.
-const APIC_BSP: u64 = 1 << 8;
-const APIC_ENABLE: u64 = 1 << 11;
 
 fn bad() -> Exception {
     Exception::gp(0)
@@ -106,6 +105,7 @@ impl Vcpu {
             EFER => Feature::Nx,
             STAR | LSTAR | CSTAR | FMASK | FS_BASE | GS_BASE | KERNEL_GS_BASE => Feature::LongMode,
             TSC_AUX => Feature::Rdtscp,
+            TSC_DEADLINE => Feature::TscDeadline,
             MISC_ENABLE => Feature::Sse2,
             // The rest came with the P6 family.
             _ => Feature::Cmov,
@@ -147,7 +147,8 @@ impl Vcpu {
             | PERFCTR0 | PERFCTR1 | EVNTSEL0 | EVNTSEL1 | PERF_STATUS | MCG_CAP => 0,
             TSC => self.time_stamp(insn.number),
             APIC_BASE if self.model.has(Feature::Apic) => msr.apic_base,
-            APIC_BASE => msr.apic_base & !APIC_ENABLE,
+            APIC_BASE => msr.apic_base & !apic::ENABLE,
+            TSC_DEADLINE => self.read_tsc_deadline(insn.number),
             BIOS_SIGN_ID => msr.bios_sign_id,
             MTRRCAP => MTRRCAP_VALUE,
             SYSENTER_CS => msr.sysenter_cs,
@@ -213,11 +214,14 @@ impl Vcpu {
             | BBL_CR_CTL3 | PERFCTR0 | PERFCTR1 | EVNTSEL0 | EVNTSEL1 => {}
             TSC => msr.tsc_offset = value.wrapping_sub(now_ns),
             APIC_BASE => {
-                if value & !(physical & !0xFFF | APIC_BSP | APIC_ENABLE) != 0 {
+                if value & !(physical & !0xFFF | apic::BSP | apic::ENABLE) != 0 {
                     return Err(bad());
                 }
-                msr.apic_base = (value & !APIC_BSP) | (msr.apic_base & APIC_BSP);
+                let before = msr.apic_base;
+                msr.apic_base = (value & !apic::BSP) | (before & apic::BSP);
+                self.apic_base_changed(before);
             }
+            TSC_DEADLINE => self.write_tsc_deadline(insn.number, value),
             BIOS_SIGN_ID => msr.bios_sign_id = value,
             SYSENTER_CS => msr.sysenter_cs = value & 0xFFFF_FFFF,
             SYSENTER_ESP => msr.sysenter_esp = value,

@@ -83,9 +83,9 @@ lane_operations! {
     Psubusw u16, u16::saturating_sub;
     Pmullw u16, u16::wrapping_mul;
     Pmulld u32, u32::wrapping_mul;
-    Pmulhw i16, |a, b| (i32::from(a) * i32::from(b) >> 16) as i16;
-    Pmulhuw u16, |a, b| (u32::from(a) * u32::from(b) >> 16) as u16;
-    Pmulhrsw i16, |a, b| (((i32::from(a) * i32::from(b) >> 14) + 1) >> 1) as i16;
+    Pmulhw i16, |a, b| ((i32::from(a) * i32::from(b)) >> 16) as i16;
+    Pmulhuw u16, |a, b| ((u32::from(a) * u32::from(b)) >> 16) as u16;
+    Pmulhrsw i16, |a, b| ((((i32::from(a) * i32::from(b)) >> 14) + 1) >> 1) as i16;
     Pmuludq u64, |a, b| (a & 0xFFFF_FFFF) * (b & 0xFFFF_FFFF);
     Pmuldq i64, |a, b| i64::from(a as i32) * i64::from(b as i32);
     Pavgb u8, |a, b| ((u16::from(a) + u16::from(b) + 1) >> 1) as u8;
@@ -350,3 +350,18 @@ immediate_operations! {
         (0..64).filter(|i| x >> i & 1 != 0).fold(0, |sum, i| sum ^ y << i)
     };
 }
+
+macro_rules! alias_rows {
+    ($($mnemonic:ident $operation:ident $feature:ident),* $(,)?) => {
+        &[$(
+            Row::choose(Mnemonic::$mnemonic, |iced| choose_mmx_or_xmm::<$operation>(iced)).needs(Feature::$feature)
+        ),*]
+    };
+}
+
+/// The bitwise and unpacking instructions under their floating-point names: the same bits move.
+pub(crate) const ALIAS_ROWS: &[Row] = alias_rows! {
+    Andps Pand Sse, Andnps Pandn Sse, Orps Por Sse, Xorps Pxor Sse,
+    Andpd Pand Sse2, Andnpd Pandn Sse2, Orpd Por Sse2, Xorpd Pxor Sse2,
+    Unpcklps Punpckldq Sse, Unpckhps Punpckhdq Sse, Unpcklpd Punpcklqdq Sse2, Unpckhpd Punpckhqdq Sse2,
+};

@@ -129,7 +129,8 @@ fn pusha<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
 /// POPA, POPAD: the stack pointer's image is skipped.
 fn popa<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     let mut values = [0; 8];
-    for (n, value) in values.iter_mut().enumerate() {
+    // EDI comes first: of two pages that both fault, the lower one does.
+    for (n, value) in values.iter_mut().enumerate().rev() {
         *value = v.peek::<W>(insn, (7 - n as u64) * W::BYTES)?;
     }
     v.drop_stack(8 * W::BYTES);

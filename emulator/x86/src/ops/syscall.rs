@@ -7,6 +7,7 @@ use crate::cpuid::Feature;
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::Insn;
+use crate::run::dr6;
 use crate::table::Row;
 use crate::vcpu::{Vcpu, is_canonical};
 
@@ -119,6 +120,10 @@ fn syscall(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     v.cpu.regs[11] = v.cpu.rflags & !bits::RF;
     let keep = !(v.cpu.msr.sfmask | bits::RF);
     v.cpu.rflags = (v.cpu.rflags & keep) | bits::FIXED;
+    if v.cpu.rflags & bits::TF == 0 {
+        // The kernel's mask takes the single-step trap of SYSCALL itself away too.
+        v.cpu.pending_debug &= !dr6::BS;
+    }
     let cs = (v.cpu.msr.star >> 32) as u16 & !3;
     let ip = v.cpu.msr.lstar;
     enter(v, cs, cs.wrapping_add(8), 0, true, ip);

@@ -105,7 +105,7 @@ fn mov_from_cr(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
         2 => v.cpu.cr2,
         3 => v.cpu.cr3,
         4 => v.cpu.cr4,
-        _ => v.cpu.cr8,
+        _ => u64::from(v.cpu.apic.tpr() >> 4),
     };
     set_wide(v, insn, insn.r[0], value);
     Ok(())
@@ -127,7 +127,7 @@ fn mov_to_cr(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
             if value > 0xF {
                 return Err(Exception::gp(0));
             }
-            v.cpu.cr8 = value;
+            v.cpu.apic.set_tpr((value << 4) as u8);
             v.attention |= attention::INTERRUPT;
             Ok(())
         }

@@ -8,7 +8,7 @@ use crate::emit::{Emit, VectorOp};
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
 use crate::vcpu::Vcpu;
-use crate::width::{Q, Width};
+use crate::width::{D, Q, Width};
 
 type Done = Result<(), Exception>;
 
@@ -45,11 +45,16 @@ pub(crate) fn set_mm(v: &mut Vcpu, n: u8, value: u64) {
     v.cpu.x87.st[usize::from(n & 7)] = (value, 0xFFFF);
 }
 
-/// Reads operand `n` as an MMX register or 64 bits of memory.
+/// Reads operand `n` as an MMX register, or 64 bits of memory; 32 where the instruction takes no more (PUNPCKLBW and
+/// its like, SDM vol. 2B).
 pub(crate) fn read_mm(v: &mut Vcpu, insn: &Insn, n: u8) -> Result<u64, Exception> {
     if insn.is_mem(n) {
         let offset = v.effective_address(insn);
-        v.load_operand::<Q>(insn, offset)
+        if insn.op_size == 4 {
+            v.load_operand::<D>(insn, offset)
+        } else {
+            v.load_operand::<Q>(insn, offset)
+        }
     } else {
         Ok(mm(v, insn.r[usize::from(n)]))
     }

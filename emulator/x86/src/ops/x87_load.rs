@@ -252,6 +252,14 @@ integer_store!(Int16, W16, i16::MIN, to_i16);
 integer_store!(Int32, D, i32::MIN, to_i32);
 integer_store!(Int64, Q, i64::MIN, to_i64);
 
+/// What a store that an unmasked exception stops still does: fault, if its target cannot be written. Processors
+/// translate the address before they look at the value.
+fn touch_target(v: &mut Vcpu, insn: &Insn, size: u64) -> Result<(), Exception> {
+    let offset = v.effective_address(insn);
+    let lin = v.operand_linear(insn, offset, size, true)?;
+    v.touch_for_update(insn.seg_written, lin, size)
+}
+
 /// FST, FIST and FISTTP to memory. Memory is written before the registers change.
 fn store<S: Store, const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     wait(v)?;
@@ -267,6 +275,8 @@ fn store<S: Store, const POP: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exc
     let done = ctx.unmasked() & S::STOPPED_BY == 0;
     if done {
         v.store_operand::<S::Width>(insn, offset, bits)?;
+    } else {
+        touch_target(v, insn, S::Width::BYTES)?;
     }
     note(v, insn);
     finish_store::<POP>(v, insn, empty, done, &ctx);
@@ -295,6 +305,8 @@ fn store_extended<const DECIMAL: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), 
     let done = ctx.unmasked() & flag::IE == 0;
     if done {
         store_ten(v, insn, bytes)?;
+    } else {
+        touch_target(v, insn, 10)?;
     }
     note(v, insn);
     finish_store::<true>(v, insn, empty, done, &ctx);

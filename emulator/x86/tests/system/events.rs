@@ -254,3 +254,105 @@ fn real_mode_vector_beyond_the_table_raises_gp_without_an_error_code() {
     assert_eq!(sp(&m.v), STACK - 6);
     assert_eq!(m.peek16(STACK - 6), CODE as u16);
 }
+
+/// No interrupt controller answers, so the vector is FFh, for which there is no gate: #GP with EXT.
+const NO_CONTROLLER: u32 = 0xFF * 8 + 3;
+
+#[test]
+fn sti_holds_interrupts_off_for_one_instruction() {
+    // sti; nop; nop
+    let mut m = Machine::new(&[0xFB, 0x90, 0x90]);
+    m.v.bus().drive(platform::IrqLine::INTR, true);
+    m.expect_fault(GP, Some(NO_CONTROLLER));
+    assert_eq!(m.stack(1), CODE as u32 + 2);
+    // With IF set already there is nothing to hold off; the interrupt comes first of all.
+    let mut m = Machine::new(&[0xFB, 0x90, 0x90]);
+    m.v.cpu.rflags |= IF;
+    m.v.bus().drive(platform::IrqLine::INTR, true);
+    m.expect_fault(GP, Some(NO_CONTROLLER));
+    assert_eq!(m.stack(1), CODE as u32);
+}
+
+#[test]
+fn mov_ss_holds_interrupts_off_and_lss_does_not() {
+    // popfd; mov ss, ax; nop
+    let mut m = Machine::new(&[0x8E, 0xD0, 0xFB, 0x90, 0x90]);
+    m.v.cpu.regs[Reg::RAX] = sel::DATA0.into();
+    m.v.bus().drive(platform::IrqLine::INTR, true);
+    m.expect_fault(GP, Some(NO_CONTROLLER));
+    assert_eq!(m.stack(1), CODE as u32 + 4);
+    // lss esp, [1200h]; nop, traced
+    let mut m = Machine::new(&[0x0F, 0xB2, 0x25, 0x00, 0x12, 0, 0, 0x90, 0x90]);
+    m.poke32(0x1200, STACK as u32);
+    m.poke32(0x1204, sel::DATA0.into());
+    m.v.cpu.rflags |= TF;
+    m.v.update_mode();
+    m.expect_fault(1, None);
+    assert_eq!(m.stack(0), CODE as u32 + 7);
+}
+
+#[test]
+fn popf_changes_what_privilege_allows() {
+    // push 247F02h with TF clear; popfd; pushfd; hlt
+    let code = [0x68, 0x02, 0x7E, 0x24, 0, 0x9D, 0x9C, 0xF4];
+    let mut m = Machine::new(&code);
+    m.run();
+    assert_eq!(m.stack(0), 0x24_7E02);
+    let mut m = Machine::user(&code);
+    m.expect_fault(GP, Some(0));
+    // IF and IOPL stay; AC and ID change.
+    assert_eq!(m.stack(3) & !RF, 0x24_4C02);
+}
+
+#[test]
+fn cli_faults_above_iopl_and_clears_vif_with_pvi() {
+    let mut m = Machine::user(&[0xFA, 0xF4]);
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.stack(1), CODE as u32);
+    let mut m = Machine::user(&[0xFA, 0xF4]);
+    m.v.cpu.cr4 |= control::CR4_PVI;
+    m.v.cpu.rflags |= 1 << 19 | IF;
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.stack(1), CODE as u32 + 1);
+    assert_eq!(m.stack(3) & !RF, 0x202);
+}
+
+#[test]
+fn an_io_breakpoint_traps_after_the_access() {
+    // in al, 40h; nop
+    let mut m = Machine::new(&[0xE4, 0x40, 0x90]);
+    m.v.cpu.cr4 |= control::CR4_DE;
+    m.v.cpu.dr[1] = 0x40;
+    m.v.cpu.dr[7] |= 1 << 2 | 2 << 20;
+    m.v.update_mode();
+    m.expect_fault(1, None);
+    assert_eq!(m.stack(0), CODE as u32 + 2);
+    assert_eq!(m.v.cpu.dr[6] & 0xF, 2);
+}
+
+#[test]
+fn a_data_breakpoint_traps_after_the_access() {
+    // mov [1200h], eax; nop
+    let mut m = Machine::new(&[0xA3, 0x00, 0x12, 0, 0, 0x90]);
+    m.v.cpu.dr[0] = 0x1202;
+    m.v.cpu.dr[7] |= 1 | 1 << 16;
+    m.v.update_mode();
+    m.expect_fault(1, None);
+    assert_eq!(m.stack(0), CODE as u32 + 5);
+    assert_eq!(m.v.cpu.dr[6] & 0xF, 1);
+}
+
+#[test]
+fn rep_insb_that_faults_keeps_the_progress_it_made() {
+    // rep insb across the limit of ES
+    let mut m = Machine::new(&[0xF3, 0x6C]);
+    m.set_seg(SegmentRegister::ES, sel::SMALL, 0, 0x1203, 0x4093);
+    m.v.update_mode();
+    m.v.cpu.regs[Reg::RCX] = 9;
+    m.v.cpu.regs[Reg::RDI] = 0x1200;
+    m.v.cpu.regs[Reg::RDX] = 0x80;
+    m.expect_fault(GP, Some(0));
+    assert_eq!(m.v.cpu.regs[Reg::RCX], 5);
+    assert_eq!(m.v.cpu.regs[Reg::RDI], 0x1204);
+    assert_eq!(m.stack(1), CODE as u32);
+}

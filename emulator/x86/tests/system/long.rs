@@ -195,3 +195,84 @@ fn fsgsbase_and_swapgs_move_bases() {
     assert_eq!(m.v.cpu.regs[Reg::RBX], 0x1234_5678_9ABC);
     assert_eq!(m.v.cpu.msr.kernel_gs_base, 0x1111_2222_3333);
 }
+
+#[test]
+fn far_jumps_switch_between_compatibility_and_64_bit_mode() {
+    // 64-bit: jmp far [1200h] to 32-bit code at 1300h; that: jmp 68h:1400h; at 1400h: mov rax, rsp; hlt
+    let mut m = Machine::long(&[0xFF, 0x2C, 0x25, 0x00, 0x12, 0, 0], 0);
+    m.poke32(0x1200, 0x1300);
+    m.poke32(0x1204, sel::CODE0.into());
+    for (n, byte) in crate::harness::jmp(sel::LONG0, 0x1400)
+        .into_iter()
+        .enumerate()
+    {
+        m.poke8(0x1300 + n as u64, byte);
+    }
+    for (n, byte) in [0x48, 0x89, 0xE0, 0xF4].into_iter().enumerate() {
+        m.poke8(0x1400 + n as u64, byte);
+    }
+    m.v.cpu.regs[Reg::RSP] = 0x1_0000_7000;
+    m.run();
+    assert_eq!(m.ip(), 0x1404);
+    assert_eq!(m.v.cpu.mode(), Mode::Long);
+    assert_eq!(m.v.cpu.regs[Reg::RAX], 0x1_0000_7000);
+}
+
+#[test]
+fn an_interrupt_from_compatibility_mode_gets_a_64_bit_frame() {
+    // ud2 at CPL 3 in 32-bit code
+    let mut m = Machine::long(&[0x0F, 0x0B], 3);
+    m.set_seg(SegmentRegister::CS, sel::CODE3, 0, !0, 0xC0FB);
+    m.v.update_mode();
+    m.run();
+    assert_eq!(m.vector(), Some(UD));
+    assert_eq!(m.v.cpu.regs[Reg::RSP], INNER_STACK - 40);
+    assert_eq!(quad(&mut m, 0), CODE);
+    assert_eq!(quad(&mut m, 1), sel::CODE3.into());
+    assert_eq!(quad(&mut m, 2) & 1 << 16, 1 << 16);
+}
+
+#[test]
+fn a_non_canonical_stack_of_the_tss_raises_ss() {
+    let mut m = Machine::long(&[0x0F, 0x0B], 3);
+    m.poke64(TSS_A + 4, 0x8000_0000_0000_0000);
+    m.poke64(IDT + 16 * 12, gate(sel::LONG0, HANDLERS + 0xC0, 0x8E, 1));
+    m.run();
+    assert_eq!(m.vector(), Some(12));
+    assert_eq!(quad(&mut m, 0), 1);
+    assert_eq!(quad(&mut m, 1), CODE);
+}
+
+#[test]
+fn lldt_and_ltr_take_16_byte_descriptors() {
+    // ltr ax; hlt
+    let mut m = Machine::long(&[0x0F, 0x00, 0xD8, 0xF4], 0);
+    m.v.cpu.regs[Reg::RAX] = sel::TSS_LONG.into();
+    m.poke64(GDT + u64::from(sel::TSS_LONG) + 8, 0xFFFF_8000);
+    m.run();
+    assert_eq!(
+        m.v.cpu.segs[SegmentRegister::TR].base,
+        0xFFFF_8000_0000_3000
+    );
+    assert_eq!(m.peek8(GDT + u64::from(sel::TSS_LONG) + 5), 0x8B);
+    // A type in the upper half is refused.
+    let mut m = Machine::long(&[0x0F, 0x00, 0xD8, 0xF4], 0);
+    m.v.cpu.regs[Reg::RAX] = sel::TSS_LONG.into();
+    m.poke64(GDT + u64::from(sel::TSS_LONG) + 8, 1 << 40);
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 0), sel::TSS_LONG.into());
+}
+
+#[test]
+fn cr3_with_bits_beyond_the_physical_address_faults() {
+    // mov cr3, rax
+    let mut m = Machine::long(&[0x0F, 0x22, 0xD8], 0);
+    m.v.cpu.regs[Reg::RAX] = 1 << 45;
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    let mut m = Machine::long(&[0x0F, 0x22, 0xD8], 0);
+    m.v.cpu.regs[Reg::RAX] = 1 << 63 | 0x4_0000;
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+}

@@ -2,6 +2,7 @@
 
 mod events;
 mod far;
+mod fuzz;
 mod harness;
 mod long;
 mod registers;

@@ -1,0 +1,695 @@
+//! The oracle: random instructions on the interpreter and on the host's processor, and the whole state compared.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use iced_x86::{Instruction, Mnemonic, OpKind};
+use platform::{Bus, Clock, DeviceId, GuestMemory, IrqLine, PhysAddr};
+use x86::cpu::{Cpu, Reg, TableRegister, control};
+use x86::cpuid::{CpuModel, Feature};
+use x86::flags::{LazyFlags, bits};
+use x86::table;
+use x86::{Exception, Segment, SegmentRegister, Vcpu};
+
+use crate::generate::{Catalog, Rng, decode};
+use crate::native::Native;
+use crate::state::{
+    After, CODE, CODE_BYTES, Case, DATA, DATA_BYTES, Fault, GDT, LDT, MAX_LEN, Mode, READ_ONLY,
+    REGION, SLOT, SLOT_ENTRY, SLOTS, State, WINDOWS, fx, image_fields, little_endian,
+    read_only_byte,
+};
+use crate::undefined;
+
+/// RFLAGS bits that are compared: all that user mode can see, but for RF, which a fault's saved image sets.
+const RFLAGS: u64 = bits::ARITH | bits::TF | bits::DF | bits::IOPL | bits::NT | bits::AC | bits::ID;
+/// Where the interpreter's region lies in its physical memory; the same offsets.
+const PHYS: u64 = 0x10_0000;
+const PML4: u64 = 0x1000;
+const PDPT: u64 = 0x2000;
+const PD: u64 = 0x3000;
+const PT: u64 = 0x4000;
+const SYSTEM: u64 = 0x5000;
+/// Linear address of the page with GDT, LDT and TSS.
+const SYSTEM_LINEAR: u64 = 0xFFFF_8000_0000_0000;
+const LDT_OFFSET: u64 = 0x400;
+const TSS_OFFSET: u64 = 0x800;
+/// Where Linux's user half ends (TASK_SIZE_MAX).
+const USER_END: u64 = 0x7FFF_FFFF_F000;
+/// Differing cases that are shown, of one mnemonic and in all.
+const SHOWN_EACH: u64 = 2;
+const SHOWN: u64 = 60;
+
+/// The interpreter as a place to run cases.
+pub struct Interpreter {
+    vcpu: Vcpu,
+}
+
+impl Interpreter {
+    /// A processor at CPL 3 with the region mapped as on the host.
+    ///
+    /// # Errors
+    /// The host refuses memory.
+    pub fn new(model: CpuModel) -> Result<Self> {
+        let mut memory = GuestMemory::new(2 << 20)?;
+        let table = pte(PDPT, 7);
+        memory.write(PhysAddr(PML4), &table);
+        memory.write(PhysAddr(PML4 + 8 * 256), &table);
+        memory.write(PhysAddr(PDPT), &pte(PD, 7));
+        memory.write(PhysAddr(PD + 8 * (REGION >> 21)), &pte(PT, 7));
+        // The supervisor's page is the first of linear 0 and of SYSTEM_LINEAR; user mode finds nothing at 0 on the
+        // host, so it has tables of its own.
+        memory.write(PhysAddr(PML4 + 8 * 256), &pte(0x6000, 7));
+        memory.write(PhysAddr(0x6000), &pte(0x7000, 7));
+        memory.write(PhysAddr(0x7000), &pte(0x8000, 7));
+        memory.write(PhysAddr(0x8000), &pte(SYSTEM, 3));
+        let no_execute = 1 << 63;
+        for (start, len, rights) in [
+            (CODE, CODE_BYTES, 0x65),
+            (DATA, DATA_BYTES, 0x67 | no_execute),
+            (READ_ONLY, 4096, 0x65 | no_execute),
+        ] {
+            for offset in (start..start + len).step_by(4096) {
+                let entry = PT + 8 * ((REGION + offset) >> 12 & 0x1FF);
+                memory.write(PhysAddr(entry), &pte(PHYS + offset, rights));
+            }
+        }
+        for (n, descriptor) in GDT.iter().enumerate() {
+            memory.write(PhysAddr(SYSTEM + 8 * n as u64), &descriptor.to_le_bytes());
+        }
+        for (n, entry) in LDT.iter().enumerate() {
+            let at = SYSTEM + LDT_OFFSET + 8 * n as u64;
+            memory.write(PhysAddr(at), &entry.descriptor().to_le_bytes());
+        }
+        // The I/O bitmap's offset is beyond the limit of the TSS: user mode has no port.
+        memory.write(PhysAddr(SYSTEM + TSS_OFFSET + 0x66), &[0x68, 0]);
+        for n in 0..4096 {
+            memory.write(PhysAddr(PHYS + READ_ONLY + n), &[read_only_byte(n)]);
+        }
+        memory.write(PhysAddr(PHYS + CODE), &[0xCC; CODE_BYTES as usize]);
+        let mut bus = Bus::new(memory, Clock::new(1, 1));
+        bus.lines.set(DeviceId(0), IrqLine::A20, true);
+        let mut vcpu = Vcpu::new(model);
+        vcpu.attach(Box::new(bus));
+        set_up(&mut vcpu);
+        Ok(Self { vcpu })
+    }
+
+    /// Runs one case. `None` where it comes back to an instruction of its own batch, so that it cannot run natively.
+    pub fn run(&mut self, case: &Case, after: &mut After) -> Option<()> {
+        self.load(case);
+        let start = case.linear();
+        let result = self.vcpu.execute_one();
+        let mut fault = self.fault(result);
+        if result.is_ok() {
+            let rip = self.vcpu.cpu.regs[Reg::RIP];
+            let linear = match case.mode {
+                Mode::Bits16 => REGION + (rip & 0xFFFF),
+                _ => rip,
+            };
+            let in_code = (REGION + CODE..REGION + CODE + CODE_BYTES).contains(&linear);
+            let within_slot = linear.wrapping_sub(REGION) % SLOT;
+            let code = SLOT_ENTRY..SLOT_ENTRY + MAX_LEN as u64;
+            let fell_through = linear == start + u64::from(case.len);
+            if in_code && !fell_through && code.contains(&within_slot) {
+                return None;
+            }
+            if !in_code {
+                // Nothing there can be executed: the fetch tells.
+                let fetch = self.vcpu.execute_one();
+                fault = self.fault(fetch);
+            }
+        }
+        after.fault = fault;
+        self.save(case, &mut after.state);
+        Some(())
+    }
+
+    /// Zeroes the data pages.
+    fn clear_data(&mut self) {
+        let zeros = [0; DATA_BYTES as usize];
+        self.vcpu.bus().memory.write(PhysAddr(PHYS + DATA), &zeros);
+    }
+
+    fn fault(&self, result: Result<(), Exception>) -> Fault {
+        match result {
+            Ok(()) => Fault {
+                vector: 3,
+                ..Fault::default()
+            },
+            Err(exception) => Fault {
+                vector: exception.vector(),
+                error: exception.error_code().unwrap_or(0).into(),
+                cr2: if exception.vector() == 14 {
+                    self.vcpu.cpu.cr2
+                } else {
+                    0
+                },
+            },
+        }
+    }
+
+    fn load(&mut self, case: &Case) {
+        let state = &case.before;
+        let vcpu = &mut self.vcpu;
+        for (n, &selector) in state.segs.iter().enumerate() {
+            let mut segment = segment(selector);
+            if case.mode == Mode::Bits64 && n >= SegmentRegister::FS {
+                segment.base = state.bases[n - SegmentRegister::FS];
+            }
+            vcpu.set_segment(n, segment);
+        }
+        let cpu = &mut vcpu.cpu;
+        cpu.regs[..16].copy_from_slice(&state.regs);
+        cpu.regs[Reg::RIP] = state.rip;
+        cpu.lazy = LazyFlags::EXPLICIT;
+        cpu.rflags = state.rflags;
+        cpu.cr2 = 0;
+        load_image(cpu, state);
+        let memory = &mut vcpu.bus().memory;
+        let mut start = 0;
+        for (offset, len) in WINDOWS {
+            memory.write(PhysAddr(PHYS + offset), &state.data[start..start + len]);
+            start += len;
+        }
+        let mut code = [0xCC; MAX_LEN + 1];
+        code[..case.len.into()].copy_from_slice(&case.code[..case.len.into()]);
+        memory.write(PhysAddr(PHYS + case.linear() - REGION), &code);
+        vcpu.update_mode();
+    }
+
+    fn save(&mut self, case: &Case, state: &mut State) {
+        let cpu = &self.vcpu.cpu;
+        state.regs.copy_from_slice(&cpu.regs[..16]);
+        if case.mode != Mode::Bits64 {
+            for reg in &mut state.regs {
+                *reg &= 0xFFFF_FFFF;
+            }
+        }
+        state.rip = cpu.regs[Reg::RIP];
+        state.rflags = cpu.rflags();
+        for n in 0..6 {
+            state.segs[n] = cpu.segs[n].selector;
+        }
+        state.bases = [cpu.segs[4].base, cpu.segs[5].base];
+        save_image(cpu, state);
+        let memory = &self.vcpu.bus().memory;
+        let mut start = 0;
+        for (offset, len) in WINDOWS {
+            memory.read(PhysAddr(PHYS + offset), &mut state.data[start..start + len]);
+            start += len;
+        }
+        // A branch may have ended in another slot: leave no instruction behind.
+        let at = PHYS + case.linear() - REGION;
+        self.vcpu
+            .bus()
+            .memory
+            .write(PhysAddr(at), &[0xCC; MAX_LEN + 1]);
+    }
+}
+
+fn pte(phys: u64, rights: u64) -> [u8; 8] {
+    (phys | rights | 0x20).to_le_bytes()
+}
+
+/// Long mode as Linux runs it.
+fn set_up(vcpu: &mut Vcpu) {
+    let cpu = &mut vcpu.cpu;
+    cpu.cr0 = control::CR0_PE
+        | control::CR0_MP
+        | control::CR0_ET
+        | control::CR0_NE
+        | control::CR0_WP
+        | control::CR0_AM
+        | control::CR0_PG;
+    cpu.cr3 = PML4;
+    cpu.cr4 = control::CR4_DE
+        | control::CR4_PSE
+        | control::CR4_PAE
+        | control::CR4_PGE
+        | control::CR4_OSFXSR
+        | control::CR4_OSXMMEXCPT
+        | control::CR4_UMIP
+        | control::CR4_FSGSBASE
+        | control::CR4_OSXSAVE
+        | control::CR4_SMEP
+        | control::CR4_SMAP;
+    cpu.efer = control::EFER_SCE | control::EFER_LME | control::EFER_LMA | control::EFER_NXE;
+    cpu.xcr0 = 3;
+    cpu.gdtr = TableRegister {
+        base: SYSTEM_LINEAR,
+        limit: (8 * GDT.len() - 1) as u16,
+    };
+    cpu.idtr = TableRegister {
+        base: SYSTEM_LINEAR,
+        limit: 0,
+    };
+    let system = |selector: u16, offset: u64, limit: u32, kind: u16| Segment {
+        selector,
+        base: SYSTEM_LINEAR + offset,
+        limit,
+        attributes: Segment::P | kind,
+    };
+    vcpu.set_segment(
+        SegmentRegister::LDTR,
+        system(0x50, LDT_OFFSET, (8 * LDT.len() - 1) as u32, 2),
+    );
+    vcpu.set_segment(SegmentRegister::TR, system(0x40, TSS_OFFSET, 0x67, 11));
+    vcpu.set_cpl(3);
+    vcpu.update_mode();
+}
+
+/// A segment register that was loaded with `selector`.
+fn segment(selector: u16) -> Segment {
+    if selector & !3 == 0 {
+        return Segment {
+            selector,
+            ..Segment::default()
+        };
+    }
+    let n = usize::from(selector >> 3);
+    let descriptor = if selector & 4 == 0 {
+        GDT.get(n).copied().unwrap_or(0)
+    } else {
+        LDT.get(n).map_or(0, |entry| entry.descriptor())
+    };
+    let limit = (descriptor & 0xFFFF | descriptor >> 32 & 0xF_0000) as u32;
+    let attributes = (descriptor >> 40) as u16 & 0xF0FF;
+    Segment {
+        selector,
+        base: descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000,
+        limit: if attributes & Segment::G != 0 {
+            limit << 12 | 0xFFF
+        } else {
+            limit
+        },
+        attributes,
+    }
+}
+
+fn load_image(cpu: &mut Cpu, state: &State) {
+    let x87 = &mut cpu.x87;
+    x87.control = state.get16(fx::CONTROL);
+    x87.status = state.get16(fx::STATUS);
+    x87.set_abridged_tag(state.fx[fx::TAG]);
+    x87.opcode = state.get16(fx::OPCODE);
+    x87.instruction = (state.get64(fx::INSTRUCTION), 0);
+    x87.operand = (state.get64(fx::OPERAND), 0);
+    let top = usize::from(x87.status >> 11 & 7);
+    for n in 0..8 {
+        x87.st[(top + n) & 7] = state.st(n);
+    }
+    cpu.mxcsr = state.get32(fx::MXCSR);
+    for n in 0..16 {
+        cpu.xmm[n] = state.xmm(n);
+    }
+}
+
+fn save_image(cpu: &Cpu, state: &mut State) {
+    let x87 = &cpu.x87;
+    state.put16(fx::CONTROL, x87.control);
+    state.put16(fx::STATUS, x87.status);
+    state.put16(fx::TAG, x87.abridged_tag().into());
+    state.put16(fx::OPCODE, x87.opcode);
+    state.put64(fx::INSTRUCTION, x87.instruction.0);
+    state.put64(fx::OPERAND, x87.operand.0);
+    let top = usize::from(x87.status >> 11 & 7);
+    for n in 0..8 {
+        state.put_st(n, x87.st[(top + n) & 7]);
+    }
+    state.put32(fx::MXCSR, cpu.mxcsr);
+    for n in 0..16 {
+        state.put_xmm(n, cpu.xmm[n]);
+    }
+}
+
+// ---- comparing ---------------------------------------------------------------------------------
+
+/// The count of a shift or rotate as the processor masks it; 0 for others.
+fn shift_count(iced: &Instruction, before: &State) -> u32 {
+    use Mnemonic::{Rcl, Rcr, Rol, Ror, Sal, Sar, Shl, Shld, Shr, Shrd};
+    if !matches!(
+        iced.mnemonic(),
+        Rcl | Rcr | Rol | Ror | Sal | Sar | Shl | Shld | Shr | Shrd
+    ) {
+        return 0;
+    }
+    let last = iced.op_count() - 1;
+    let count = match iced.op_kind(last) {
+        OpKind::Register => before.regs[Reg::RCX] as u32,
+        _ => iced.immediate(last) as u32,
+    };
+    let mask = if undefined::operand_bits(iced) == 64 {
+        0x3F
+    } else {
+        0x1F
+    };
+    count & mask
+}
+
+/// What differs, in words; empty if nothing does that may not.
+pub fn differences(case: &Case, ours: &After, host: &After) -> Vec<String> {
+    let (iced, _) = decode(&case.code[..case.len.into()], case);
+    let mut found = Vec::new();
+    if undefined::excuse(&iced, case, ours, host).is_some() {
+        return found;
+    }
+    let mut note = |name: &str, ours: u128, host: u128| {
+        if ours != host {
+            found.push(format!("{name} is {ours:x}, the host has {host:x}"));
+        }
+    };
+    note("vector", ours.fault.vector.into(), host.fault.vector.into());
+    if ours.fault.vector == host.fault.vector {
+        // Linux hides from a signal handler whether anything above the user's half is mapped.
+        let hidden = u32::from(ours.fault.cr2 >= USER_END);
+        if ours.fault.vector != 14 || !undefined::fault_address(&iced) {
+            note(
+                "error code",
+                (ours.fault.error | hidden).into(),
+                (host.fault.error | hidden).into(),
+            );
+            note("cr2", ours.fault.cr2.into(), host.fault.cr2.into());
+        }
+    }
+    let (a, b) = (&ours.state, &host.state);
+    note("rip", a.rip.into(), b.rip.into());
+    let mut flags = RFLAGS;
+    let count = shift_count(&iced, &case.before);
+    let completed = ours.fault.vector == 3 && host.fault.vector == 3;
+    if completed {
+        flags &= !undefined::flags(&iced, count);
+    }
+    note(
+        "rflags",
+        (a.rflags & flags).into(),
+        (b.rflags & flags).into(),
+    );
+    let free = completed && undefined::result(&iced, count);
+    if !free && !undefined::registers(&iced, ours) {
+        for n in 0..16 {
+            let name = crate::state::REGS[n];
+            note(name, a.regs[n].into(), b.regs[n].into());
+        }
+    }
+    for n in 0..6 {
+        // The kernel's return to user mode makes any null selector 0 (SDM vol. 2A, IRET).
+        let visible = |selector: u16| if selector & !3 == 0 { 0 } else { selector };
+        let (a, b) = (visible(a.segs[n]), visible(b.segs[n]));
+        note(crate::state::SEGS[n], a.into(), b.into());
+    }
+    if case.mode == Mode::Bits64 && a.segs[4..] == case.before.segs[4..] {
+        note("fsbase", a.bases[0].into(), b.bases[0].into());
+        note("gsbase", a.bases[1].into(), b.bases[1].into());
+    }
+    for &(ref name, at, len) in image_fields() {
+        let (x, y) = (&a.fx[at..at + len], &b.fx[at..at + len]);
+        if x != y && !undefined::image_field(&iced, name, ours, host) {
+            note(name, little_endian(x), little_endian(y));
+        }
+    }
+    if a.data != b.data && !free {
+        let ignored = undefined::memory(&iced, case);
+        let mut start = 0;
+        for (at, len) in WINDOWS {
+            for i in 0..len {
+                let offset = at + i as u64;
+                if a.data[start + i] != b.data[start + i]
+                    && !ignored.iter().any(|range| range.contains(&offset))
+                {
+                    note(
+                        &format!("[{offset:x}]"),
+                        a.data[start + i].into(),
+                        b.data[start + i].into(),
+                    );
+                }
+            }
+            start += len;
+        }
+    }
+    found
+}
+
+/// Whether nothing differs at all but what a fault or FXSAVE makes of flags and pointers: a quick look before the
+/// thorough one.
+fn same(ours: &After, host: &After) -> bool {
+    let (a, b) = (&ours.state, &host.state);
+    ours.fault == host.fault
+        && a.regs == b.regs
+        && a.rip == b.rip
+        && (a.rflags ^ b.rflags) & RFLAGS == 0
+        && a.segs == b.segs
+        && a.bases == b.bases
+        && a.fx[..fx::OPCODE] == b.fx[..fx::OPCODE]
+        && a.get16(fx::STATUS) & 1 << 7 == 0
+        && a.get32(fx::MXCSR) == b.get32(fx::MXCSR)
+        && a.fx[fx::ST..fx::END] == b.fx[fx::ST..fx::END]
+        && a.data == b.data
+}
+
+// ---- running -----------------------------------------------------------------------------------
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the random numbers start.
+    pub seed: u64,
+    /// How many cases.
+    pub cases: u64,
+    /// Only these mnemonics, unless empty.
+    pub mnemonics: Vec<String>,
+    /// The modes.
+    pub modes: Vec<Mode>,
+}
+
+/// The counts of one mnemonic.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    /// Cases that ran on both.
+    pub cases: u64,
+    /// Of them, those that raised an exception.
+    pub faults: u64,
+    /// Those that differed.
+    pub differences: u64,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// By mnemonic.
+    pub counts: BTreeMap<Mnemonic, Count>,
+    /// Some differing cases, each with its replay line.
+    pub shown: Vec<String>,
+    /// Modes that the host does not have.
+    pub absent: Vec<Mode>,
+}
+
+impl Report {
+    /// Cases without and with a difference.
+    pub fn totals(&self) -> (u64, u64) {
+        let sum = |of: fn(&Count) -> u64| self.counts.values().map(of).sum::<u64>();
+        let failed = sum(|count| count.differences);
+        (sum(|count| count.cases) - failed, failed)
+    }
+}
+
+/// Instructions that are not run, and why.
+pub fn left_out() -> impl Iterator<Item = (Mnemonic, &'static str)> {
+    table::rows().filter_map(|row| {
+        let reason = undefined::excluded(row.mnemonic)?;
+        Some((row.mnemonic, reason))
+    })
+}
+
+/// The model whose instructions are run: `max`, and what the table has beyond it.
+pub fn model() -> CpuModel {
+    CpuModel::by_name("max")
+        .expect("the model `max` always exists")
+        .with(Feature::Bmi1)
+        .with(Feature::Clflushopt)
+        .with(Feature::Xsaveopt)
+        .with(Feature::Xsavec)
+}
+
+/// Both sides.
+pub struct Oracle {
+    interpreter: Interpreter,
+    native: Native,
+    model: CpuModel,
+}
+
+impl Oracle {
+    /// Sets both sides up.
+    ///
+    /// # Errors
+    /// The host is none that can be asked.
+    pub fn new() -> Result<Self> {
+        let native = Native::new()?;
+        let model = model();
+        Ok(Self {
+            interpreter: Interpreter::new(model.clone())?,
+            native,
+            model,
+        })
+    }
+
+    /// Whether the host is one of those whose differences from the SDM are listed.
+    pub fn host_is_known(&self) -> bool {
+        self.native.is_amd()
+    }
+
+    /// Runs random cases.
+    ///
+    /// # Errors
+    /// No mode or mnemonic is left to run.
+    pub fn run(&mut self, options: &Options) -> Result<Report> {
+        let mut report = Report::default();
+        let mut catalogs = Vec::new();
+        for &mode in &options.modes {
+            if !self.native.has(mode) {
+                report.absent.push(mode);
+                continue;
+            }
+            let catalog = Catalog::new(mode, &self.model, &options.mnemonics, options.seed);
+            if catalog.mnemonics().next().is_some() {
+                catalogs.push(catalog);
+            }
+        }
+        if catalogs.is_empty() {
+            bail!("there is no instruction to run; see --mode and --mnemonic");
+        }
+        let mut rng = Rng(options.seed);
+        let blank = After {
+            state: State::quiet(Mode::Bits64),
+            fault: Fault::default(),
+        };
+        let mut ours = vec![blank.clone(); SLOTS];
+        let mut host = vec![blank; SLOTS];
+        let mut cases = Vec::with_capacity(SLOTS);
+        let mut names = Vec::with_capacity(SLOTS);
+        let mut done = 0;
+        while done < options.cases {
+            for catalog in &catalogs {
+                cases.clear();
+                names.clear();
+                while cases.len() < SLOTS {
+                    let slot = cases.len();
+                    let (case, iced) = catalog.case(&mut rng, slot);
+                    if self.interpreter.run(&case, &mut ours[slot]).is_some() {
+                        cases.push(case);
+                        names.push(iced.mnemonic());
+                    }
+                }
+                self.native.run(&cases, &mut host);
+                for (n, case) in cases.iter().enumerate() {
+                    self.judge(case, names[n], &ours[n], &host[n], &mut report);
+                }
+                done += cases.len() as u64;
+            }
+        }
+        Ok(report)
+    }
+
+    fn judge(
+        &mut self,
+        case: &Case,
+        mnemonic: Mnemonic,
+        ours: &After,
+        host: &After,
+        report: &mut Report,
+    ) {
+        let count = report.counts.entry(mnemonic).or_default();
+        count.cases += 1;
+        count.faults += u64::from(host.fault.vector != 3);
+        let shown = report.shown.len() as u64;
+        if same(ours, host) || differences(case, ours, host).is_empty() {
+            return;
+        }
+        // On the host the batch's other instructions can be read: alone, a case has the code that the interpreter saw.
+        if self.compare(case).is_none_or(|found| found.is_empty()) {
+            return;
+        }
+        count.differences += 1;
+        if count.differences <= SHOWN_EACH && shown < SHOWN {
+            let small = self.shrink(case);
+            report.shown.push(self.describe(&small));
+        }
+    }
+
+    /// What a case does on both sides.
+    ///
+    /// # Errors
+    /// The host does not have the mode.
+    pub fn replay(&mut self, case: &Case) -> Result<(bool, String)> {
+        if !self.native.has(case.mode) {
+            bail!("this kernel has no LDT for {}-bit code", case.mode.bits());
+        }
+        Ok((
+            self.compare(case).is_some_and(|found| found.is_empty()),
+            self.describe(case),
+        ))
+    }
+
+    fn compare(&mut self, case: &Case) -> Option<Vec<String>> {
+        let blank = After {
+            state: case.before.clone(),
+            fault: Fault::default(),
+        };
+        let (mut ours, mut host) = (blank.clone(), blank);
+        // Outside the windows, earlier cases may have left something.
+        self.native.clear_data();
+        self.interpreter.clear_data();
+        self.interpreter.run(case, &mut ours)?;
+        self.native
+            .run(std::slice::from_ref(case), std::slice::from_mut(&mut host));
+        Some(differences(case, &ours, &host))
+    }
+
+    fn describe(&mut self, case: &Case) -> String {
+        let (iced, _) = decode(&case.code[..case.len.into()], case);
+        let found = self
+            .compare(case)
+            .map_or("it comes back to itself".into(), |found| found.join("; "));
+        format!("{case}\n    {:?}: {found}", iced.code())
+    }
+
+    /// Makes everything of the state quiet that the difference does not need.
+    fn shrink(&mut self, case: &Case) -> Case {
+        let quiet = State::quiet(case.mode);
+        let mut small = case.clone();
+        self.attempt(&mut small, |state| state.data.fill(0));
+        self.attempt(&mut small, |state| state.fx = quiet.fx);
+        self.attempt(&mut small, |state| state.regs = [0; 16]);
+        self.attempt(&mut small, |state| state.rip = quiet.rip);
+        self.attempt(&mut small, |state| state.rflags = quiet.rflags);
+        for bit in 0..22 {
+            self.attempt(&mut small, |state| state.rflags &= !(1 << bit) | 0x202);
+        }
+        for n in 0..16 {
+            self.attempt(&mut small, |state| state.regs[n] = 0);
+        }
+        for n in 0..2 {
+            self.attempt(&mut small, |state| state.bases[n] = 0);
+        }
+        for &(_, at, len) in image_fields() {
+            self.attempt(&mut small, |state| {
+                state.fx[at..at + len].copy_from_slice(&quiet.fx[at..at + len]);
+            });
+        }
+        for block in 0..small.before.data.len() / 16 {
+            self.attempt(&mut small, |state| state.data[16 * block..][..16].fill(0));
+        }
+        small
+    }
+
+    fn attempt(&mut self, small: &mut Case, change: impl FnOnce(&mut State)) {
+        let mut smaller = small.clone();
+        change(&mut smaller.before);
+        if smaller.before != small.before
+            && self
+                .compare(&smaller)
+                .is_some_and(|found| !found.is_empty())
+        {
+            *small = smaller;
+        }
+    }
+}

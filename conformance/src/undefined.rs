@@ -1,0 +1,343 @@
+//! What a comparison leaves out, and why: flags that the manual leaves undefined, and instructions or results in which
+//! the host may rightly differ.
+//!
+//! The source of every flag mask is "Flags Affected" in the instruction's page of Intel SDM vol. 2, where nothing else
+//! is said.
+
+use std::ops::Range;
+
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use x86::flags::bits::{AF, ARITH, CF, OF, PF, SF, ZF};
+
+use crate::state::{After, Case, Mode, REGION, fx};
+
+/// AMD's bit 17 of MXCSR.
+const MISALIGNED_SSE: u32 = 1 << 17;
+
+/// Why an instruction is not generated.
+pub fn excluded(mnemonic: Mnemonic) -> Option<&'static str> {
+    use Mnemonic::{
+        Cpuid, Int1, Int3, Into, Iret, Iretd, Iretq, Monitor, Mwait, Rdpid, Rdpmc, Rdrand, Rdseed,
+        Rdtsc, Rdtscp, Retf, Sgdt, Sidt, Sldt, Smsw, Str, Syscall, Sysenter, Sysexit, Sysexitq,
+        Sysret, Sysretq, Xgetbv,
+    };
+    Some(match mnemonic {
+        Int1 | Int3 | Into => "a case ends by it",
+        Syscall | Sysenter => "enters the host's kernel",
+        Sysexit | Sysexitq | Sysret | Sysretq => {
+            "AMD has no SYSEXIT in long mode, and #GP and #UD of SYSRET in another order"
+        }
+        Iret | Iretd | Iretq | Retf => "leaves the code segment",
+        Rdtsc | Rdtscp | Rdpmc | Rdpid => "reads what each machine has of its own",
+        Rdrand | Rdseed => "gives random numbers",
+        Cpuid | Xgetbv => "tells the processors apart",
+        Sgdt | Sidt | Sldt | Smsw | Str => "Linux sets CR4.UMIP and emulates them",
+        Monitor | Mwait => "AMD's HWCR decides whether user mode has them",
+        _ => return None,
+    })
+}
+
+/// RFLAGS bits that `iced` leaves undefined. `count` is the masked shift count, `zero` whether the source of a bit scan
+/// is zero.
+pub fn flags(iced: &Instruction, count: u32) -> u64 {
+    use Mnemonic::{
+        Aaa, Aad, Aam, Aas, And, Andn, Blsi, Blsmsk, Blsr, Bsf, Bsr, Bt, Btc, Btr, Bts, Bzhi, Daa,
+        Das, Div, Idiv, Imul, Lzcnt, Mul, Or, Rcl, Rcr, Rol, Ror, Sal, Sar, Shl, Shld, Shr, Shrd,
+        Test, Tzcnt, Xor,
+    };
+    let width = operand_bits(iced);
+    match iced.mnemonic() {
+        And | Or | Xor | Test => AF,
+        Andn | Blsi | Blsmsk | Blsr | Bzhi => AF | PF,
+        Shl | Sal | Shr | Sar if count == 0 => 0,
+        Shl | Sal | Shr if count >= width => AF | CF | if count == 1 { 0 } else { OF },
+        Shl | Sal | Shr | Sar => AF | if count == 1 { 0 } else { OF },
+        Rol | Ror | Rcl | Rcr if count > 1 => OF,
+        Shld | Shrd if count > width => ARITH,
+        Shld | Shrd if count == 0 => 0,
+        Shld | Shrd => AF | if count == 1 { 0 } else { OF },
+        Mul | Imul => SF | ZF | AF | PF,
+        Div | Idiv => ARITH,
+        Bsf | Bsr => CF | OF | SF | AF | PF,
+        Bt | Bts | Btr | Btc => OF | SF | AF | PF,
+        Lzcnt | Tzcnt => OF | SF | PF | AF,
+        Aaa | Aas => OF | SF | ZF | PF,
+        Aad | Aam => OF | AF | CF,
+        Daa | Das => OF,
+        _ => 0,
+    }
+}
+
+/// Whether the destination itself is undefined: SHLD and SHRD by more than the operand's width (SDM vol. 2B).
+pub fn result(iced: &Instruction, count: u32) -> bool {
+    matches!(iced.mnemonic(), Mnemonic::Shld | Mnemonic::Shrd) && count > operand_bits(iced)
+}
+
+/// Why a case is not run: encodings in which the host differs by its documentation, or that mean nothing.
+pub fn unsuitable(iced: &Instruction, mode: Mode, bytes: &[u8]) -> bool {
+    use Mnemonic::{Call, Int, Jmp, Lfs, Lgs, Loope, Loopne, Lss, Mov, Movsxd, Reservednop, Ret};
+    let prefixes = || bytes.iter().take_while(|&&byte| is_prefix(byte));
+    let near = iced.is_jcc_short_or_near()
+        || iced.is_jcx_short()
+        || iced.is_loop()
+        || iced.is_loopcc()
+        || matches!(iced.mnemonic(), Call | Jmp | Ret);
+    match iced.mnemonic() {
+        // The breakpoint ends a case, 80h enters the host's kernel.
+        Int => matches!(iced.immediate8(), 3 | 4 | 0x80),
+        // AMD's processors let a REP prefix decide the condition of LOOPcc; SDM vol. 2A §2.1.1 calls that reserved.
+        Loope | Loopne if prefixes().any(|&byte| matches!(byte, 0xF2 | 0xF3)) => true,
+        // AMD truncates the target of a near branch with an operand size prefix in 64-bit mode, Intel ignores the
+        // prefix (SDM vol. 2A, "CALL"; AMD64 APM vol. 3, "Near Branches in 64-Bit Mode").
+        _ if near && mode == Mode::Bits64 && prefixes().any(|&byte| byte == 0x66) => true,
+        // AMD has no m16:64 pointers (AMD64 APM vol. 3, "LFS").
+        Lss | Lfs | Lgs => iced.op0_register().is_gpr64(),
+        // AMD reads 32 bits, Intel 16 (SDM vol. 2B, "MOVSXD").
+        Movsxd => iced.op0_register().is_gpr16(),
+        // 0F 0D with a register is #UD on AMD (AMD64 APM vol. 3, "PREFETCH"), a NOP on Intel.
+        Reservednop => format!("{:?}", iced.code()).ends_with("0F0D"),
+        // Whether #GP for the CPL or #UD for DR4 with CR4.DE comes first, no manual says.
+        Mov => [iced.op0_register(), iced.op1_register()]
+            .iter()
+            .any(|register| matches!(register, Register::DR4 | Register::DR5)),
+        _ => false,
+    }
+}
+
+/// Whether a byte is a legacy prefix.
+pub fn is_prefix(byte: u8) -> bool {
+    matches!(
+        byte,
+        0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
+    )
+}
+
+/// Why a case that differs is no difference.
+pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Option<&'static str> {
+    use Mnemonic::{
+        Call, Cmpsb, Cmpsd, Cmpsq, Cmpsw, Cvtpi2ps, Enter, Fxrstor, Fxrstor64, Fxsave, Fxsave64,
+        Insb, Insd, Insw, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop, Push,
+    };
+    let (a, b) = (ours.fault.vector, host.fault.vector);
+    let either = |x: u8, y: u8| (a, b) == (x, y) || (a, b) == (y, x);
+    let wide = iced.memory_size().size() >= 10 || iced.memory_size().size() == 0;
+    let wraps = !(0x1000..0xFFFF_F000).contains(&(ours.fault.cr2 & 0xFFFF_FFFF));
+    match iced.mnemonic() {
+        _ if case.mode == Mode::Bits32 && (either(17, 13) || either(17, 12)) => Some(
+            "an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)",
+        ),
+        _ if case.mode == Mode::Bits32 && wraps && (either(14, 13) || either(14, 12)) => Some(
+            "an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)",
+        ),
+        Enter if either(14, 17) => {
+            Some("ENTER's check of the new stack top need not check its alignment (SDM vol. 2A)")
+        }
+        _ if wide && (a == 17 || b == 17) => Some(
+            "#AC for more than 8 bytes depends on the implementation (SDM vol. 3A §6.15, vol. 1 §11.4.1.3)",
+        ),
+        _ if wide && (either(12, 14) || either(13, 14)) => {
+            Some("a long operand beyond the segment's limit: a page of it may fault first")
+        }
+        Call if a == 13 && matches!(b, 12 | 14 | 17) => {
+            Some("SDM vol. 2A checks the target of CALL before it pushes, AMD pushes first")
+        }
+        Cvtpi2ps if iced.op1_kind() == OpKind::Memory && a == 16 => {
+            Some("CVTPI2PS from memory is no x87 instruction to AMD (AMD64 APM vol. 4)")
+        }
+        _ if wide && either(12, 13) => {
+            Some("a misaligned operand beyond the stack segment: either exception may come first")
+        }
+        Maskmovq | Maskmovdqu if a != b => Some(
+            "whether bytes that the mask leaves out count for faults, the implementation decides (SDM vol. 2A, MASKMOVQ)",
+        ),
+        _ if host.state.get32(fx::MXCSR) & MISALIGNED_SSE != 0 => {
+            Some("AMD's MXCSR has a bit for misaligned SSE (AMD64 APM vol. 1 §4.2.2)")
+        }
+        Cmpsb | Cmpsw | Cmpsd | Cmpsq if either(14, 17) => {
+            Some("which operand of CMPS is looked at first, the manual does not say")
+        }
+        Fxsave | Fxsave64 | Fxrstor | Fxrstor64 if either(3, 14) => {
+            Some("the last 96 bytes of an FXSAVE area, which are not used, may fault or not")
+        }
+        Insb | Insw | Insd | Outsb | Outsw | Outsd if a == 3 && b == 13 => Some(
+            "AMD checks the I/O permission of REP INS and OUTS with a count of 0; the SDM's REP does nothing then",
+        ),
+        _ if case.mode == Mode::Bits64
+            && (a, b) == (14, 13)
+            && matches!(iced.memory_segment(), Register::FS | Register::GS) =>
+        {
+            Some("AMD also wants the offset in FS or GS canonical, the SDM only the sum")
+        }
+        Push if iced.op0_register().is_segment_register() && a == 3 && (b == 14 || b == 17) => {
+            Some("AMD writes all 32 bits of a pushed selector's slot, Intel 16 (SDM vol. 2B, PUSH)")
+        }
+        Pop if iced.op0_register().is_segment_register() && a != b && (b == 14 || b == 17) => {
+            Some("AMD reads all 32 bits of a popped selector's slot, Intel 16 (SDM vol. 2B, PUSH)")
+        }
+        _ => None,
+    }
+}
+
+/// Whether the general registers are not to be compared.
+pub fn registers(iced: &Instruction, ours: &After) -> bool {
+    // AMD's POPA has loaded some of them when a later one faults; done again, it loads them again.
+    matches!(iced.mnemonic(), Mnemonic::Popa | Mnemonic::Popad) && ours.fault.vector != 3
+}
+
+/// Whether a field of the FXSAVE image is not to be compared.
+pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -> bool {
+    use Mnemonic::{
+        Cvtpd2pi, Cvtpi2pd, Cvtpi2ps, Cvtps2pi, Cvttpd2pi, Cvttps2pi, Fcomi, Fcomip, Fldenv,
+        Frstor, Fucomi, Fucomip, Maskmovq,
+    };
+    const ES: u16 = 1 << 7;
+    const C1: u16 = 1 << 9;
+    let (a, b) = (&ours.state, &host.state);
+    let status = a.get16(fx::STATUS) ^ b.get16(fx::STATUS);
+    let x87 = matches!(name.as_bytes(), [b'f', ..] | [b's', b't', ..]);
+    match (iced.mnemonic(), name) {
+        // AMD's FXSAVE and XSAVE store zeros while no exception is pending (AMD64 APM vol. 4, FXSAVE), and that is how
+        // the kernel gets them.
+        (_, "fip" | "fdp" | "fop") if a.get16(fx::STATUS) & b.get16(fx::STATUS) & ES == 0 => true,
+        // The 16-bit forms hold no opcode.
+        (Fldenv | Frstor, "fop") => {
+            matches!(iced.memory_size().size(), 14 | 94)
+        }
+        // SDM vol. 2A has C1 cleared; AMD leaves it (AMD64 APM vol. 5).
+        (Fcomi | Fcomip | Fucomi | Fucomip, "fsw") => status == C1,
+        // SDM vol. 2A has the transition to MMX state in all forms; AMD not with a memory operand.
+        (Cvtpi2ps, _) if x87 && iced.op1_kind() == OpKind::Memory => true,
+        // What of the transition an unmasked exception leaves, the manual does not say.
+        (Cvtpd2pi | Cvtps2pi | Cvttpd2pi | Cvttps2pi | Cvtpi2ps | Cvtpi2pd, _)
+            if x87 && ours.fault.vector == 19 =>
+        {
+            true
+        }
+        (Maskmovq, _) if x87 => ours.fault.vector != 3,
+        // Transcendentals: within a unit of the last place, and C1 tells of that place.
+        (mnemonic, "fsw") if transcendental(mnemonic) => status & !C1 == 0,
+        (mnemonic, _) if transcendental(mnemonic) && name.starts_with("st") => {
+            let n = name[2..].parse().unwrap_or(0);
+            neighbours(a.st(n), b.st(n))
+        }
+        (mnemonic, _) if approximate(mnemonic) && name.starts_with("xmm") => {
+            let n = name[3..].parse().unwrap_or(0);
+            close(a.xmm(n), b.xmm(n))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the address of a #PF is not to be compared.
+pub fn fault_address(iced: &Instruction) -> bool {
+    use Mnemonic::{
+        Cmpsb, Cmpsd, Cmpsq, Cmpsw, Fldenv, Fnsave, Fnstenv, Frstor, Fxrstor, Fxrstor64, Fxsave,
+        Fxsave64, Maskmovdqu, Maskmovq, Xrstor, Xrstor64, Xsave, Xsave64, Xsavec, Xsavec64,
+        Xsaveopt, Xsaveopt64,
+    };
+    match iced.mnemonic() {
+        // Which end of a long operand a processor looks at first, is its own affair.
+        Fldenv | Fnsave | Fnstenv | Frstor | Fxrstor | Fxrstor64 | Fxsave | Fxsave64 | Xrstor
+        | Xrstor64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64 => true,
+        Maskmovq | Maskmovdqu => true,
+        // And so is which of two operands.
+        Cmpsb | Cmpsw | Cmpsd | Cmpsq => true,
+        _ => false,
+    }
+}
+
+/// Up to three ranges of offsets in the region.
+pub type Ranges = [Range<u64>; 3];
+
+/// Bytes of memory that are not to be compared.
+pub fn memory(iced: &Instruction, case: &Case) -> Ranges {
+    use Mnemonic::{
+        Fnsave, Fnstenv, Fxsave, Fxsave64, Push, Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt,
+        Xsaveopt64,
+    };
+    let before = &case.before;
+    let target = || {
+        let address = iced.virtual_address(0, 0, |register, _, _| {
+            Some(if register.is_segment_register() {
+                case.segment_base(register)
+            } else {
+                before.regs[register.full_register().number()]
+            })
+        });
+        address.unwrap_or_default().wrapping_sub(REGION)
+    };
+    let bytes = |from: u64, to: u64| {
+        let start = target();
+        start.wrapping_add(from)..start.wrapping_add(to)
+    };
+    match iced.mnemonic() {
+        // Opcode and pointers, as above; MXCSR_MASK, in which AMD has a bit for misaligned SSE.
+        Fxsave | Fxsave64 => [bytes(6, 24), bytes(28, 32), 0..0],
+        // And which components are in their initial state, a processor may track as it likes (SDM vol. 1 §13.6).
+        Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64 => {
+            [bytes(6, 24), bytes(28, 32), bytes(512, 513)]
+        }
+        Fnstenv | Fnsave if matches!(iced.memory_size().size(), 14 | 94) => {
+            [bytes(6, 14), 0..0, 0..0]
+        }
+        Fnstenv | Fnsave => [bytes(12, 28), 0..0, 0..0],
+        // AMD writes the upper half of a 32-bit slot, Intel not (SDM vol. 2B, PUSH).
+        Push if iced.op0_register().is_segment_register() => {
+            let mask = if case.mode == Mode::Bits16 {
+                0xFFFF
+            } else {
+                !0
+            };
+            let top = (before.regs[4] & mask) + case.mode.code_base();
+            let top = top.wrapping_sub(REGION);
+            [top.wrapping_sub(2)..top, 0..0, 0..0]
+        }
+        _ => [0..0, 0..0, 0..0],
+    }
+}
+
+/// Width of the destination in bits.
+pub fn operand_bits(iced: &Instruction) -> u32 {
+    let size = if iced.op_kind(0) == iced_x86::OpKind::Register {
+        iced.op0_register().size()
+    } else {
+        iced.memory_size().size()
+    };
+    size as u32 * 8
+}
+
+/// RCPPS and its like, whose relative error may be up to 1.5 * 2^-12 (SDM vol. 2B).
+fn approximate(mnemonic: Mnemonic) -> bool {
+    matches!(
+        mnemonic,
+        Mnemonic::Rcpps | Mnemonic::Rcpss | Mnemonic::Rsqrtps | Mnemonic::Rsqrtss
+    )
+}
+
+fn transcendental(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::{F2xm1, Fcos, Fpatan, Fptan, Fsin, Fsincos, Fyl2x, Fyl2xp1};
+    matches!(
+        mnemonic,
+        F2xm1 | Fcos | Fpatan | Fptan | Fsin | Fsincos | Fyl2x | Fyl2xp1
+    )
+}
+
+/// Whether two extended-precision numbers are the same or next to each other.
+fn neighbours(a: (u64, u16), b: (u64, u16)) -> bool {
+    let key = |(significand, exponent): (u64, u16)| {
+        i128::from(exponent) << 63 | i128::from(significand & !(1 << 63))
+    };
+    a == b || a.1 & 0x7FFF != 0x7FFF && (key(a) - key(b)).abs() <= 1
+}
+
+fn close(ours: u128, host: u128) -> bool {
+    (0..4).all(|lane| {
+        let (ours, host) = ((ours >> (32 * lane)) as u32, (host >> (32 * lane)) as u32);
+        let (a, b) = (
+            f64::from(f32::from_bits(ours)),
+            f64::from(f32::from_bits(host)),
+        );
+        // Both are off by that much at most.
+        ours == host || (a - b).abs() <= b.abs() * 3.0 / 4096.0
+    })
+}

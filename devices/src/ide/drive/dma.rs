@@ -1,0 +1,99 @@
+//! The drive's side of DMA: it loads and stores blocks, which the bus master empties and fills.
+
+use platform::DmaDirection;
+use platform::block::SECTOR_BYTES;
+
+use super::{Drive, ERROR_ABRT, ERROR_UNC, Failure, Phase};
+
+/// Sectors that a DMA transfer moves at a time.
+const DMA_BLOCK: u8 = 16;
+
+impl Drive {
+    /// DMARQ: which way data is to go.
+    pub(in crate::ide) fn dma_request(&self) -> Option<DmaDirection> {
+        match self.state.phase {
+            Phase::DmaIn => Some(DmaDirection::ToMemory),
+            Phase::DmaOut => Some(DmaDirection::FromMemory),
+            _ => None,
+        }
+    }
+
+    /// What the bus master has still to move of the current block.
+    pub(in crate::ide) fn dma_buffer(&mut self) -> &mut [u8] {
+        let from = self.state.position as usize;
+        &mut self.state.buffer[from..]
+    }
+
+    /// The bus master has moved `bytes` of the [`dma_buffer`](Self::dma_buffer).
+    pub(in crate::ide) fn dma_moved(&mut self, bytes: usize) {
+        self.state.position += bytes as u32;
+        if self.state.position as usize == self.state.buffer.len() {
+            let result = match self.state.phase {
+                Phase::DmaIn => self.dma_block_read(),
+                _ => self.dma_block_written(),
+            };
+            self.conclude(result);
+        }
+    }
+
+    pub(super) fn start_dma_read(&mut self, extended: bool) -> Result<(), Failure> {
+        self.start_transfer(extended, DMA_BLOCK)?;
+        self.load_dma_block()
+    }
+
+    fn load_dma_block(&mut self) -> Result<(), Failure> {
+        let mut lba = self.size_block()?;
+        while let Err(error) = self.disk.read(lba, &mut self.state.buffer) {
+            if self.state.buffer.len() == SECTOR_BYTES {
+                return Err(self.host_failure("read", lba, &error, ERROR_UNC));
+            }
+            lba = self.go_by_sectors()?;
+        }
+        self.request_data(Phase::DmaIn, false);
+        Ok(())
+    }
+
+    fn dma_block_read(&mut self) -> Result<(), Failure> {
+        if self.advance() {
+            return self.load_dma_block();
+        }
+        self.finish(0);
+        Ok(())
+    }
+
+    pub(super) fn start_dma_write(&mut self, extended: bool) -> Result<(), Failure> {
+        if self.disk.read_only() {
+            return Err(Failure(ERROR_ABRT));
+        }
+        self.start_transfer(extended, DMA_BLOCK)?;
+        self.size_block()?;
+        self.request_data(Phase::DmaOut, false);
+        Ok(())
+    }
+
+    fn dma_block_written(&mut self) -> Result<(), Failure> {
+        let mut lba = self.state.transfer.lba;
+        if self.disk.write(lba, &self.state.buffer).is_err() {
+            // Once more, to tell the sector that cannot be stored from those before it.
+            for sector in self.state.buffer.chunks(SECTOR_BYTES) {
+                if let Err(error) = self.disk.write(lba, sector) {
+                    return Err(self.host_failure("write", lba, &error, ERROR_ABRT));
+                }
+                lba += 1;
+            }
+        }
+        if self.advance() {
+            self.size_block()?;
+            self.request_data(Phase::DmaOut, false);
+        } else {
+            self.finish(0);
+        }
+        Ok(())
+    }
+
+    /// Makes the blocks of this transfer single sectors, so that a failure has its address.
+    fn go_by_sectors(&mut self) -> Result<u64, Failure> {
+        self.state.transfer.block = 1;
+        self.size_block()
+    }
+}

@@ -1,0 +1,223 @@
+//! A machine with a ROM of a few instructions and one device.
+
+use platform::{
+    Clock, Device, DeviceCtx, GuestMemory, IrqLine, MachineRequest, SavedState, StateError,
+};
+use x86::Reg;
+
+use super::*;
+
+const ROM_BYTES: usize = 0x1_0000;
+
+/// A device that counts keys and timer ticks, raises INTR on a key, and asks the machine for things.
+#[derive(Default)]
+struct Panel {
+    keys: u32,
+    ticks: u32,
+}
+
+impl Device for Panel {
+    fn name(&self) -> &'static str {
+        "panel"
+    }
+    /// Region 0: the count of keys. Region 1: an interrupt acknowledge, which lowers INTR.
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, _: u64, _: u8) -> u64 {
+        if region == 1 {
+            ctx.set_line(IrqLine::INTR, false);
+            return 0x20;
+        }
+        self.keys.into()
+    }
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8, value: u64) {
+        match value {
+            1 => ctx.request(MachineRequest::PowerOff),
+            2 => ctx.request(MachineRequest::Reset),
+            3 => ctx.schedule(0, ctx.now_ns() + 1_000_000),
+            value => ctx.request(MachineRequest::DebugExit(value as u32)),
+        }
+    }
+    fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, _: u32) {
+        self.ticks += 1;
+        ctx.set_line(IrqLine::INTR, true);
+    }
+    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
+        if let Input::Key { .. } = input {
+            self.keys += 1;
+            ctx.set_line(IrqLine::INTR, true);
+        }
+    }
+    fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
+        *self = Self::default();
+        ctx.set_line(IrqLine::A20, true);
+    }
+    fn save(&self) -> SavedState {
+        SavedState::encode(1, &(self.keys, self.ticks))
+    }
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        (self.keys, self.ticks) = state.decode(1)?;
+        Ok(())
+    }
+}
+
+/// A machine whose reset vector jumps to `code` at F000:0000. Interrupt 20h is at 0000:0600.
+fn machine(code: &[u8], pacing: Pacing) -> Machine {
+    let mut rom = vec![0xF4; ROM_BYTES];
+    rom[..code.len()].copy_from_slice(code);
+    rom[0xFFF0..0xFFF5].copy_from_slice(&[0xEA, 0, 0, 0, 0xF0]);
+    let mut memory = GuestMemory::new(1 << 20).unwrap();
+    memory.add_rom(PhysAddr(0xF_0000), &rom).unwrap();
+    memory.add_rom(PhysAddr(0xFFFF_0000), &rom).unwrap();
+    let mut bus = Bus::new(memory, Clock::new(2, 1));
+    let panel = bus.add(Box::new(Panel::default()));
+    bus.map_ports(panel, 0, 0xF4, 1, 1);
+    bus.set_interrupt_controller(panel, 1);
+    bus.reset();
+    let config = MachineConfig {
+        model: CpuModel::by_name("max").unwrap(),
+        cpus: 1,
+        keyboard: panel,
+        serial: vec![panel],
+        display: panel,
+        preloads: vec![
+            Preload {
+                addr: 0x80,
+                bytes: vec![0x00, 0x06, 0, 0],
+                zeros: 0,
+            },
+            // INC BX; IRET.
+            Preload {
+                addr: 0x600,
+                bytes: vec![0x43, 0xCF],
+                zeros: 5000,
+            },
+        ],
+        pacing,
+        stop_at_reset: false,
+    };
+    Machine::new(Box::new(bus), config)
+}
+
+/// STI; INC CX; JMP back to INC CX.
+const COUNT: [u8; 4] = [0xFB, 0x41, 0xEB, 0xFD];
+/// STI; HLT; JMP back to HLT.
+const WAIT: [u8; 4] = [0xFB, 0xF4, 0xEB, 0xFD];
+
+#[test]
+fn a_budget_is_kept_to_the_instruction() {
+    let mut machine = machine(&COUNT, Pacing::Deterministic);
+    for budget in [1, 7, 1000, 12_345] {
+        let before = machine.retired();
+        assert_eq!(machine.run(budget), Exit::Budget);
+        assert_eq!(machine.retired() - before, budget);
+    }
+}
+
+#[test]
+fn where_a_run_is_cut_makes_no_difference() {
+    let mut whole = machine(&COUNT, Pacing::Deterministic);
+    let mut cut = machine(&COUNT, Pacing::Deterministic);
+    assert_eq!(whole.run(100_000), Exit::Budget);
+    for _ in 0..1000 {
+        assert_eq!(cut.run(100), Exit::Budget);
+    }
+    assert_eq!(whole.state_hash(), cut.state_hash());
+    cut.run(1);
+    assert_ne!(whole.state_hash(), cut.state_hash());
+}
+
+#[test]
+fn hlt_with_interrupts_off_is_the_end() {
+    let mut machine = machine(&[0xFA, 0xF4], Pacing::Deterministic);
+    assert_eq!(machine.run(1000), Exit::HaltedForEver);
+}
+
+#[test]
+fn hlt_skips_to_the_next_timer_and_stops_at_a_limit_in_between() {
+    // MOV AL, 3; OUT F4h, AL; and wait.
+    let code = [&[0xB0, 3, 0xE6, 0xF4][..], &WAIT].concat();
+    let mut machine = machine(&code, Pacing::Deterministic);
+    let limit = |now_ns| Limit {
+        retired: u64::MAX,
+        now_ns,
+    };
+    assert_eq!(machine.run_until(limit(500_000)), Exit::Budget);
+    assert_eq!(machine.now_ns(), 500_000);
+    assert_eq!(machine.cpus()[0].cpu.regs[Reg::RBX], 0);
+    assert_eq!(
+        machine.run_until(limit(1_100_000)),
+        Exit::Idle { until_ns: None }
+    );
+    assert_eq!(machine.cpus()[0].cpu.regs[Reg::RBX], 1);
+}
+
+#[test]
+fn with_the_wall_clock_the_caller_waits() {
+    let code = [&[0xB0, 3, 0xE6, 0xF4][..], &WAIT].concat();
+    let mut machine = machine(&code, Pacing::Realtime);
+    let Exit::Idle {
+        until_ns: Some(until_ns),
+    } = machine.run(1000)
+    else {
+        panic!("a timer is armed");
+    };
+    assert!(until_ns >= 1_000_000);
+    machine.idle(until_ns - machine.now_ns());
+    assert_eq!(machine.run(1000), Exit::Idle { until_ns: None });
+    assert_eq!(machine.cpus()[0].cpu.regs[Reg::RBX], 1);
+}
+
+#[test]
+fn requests_end_the_run() {
+    let out = |value| [0xB0, value, 0xE6, 0xF4, 0xF4];
+    let run = |code: &[u8]| machine(code, Pacing::Deterministic).run(1000);
+    assert_eq!(run(&out(1)), Exit::PowerOff);
+    assert_eq!(run(&out(0x10)), Exit::DebugExit(0x10));
+    // LIDT of a table with limit 0; INT3.
+    let zeros = [&[0x2E, 0x0F, 0x01, 0x1E, 0x07, 0, 0xCC][..], &[0; 6]].concat();
+    assert_eq!(run(&zeros), Exit::TripleFault);
+}
+
+#[test]
+fn a_guest_that_faults_for_ever_comes_to_the_end_of_its_budget() {
+    // LIDT of a table of ones in the ROM, whose handlers are nowhere; INT3.
+    let code = [0x2E, 0x0F, 0x01, 0x1E, 0x10, 0, 0xCC];
+    let mut machine = machine(&code, Pacing::Deterministic);
+    assert_eq!(machine.run(1000), Exit::Budget);
+}
+
+#[test]
+fn a_reset_starts_anew_with_its_preloads() {
+    // INC byte [600h]; MOV AL, 2; OUT F4h, AL.
+    let code = [0xFE, 0x06, 0x00, 0x06, 0xB0, 2, 0xE6, 0xF4, 0xF4];
+    let mut machine = machine(&code, Pacing::Deterministic);
+    assert_eq!(machine.run(1000), Exit::Budget);
+    let byte = machine.bus().memory.read_array::<1>(PhysAddr(0x600));
+    assert!(byte == [0x43] || byte == [0x44], "{byte:x?}");
+    machine.config.stop_at_reset = true;
+    assert_eq!(machine.run(1000), Exit::Reset);
+}
+
+#[test]
+fn a_journal_replays_to_the_same_state() {
+    let code = [&[0xB0, 3, 0xE6, 0xF4][..], &WAIT].concat();
+    let mut first = machine(&code, Pacing::Deterministic);
+    let limit = |now_ns| Limit {
+        retired: u64::MAX,
+        now_ns,
+    };
+    first.run_until(limit(300_000));
+    first.input_key(Key::A, true);
+    first.run_until(limit(600_000));
+    first.input_key(Key::A, false);
+    first.set_ratio(3, 1);
+    first.run_until(limit(2_000_000));
+    assert_eq!(first.cpus()[0].cpu.regs[Reg::RBX], 3);
+
+    let mut second = machine(&code, Pacing::Deterministic);
+    for entry in first.journal().entries() {
+        assert_eq!(second.replay(entry), None);
+    }
+    second.run_until(limit(2_000_000));
+    assert_eq!(first.state_hash(), second.state_hash());
+    assert_eq!(first.journal(), second.journal());
+}

@@ -1,0 +1,235 @@
+//! Random accesses to all ports and all of the physical address space, while time goes on.
+
+use devices::boards::pc::{self, Pc, PcConfig};
+use platform::testkit::{Rng, advance};
+use platform::{BlockBackend, Input, IrqLine, Key, MemoryDisk, PhysAddr};
+
+use crate::program::any_port;
+use crate::seeds::for_each_seed;
+
+fn board() -> Pc {
+    let disk = |bytes: usize| -> Option<Box<dyn BlockBackend>> {
+        Some(Box::new(MemoryDisk::new(vec![0x5A; bytes])))
+    };
+    pc::build(PcConfig {
+        disks: vec![disk(700 * 512), disk(512), disk(63 * 512), None],
+        floppies: vec![disk(1_474_560), disk(368_640)],
+        bios: vec![0xF4; 0x1_0000],
+        vga_bios: vec![0x55; 0x8000],
+        ..PcConfig::new(4 << 20)
+    })
+    .expect("the board fits")
+}
+
+/// The addresses where something is, and its neighbours.
+fn any_address(rng: &mut Rng) -> PhysAddr {
+    let places = [
+        (0xA_0000, 0x2_0000),
+        (0x9_FFF0, 0x20),
+        (0xB_FFF0, 0x20),
+        (0xC_0000, 0x4_0000),
+        (0x3F_FFF0, 0x20),
+        (0xBFFF_FFF0, 0x20),
+        (0xFEC0_0000, 0x1010),
+        (0xFEE0_0000, 0x1010),
+        (0xFFFF_0000, 0x1_0000),
+        (0xFFFF_FFF0, 0x20),
+    ];
+    PhysAddr(match rng.below(8) {
+        0 => rng.next_u64() >> rng.below(64),
+        1..5 => 0xA_0000 + rng.below(0x2_0000),
+        _ => {
+            let (start, len) = places[rng.below(places.len() as u64) as usize];
+            start + rng.below(len)
+        }
+    })
+}
+
+fn any_value(rng: &mut Rng) -> u32 {
+    match rng.below(4) {
+        0 => [0, 1, 0x80, 0xFF, 0xFFFF_FFFF, 0x7FFF_FFFF][rng.below(6) as usize],
+        _ => rng.next_u64() as u32,
+    }
+}
+
+/// What a driver would do, with numbers that it would not use.
+fn provoke(pc: &mut Pc, rng: &mut Rng) {
+    let bus = &mut pc.bus;
+    let byte = |rng: &mut Rng| (rng.next_u64() & 0xFF) as u32;
+    match rng.below(8) {
+        // An IDE command with random registers, and its data.
+        0 => {
+            let base = [0x1F0u16, 0x170][rng.below(2) as usize];
+            for register in 1..7 {
+                bus.pio_write(base + register, 1, byte(rng));
+                bus.pio_write(base + register, 1, byte(rng) >> rng.below(8));
+            }
+            let commands = [
+                0x20, 0x21, 0x24, 0x29, 0x30, 0x34, 0x39, 0x40, 0x91, 0x90, 0xC4, 0xC5, 0xC6, 0xC8,
+                0xCA, 0xEC, 0xEF, 0xE7, 0xEA, 0xA1, 0xA0, 0xF8, 0x27,
+            ];
+            bus.pio_write(base + 7, 1, commands[rng.below(23) as usize]);
+            for _ in 0..rng.below(600) {
+                let size = 1 << rng.below(3);
+                match rng.below(2) {
+                    0 => drop(bus.pio_read(base, size)),
+                    _ => bus.pio_write(base, size, any_value(rng)),
+                }
+                if rng.below(16) == 0 {
+                    advance(bus, rng.below(200_000));
+                }
+            }
+        }
+        // A DMA channel and a floppy command that uses it.
+        1 => {
+            bus.pio_write(0x0C, 1, 0);
+            for port in [0x04, 0x04, 0x05, 0x05, 0x81] {
+                bus.pio_write(port, 1, byte(rng));
+            }
+            bus.pio_write(0x0B, 1, byte(rng) & 0xFC | 2);
+            bus.pio_write(0x0A, 1, 2);
+            bus.pio_write(0x3F2, 1, [0x1C, 0x2D, byte(rng)][rng.below(3) as usize]);
+            let commands = [
+                0x46, 0x45, 0xE6, 0xC5, 0x4D, 0x4A, 0x07, 0x0F, 0x03, 0x08, 0x13, 0x56,
+            ];
+            bus.pio_write(0x3F5, 1, commands[rng.below(12) as usize]);
+            for _ in 0..8 {
+                let value = match rng.below(3) {
+                    0 => byte(rng),
+                    _ => rng.below(20) as u32,
+                };
+                bus.pio_write(0x3F5, 1, value);
+            }
+            advance(bus, rng.below(300_000_000));
+            for _ in 0..8 {
+                bus.pio_read(0x3F5, 1);
+            }
+        }
+        // Timers as fast as they go.
+        2 => {
+            bus.pio_write(0x43, 1, byte(rng) & 0x3F | 0x30);
+            for _ in 0..2 {
+                bus.pio_write(0x40 + rng.below(3) as u16, 1, rng.below(3) as u32);
+            }
+            bus.pio_write(0x70, 1, 0x0A);
+            bus.pio_write(0x71, 1, byte(rng));
+            bus.pio_write(0x70, 1, 0x0B);
+            bus.pio_write(0x71, 1, byte(rng));
+            advance(bus, rng.below(3_000_000));
+        }
+        // The display, in a mode that no BIOS sets.
+        3 => {
+            for (index, registers) in [(0x3C4, 5), (0x3CE, 9), (0x3D4, 25)] {
+                for register in 0..registers {
+                    if rng.below(2) == 0 {
+                        bus.pio_write(index, 1, register);
+                        bus.pio_write(index + 1, 1, byte(rng));
+                    }
+                }
+            }
+            bus.pio_read(0x3DA, 1);
+            for _ in 0..42 {
+                bus.pio_write(0x3C0, 1, byte(rng));
+            }
+            bus.pio_write(0x3C2, 1, byte(rng) | 1);
+            bus.pio_write(0x3C0, 1, 0x20);
+            bus.input(pc.display, &Input::Render);
+        }
+        // Interrupt controllers, initialised anyhow, and acknowledge cycles.
+        4 => {
+            let base = [0x20u16, 0xA0][rng.below(2) as usize];
+            bus.pio_write(base, 1, byte(rng) | 0x10);
+            for _ in 0..rng.below(5) {
+                bus.pio_write(base + 1, 1, byte(rng));
+            }
+            for _ in 0..rng.below(10) {
+                bus.acknowledge_interrupt();
+                bus.pio_write(base, 1, byte(rng) & 0xEF);
+            }
+        }
+        5 => {
+            let device = [pc.keyboard, pc.power, pc.display][rng.below(3) as usize];
+            let inputs = [
+                Input::Key {
+                    key: Key::Pause,
+                    pressed: true,
+                },
+                Input::Key {
+                    key: Key::A,
+                    pressed: rng.below(2) == 0,
+                },
+                Input::PowerButton,
+                Input::Render,
+            ];
+            bus.input(device, &inputs[rng.below(4) as usize]);
+            bus.drive(IrqLine::FERR, rng.below(2) == 0);
+        }
+        6 => {
+            let port = rng.below(4) as u8;
+            let bytes = vec![0x55; rng.below(5000) as usize];
+            bus.input(pc.serial[usize::from(port)], &Input::Serial { port, bytes });
+        }
+        _ => bus.reset(),
+    }
+}
+
+#[test]
+fn random_accesses() {
+    for_each_seed("random accesses", 400, |seed| {
+        let mut rng = Rng::new((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut pc = board();
+        for _ in 0..5000 {
+            let size = 1 << rng.below(3);
+            match rng.below(64) {
+                0..24 => pc
+                    .bus
+                    .pio_write(any_port(&mut rng), size, any_value(&mut rng)),
+                24..40 => drop(pc.bus.pio_read(any_port(&mut rng), size)),
+                40..52 => {
+                    let value = rng.next_u64();
+                    pc.bus
+                        .mmio_write(any_address(&mut rng), 1 << rng.below(4), value);
+                }
+                52..60 => drop(pc.bus.mmio_read(any_address(&mut rng), 1 << rng.below(4))),
+                60..63 => {
+                    let ns = rng.next_u64() >> (34 + rng.below(30));
+                    advance(&mut pc.bus, ns);
+                }
+                _ => provoke(&mut pc, &mut rng),
+            }
+            pc.bus.outputs.clear();
+            pc.bus.request = None;
+        }
+        pc.bus.input(pc.display, &Input::Render);
+        advance(&mut pc.bus, 100_000_000);
+        for (_, device) in pc.bus.devices() {
+            let state = device.save();
+            let name = device.name();
+            device
+                .restore(&state)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(device.save(), state, "{name}");
+        }
+    });
+}
+
+/// Every port in every size, read and written with each of a few values.
+#[test]
+fn every_port_in_every_size() {
+    let mut pc = board();
+    for value in [0, !0, 0x5555_5555, 0x0101_0101] {
+        for port in 0..=u16::MAX {
+            for size in [1, 2, 4] {
+                pc.bus.pio_read(port, size);
+                pc.bus.pio_write(port, size, value);
+                pc.bus.pio_read(port, size);
+                pc.bus.outputs.clear();
+                pc.bus.request = None;
+            }
+            if port % 64 == 0 {
+                advance(&mut pc.bus, 100_000);
+            }
+        }
+        pc.bus.input(pc.display, &Input::Render);
+    }
+}

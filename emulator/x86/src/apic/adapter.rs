@@ -1,0 +1,273 @@
+//! The local APIC's place in the processor: its page, its pins, its messages, its timer.
+
+use platform::{DeliveryMode, InterruptMessage, IrqLine};
+
+use super::{Effect, LocalApic, Now, Signal};
+use crate::cpu::{Cpu, Reg, Segment, SegmentRegister, control};
+use crate::cpuid::Feature;
+use crate::flags::bits;
+use crate::vcpu::{Vcpu, attention};
+
+/// Bits of IA32_APIC_BASE.
+pub(crate) mod base {
+    /// This is the bootstrap processor.
+    pub const BSP: u64 = 1 << 8;
+    /// Global enable.
+    pub const ENABLE: u64 = 1 << 11;
+}
+
+const PAGE: u64 = 0xFFF;
+
+impl Vcpu {
+    /// Makes this processor number `number` of its machine, which is its APIC ID and its place at
+    /// `Bus::messages`. Number 0 is the bootstrap processor; the others wait for a start-up message.
+    pub fn set_number(&mut self, number: u8) {
+        self.number = number;
+        self.reset();
+    }
+
+    /// The virtual time at which the local APIC's timer fires next. A machine whose processors are all
+    /// halted goes on at the earliest of these and of the bus's timers.
+    pub fn next_apic_deadline_ns(&self, now_ns: u64) -> Option<u64> {
+        if !self.has_apic() {
+            return None;
+        }
+        self.cpu.apic.deadline_ns(self.now(now_ns))
+    }
+
+    /// The APIC, the state after a reset of processor `number`.
+    pub(crate) fn reset_apic(cpu: &mut Cpu, number: u8) {
+        let bootstrap = number == 0;
+        cpu.apic = LocalApic::new(number, bootstrap);
+        if !bootstrap {
+            cpu.msr.apic_base &= !base::BSP;
+            cpu.wait_for_startup = true;
+        }
+    }
+
+    /// Whether there is a local APIC between the processor and its pins.
+    #[inline]
+    fn has_apic(&self) -> bool {
+        self.model.has(Feature::Apic) && self.cpu.msr.apic_base & base::ENABLE != 0
+    }
+
+    fn now(&self, ns: u64) -> Now {
+        Now {
+            ns,
+            tsc: ns.wrapping_add(self.cpu.msr.tsc_offset),
+        }
+    }
+
+    fn now_at(&mut self, number: u16) -> Now {
+        let ns = self.bus_at(number).clock.now_ns();
+        self.now(ns)
+    }
+
+    // ---- registers -----------------------------------------------------------------------------
+
+    /// Whether physical address `phys`, where there is no memory, is one of the local APIC's.
+    pub(crate) fn is_apic_address(&self, phys: u64) -> bool {
+        self.has_apic() && (phys ^ self.cpu.msr.apic_base) & !PAGE == 0
+    }
+
+    /// Reads from the APIC's page. Each register is the first four of its sixteen bytes.
+    pub(crate) fn load_apic(&mut self, number: u16, phys: u64, size: u8) -> u64 {
+        let now = self.now_at(number);
+        let within = phys & 15;
+        if within >= 4 {
+            return 0;
+        }
+        let value = self.cpu.apic.read((phys & PAGE & !15) as u16, now);
+        u64::from(value) >> (within * 8) & (!0 >> (64 - u32::from(size) * 8))
+    }
+
+    /// Writes to the APIC's page: only whole registers can be written (§11.4.1).
+    pub(crate) fn store_apic(&mut self, number: u16, phys: u64, size: u8, value: u64) {
+        let now = self.now_at(number);
+        if size != 4 || phys & 15 != 0 {
+            log::debug!(target: "apic", "write of {size} bytes at {phys:x} ignored");
+            return;
+        }
+        log::trace!(target: "apic", "{:03x} = {value:08x}", phys & PAGE);
+        let effect = self.cpu.apic.write((phys & PAGE) as u16, value as u32, now);
+        match effect {
+            Effect::None => {}
+            Effect::EndOfInterrupt(vector) => self.bus().end_of_interrupt(vector),
+            Effect::Send {
+                message,
+                to_self,
+                to_others,
+            } => self.send_message(message, to_self, to_others),
+        }
+    }
+
+    fn send_message(&mut self, message: InterruptMessage, to_self: bool, to_others: bool) {
+        let from = self.number;
+        if to_self && self.cpu.apic.is_addressed_by(&message) {
+            if message.mode == DeliveryMode::Init {
+                // Not in the middle of an instruction: it comes back with the other messages.
+                self.bus().messages.send(message);
+                return;
+            }
+            let signal = self.cpu.apic.accept(&message);
+            self.heed(signal);
+            if message.mode == DeliveryMode::LowestPriority {
+                return;
+            }
+        }
+        if to_others {
+            self.bus().messages.send_from(from, message);
+        }
+    }
+
+    /// IA32_APIC_BASE has been written.
+    pub(crate) fn apic_base_changed(&mut self, before: u64) {
+        if before & !self.cpu.msr.apic_base & base::ENABLE != 0 {
+            self.cpu.apic.reset(before & base::BSP != 0);
+        }
+    }
+
+    /// Writes IA32_TSC_DEADLINE.
+    pub(crate) fn write_tsc_deadline(&mut self, number: u16, deadline: u64) {
+        let now = self.now_at(number);
+        self.cpu.apic.set_tsc_deadline(deadline, now);
+    }
+
+    /// Reads IA32_TSC_DEADLINE: 0 once it has fired.
+    pub(crate) fn read_tsc_deadline(&mut self, number: u16) -> u64 {
+        let now = self.now_at(number);
+        self.cpu.apic.fire_if_due(now);
+        self.cpu.apic.tsc_deadline()
+    }
+
+    // ---- interrupts ----------------------------------------------------------------------------
+
+    /// Fires the timer if it is due, and ends the slice at the next deadline of a timer, of devices or of
+    /// the APIC.
+    pub(crate) fn look_at_timers(&mut self) {
+        let now = self.bus().clock.now_ns();
+        let now = self.now(now);
+        let mut apic_deadline_ns = None;
+        if self.has_apic() {
+            self.cpu.apic.fire_if_due(now);
+            apic_deadline_ns = self.cpu.apic.deadline_ns(now);
+        }
+        let bus = self.bus();
+        let device_deadline_ns = bus.events.next_deadline_ns();
+        if let Some(deadline_ns) = apic_deadline_ns.into_iter().chain(device_deadline_ns).min() {
+            let retired = bus.clock.retired();
+            let due = retired + bus.clock.instructions_until(deadline_ns);
+            self.slice_end = self.slice_end.min(due);
+        }
+    }
+
+    /// Takes the messages that have arrived and samples the INTR and NMI pins.
+    pub(crate) fn look_at_pins(&mut self) {
+        let lines = &self.bus().lines;
+        let levels = [lines.level(IrqLine::INTR), lines.level(IrqLine::NMI)];
+        let rose = [0, 1].map(|pin| self.cpu.apic.set_pin(pin, levels[pin]));
+        if !self.has_apic() {
+            self.heed(rose[1].then_some(Signal::Nmi));
+            return;
+        }
+        for pin in [0, 1] {
+            if rose[pin] {
+                let signal = self.cpu.apic.pin_rose(pin);
+                self.heed(signal);
+            }
+        }
+        let number = self.number;
+        while let Some(message) = self.next_message(number) {
+            let signal = self.cpu.apic.accept(&message);
+            self.heed(signal);
+        }
+    }
+
+    fn next_message(&mut self, number: u8) -> Option<InterruptMessage> {
+        let Self { bus, cpu, .. } = self;
+        let bus = bus
+            .as_mut()
+            .expect("instructions run only while the bus is attached");
+        bus.messages
+            .receive(number, |message| cpu.apic.is_addressed_by(message))
+    }
+
+    fn heed(&mut self, signal: Option<Signal>) {
+        match signal {
+            None => {}
+            Some(Signal::Nmi) => {
+                self.cpu.nmi_pending = true;
+                self.attention |= attention::INTERRUPT;
+            }
+            Some(Signal::Init) => self.init(),
+            Some(Signal::StartUp(page)) if self.cpu.wait_for_startup => {
+                self.cpu.wait_for_startup = false;
+                let cs = Segment {
+                    selector: u16::from(page) << 8,
+                    base: u64::from(page) << 12,
+                    ..self.cpu.segs[SegmentRegister::CS]
+                };
+                self.set_segment(SegmentRegister::CS, cs);
+                self.cpu.regs[Reg::RIP] = 0;
+                self.update_mode();
+            }
+            Some(Signal::StartUp(_)) => {}
+        }
+    }
+
+    /// INIT: like RESET, but memory types, x87, SSE and the model-specific registers stay (SDM vol. 3A
+    /// table 10-1). The bootstrap processor goes on at the reset vector, another one waits.
+    fn init(&mut self) {
+        let old = std::mem::take(&mut self.cpu);
+        self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
+        self.cpu.x87 = old.x87;
+        self.cpu.xmm = old.xmm;
+        self.cpu.mxcsr = old.mxcsr;
+        self.cpu.xcr0 = old.xcr0;
+        self.cpu.msr = old.msr;
+        let kept = control::CR0_CD | control::CR0_NW;
+        self.cpu.cr0 = (self.cpu.cr0 & !kept) | (old.cr0 & kept);
+        self.cpu.apic = old.apic;
+        let bootstrap = self.cpu.msr.apic_base & base::BSP != 0;
+        self.cpu.apic.reset(bootstrap);
+        self.cpu.wait_for_startup = !bootstrap;
+        self.flush_tlb(true);
+        self.update_mode();
+    }
+
+    /// Whether a maskable interrupt waits, whatever IF says.
+    #[inline]
+    pub(crate) fn interrupt_waits(&mut self) -> bool {
+        let intr = self.bus().intr();
+        if !self.has_apic() {
+            return intr;
+        }
+        let apic = &self.cpu.apic;
+        apic.deliverable().is_some() || apic.wants_extint() || intr && apic.passes_extint()
+    }
+
+    /// Takes the interrupt that waits: the APIC's own, or else the 8259A's. The bus's clock is right.
+    pub(crate) fn acknowledge_interrupt(&mut self) -> u8 {
+        let now = self.bus().clock.now_ns();
+        let now = self.now(now);
+        if self.has_apic() {
+            if self.cpu.apic.deliverable().is_some() {
+                return self.cpu.apic.acknowledge(now);
+            }
+            self.cpu.apic.take_extint();
+        }
+        self.bus().acknowledge_interrupt()
+    }
+
+    /// A device was accessed by a load or store, which may have made an interrupt deliverable: then the
+    /// running block ends behind it, wherever a slice would have ended.
+    pub(crate) fn after_device_access(&mut self, number: u16) {
+        if self.cpu.rflags & bits::IF == 0 {
+            return;
+        }
+        let processor = self.number;
+        if self.interrupt_waits() || self.bus().messages.has_for(processor) {
+            self.cut_block(number);
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Whole runs of guests of a few bytes each: ends, statuses, reports, scripts and disks.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A folder with guests, and a way to run them.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a disk of `sectors` sectors whose boot sector is `code`.
+    fn disk(&self, name: &str, code: &[u8], sectors: usize) {
+        let mut image = vec![0; sectors * 512];
+        image[..code.len()].copy_from_slice(code);
+        image[510..512].copy_from_slice(&[0x55, 0xAA]);
+        std::fs::write(self.path(name), image).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+        command
+            .current_dir(self.folder.path())
+            .args(["run", "--display", "none", "-m", "16M"])
+            .args(args)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a guest with a report; checks the status.
+    fn report(&self, args: &[&str], status: i32) -> Value {
+        let mut all = vec!["--report", "report.json"];
+        if !args.contains(&"--timeout") {
+            all.extend(["--timeout", "60"]);
+        }
+        all.extend_from_slice(args);
+        let output = self.run(&all);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
+        serde_json::from_slice(&std::fs::read(self.path("report.json")).unwrap()).unwrap()
+    }
+}
+
+/// MOV AL, value; OUT F4h, AL.
+const fn debug_exit(value: u8) -> [u8; 4] {
+    [0xB0, value, 0xE6, 0xF4]
+}
+/// MOV DX, 604h; MOV AX, 2000h; OUT DX, AX.
+const POWER_OFF: [u8; 7] = [0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF];
+/// JMP to itself.
+const LOOP: [u8; 2] = [0xEB, 0xFE];
+
+/// MOV DX, 3F8h; then MOV AL, byte; OUT DX, AL for each byte.
+fn say(text: &str) -> Vec<u8> {
+    let mut code = vec![0xBA, 0xF8, 0x03];
+    text.bytes()
+        .for_each(|byte| code.extend([0xB0, byte, 0xEE]));
+    code
+}
+
+#[test]
+fn each_end_has_its_status_and_cause() {
+    let bench = Bench::new();
+    let end = |code: &[u8], args: &[&str], status: i32, cause: &str| {
+        bench.disk("x.img", code, 4);
+        let mut all = vec!["x.img"];
+        all.extend_from_slice(args);
+        let report = bench.report(&all, status);
+        assert_eq!(report["end"]["cause"], cause);
+        report
+    };
+    end(&POWER_OFF, &[], 0, "poweroff");
+    let report = end(&debug_exit(0x10), &[], 33, "debug-exit");
+    assert_eq!(report["end"]["value"], 0x10);
+    end(&debug_exit(0), &[], 1, "debug-exit");
+    end(&[0xFA, 0xF4], &[], 3, "halted");
+    end(
+        &[0x0F, 0x01, 0x1E, 0x00, 0x7D, 0xCC],
+        &[],
+        3,
+        "triple-fault",
+    );
+    end(&LOOP, &["--timeout", "0.2"], 124, "timeout");
+    let limit = ["--max-instructions", "5000000"];
+    let report = end(&LOOP, &limit, 124, "instruction-limit");
+    assert_eq!(report["instructions"], 5_000_000);
+    end(
+        &[say("ready\n"), LOOP.to_vec()].concat(),
+        &["--until", "^ready$"],
+        0,
+        "until",
+    );
+    // The keyboard controller's reset line.
+    let reset = [0xB0, 0xFE, 0xE6, 0x64, 0xF4];
+    end(&reset, &["--no-reboot"], 0, "reset");
+    let twice = ["--max-instructions", "20000000"];
+    end(&reset, &twice, 124, "instruction-limit");
+}
+
+#[test]
+fn the_report_tells_registers_serial_and_screen() {
+    let bench = Bench::new();
+    // MOV EAX, 12345678h; MOV DS, AX; INT 10h prints `*`.
+    let code = [
+        &[0x66, 0xB8, 0x78, 0x56, 0x34, 0x12, 0x8E, 0xD8][..],
+        &[0x66, 0x89, 0xC6, 0xB4, 0x0E, 0xB0, b'*', 0xCD, 0x10],
+        &say("hi\n"),
+        &[0xB0, b'd', 0xE6, 0xE9, 0xFA, 0xF4],
+    ]
+    .concat();
+    bench.disk("x.img", &code, 4);
+    let report = bench.report(&["x.img", "--screenshot", "x.png"], 3);
+    let cpu = &report["cpus"][0];
+    assert_eq!(cpu["rsi"], "0x0000000012345678");
+    assert_eq!(cpu["ds"]["selector"], "0x5678");
+    assert_eq!(cpu["ds"]["base"], "0x0000000000056780");
+    assert_eq!(report["serial"][0], "hi\n");
+    assert_eq!(report["debugcon"], "d");
+    assert_eq!(report["screen"]["mode"], "text 80x25");
+    let rows = report["screen"]["text"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row.as_str().unwrap().contains('*')));
+    assert_eq!(report["screen"]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(report["tiers"]["interpreter"], report["instructions"]);
+    assert!(report["virtual_ns"].as_u64() > Some(0));
+    assert!(report["wall_ns"].as_u64() > Some(0));
+    assert!(report["guest_mips"].as_f64() > Some(0.0));
+    let png = std::fs::read(bench.path("x.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn two_runs_are_alike_to_the_instruction() {
+    let bench = Bench::new();
+    bench.disk("x.img", &[say("x"), LOOP.to_vec()].concat(), 4);
+    let run = || {
+        let mut report = bench.report(&["x.img", "--max-instructions", "7654321"], 124);
+        for wall in ["wall_ns", "guest_mips"] {
+            report.as_object_mut().unwrap().remove(wall);
+        }
+        report
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn what_is_sent_reaches_the_place_where_the_text_appeared() {
+    let bench = Bench::new();
+    // Prints `>` on the screen; then copies keys to COM1.
+    let keys = [
+        &[0xB4, 0x0E, 0xB0, b'>', 0xCD, 0x10][..],
+        &[0xB4, 0x00, 0xCD, 0x16, 0xBA, 0xF8, 0x03, 0xEE, 0xEB, 0xF6],
+    ]
+    .concat();
+    bench.disk("keys.img", &keys, 4);
+    let args = [
+        "keys.img",
+        "--send",
+        "^>=>Hi, You!\\n<esc>",
+        "--until",
+        "\\x1B",
+    ];
+    let report = bench.report(&args, 0);
+    assert_eq!(report["serial"][0], "Hi, You!\r\u{1b}");
+
+    // Says `>` on COM1, then copies what comes there to the debug console.
+    let echo = [
+        &say(">")[..],
+        // MOV DX, 3FDh; IN AL, DX; TEST AL, 1; JZ -5; MOV DX, 3F8h; IN AL, DX; OUT E9h, AL; JMP
+        &[0xBA, 0xFD, 0x03, 0xEC, 0xA8, 0x01, 0x74, 0xFB],
+        &[0xBA, 0xF8, 0x03, 0xEC, 0xE6, 0xE9, 0xEB, 0xF0],
+    ]
+    .concat();
+    bench.disk("echo.img", &echo, 4);
+    let args = ["echo.img", "--send", ">=>a<up>b\\n", "--until", "b\\r"];
+    let report = bench.report(&args, 0);
+    assert_eq!(report["debugcon"], "a\u{1b}[Ab\r");
+}
+
+#[test]
+fn serial_output_goes_where_the_options_say() {
+    let bench = Bench::new();
+    bench.disk(
+        "x.img",
+        &[say("out\n"), debug_exit(0x10).to_vec()].concat(),
+        4,
+    );
+    let output = bench.run(&["x.img", "--serial", "stdio"]);
+    assert_eq!(output.stdout, b"out\n");
+    assert_eq!(output.status.code(), Some(33));
+    bench.run(&["x.img", "--serial", "file:com1.txt"]);
+    assert_eq!(std::fs::read(bench.path("com1.txt")).unwrap(), b"out\n");
+}
+
+/// MOV AX, 0301h; MOV BX, 7C00h; MOV CX, 2; MOV DX, 80h; INT 13h: the boot sector goes to sector 1.
+const WRITE_SECTOR: [u8; 14] = [
+    0xB8, 0x01, 0x03, 0xBB, 0x00, 0x7C, 0xB9, 0x02, 0x00, 0xBA, 0x80, 0x00, 0xCD, 0x13,
+];
+
+#[test]
+fn a_disk_is_written_and_an_ephemeral_one_is_not() {
+    let bench = Bench::new();
+    let code = [&WRITE_SECTOR[..], &debug_exit(0x10)].concat();
+    bench.disk("x.img", &code, 4);
+    let before = std::fs::read(bench.path("x.img")).unwrap();
+    bench.report(&["x.img", "--ephemeral"], 33);
+    assert_eq!(std::fs::read(bench.path("x.img")).unwrap(), before);
+    bench.report(&["x.img"], 33);
+    let after = std::fs::read(bench.path("x.img")).unwrap();
+    assert_eq!(after[512..1024], before[..512]);
+    assert_eq!(after.len(), before.len());
+}
+
+#[test]
+fn a_disk_in_use_is_refused_and_free_again_after_a_kill() {
+    let bench = Bench::new();
+    bench.disk("x.img", &LOOP, 4);
+    let mut first = bench
+        .command(&["x.img", "--serial", "file:started"])
+        .spawn()
+        .unwrap();
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !bench.path("started").exists() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let second = bench.run(&["x.img"]);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("in use"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    bench.report(&["x.img", "--max-instructions", "1000"], 124);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_a_run_with_its_report() {
+    let bench = Bench::new();
+    bench.disk("x.img", &LOOP, 4);
+    let args = ["x.img", "--serial", "file:started", "--report", "r.json"];
+    let mut child = bench.command(&args).spawn().unwrap();
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !bench.path("started").exists() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    if !killed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no `kill` program to send the signal with");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        return;
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(bench.path("r.json")).unwrap()).unwrap();
+    assert_eq!(report["end"]["cause"], "interrupted");
+}
+
+#[test]
+fn a_flat_boot_sector_needs_no_signature() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("flat.bin"), debug_exit(0x22)).unwrap();
+    bench.report(&["flat.bin"], 0x45);
+    assert_eq!(
+        std::fs::read(bench.path("flat.bin")).unwrap(),
+        debug_exit(0x22)
+    );
+}
+
+#[test]
+fn a_floppy_boots_and_image_as_overrules_the_content() {
+    let bench = Bench::new();
+    // DL is the drive: OUT F4h of it.
+    let code = [0x88, 0xD0, 0xE6, 0xF4];
+    bench.disk("floppy.img", &code, 2880);
+    bench.report(&["floppy.img"], 1);
+    bench.disk("disk.img", &code, 64);
+    bench.report(&["disk.img"], 1);
+    let value = bench.report(&["disk.img"], 1)["end"]["value"].clone();
+    assert_eq!(value, 0x80);
+    let value = bench.report(&["floppy.img", "--image-as", "disk"], 1)["end"]["value"].clone();
+    assert_eq!(value, 0x80);
+    let value = bench.report(&["floppy.img"], 1)["end"]["value"].clone();
+    assert_eq!(value, 0);
+}
+
+#[test]
+fn a_multiboot_kernel_starts_with_its_magic_and_command_line() {
+    let bench = Bench::new();
+    // At 1 MiB: the header with load addresses; then CMP EAX, 2BADB002h; JNE; MOV ESI, [EBX+16];
+    // LODSB and OUT E9h until the zero; OUT F4h.
+    let mut kernel: Vec<u8> = Vec::new();
+    let (magic, flags) = (0x1BAD_B002u32, 1u32 << 16);
+    let checksum = 0u32.wrapping_sub(magic).wrapping_sub(flags);
+    for field in [
+        magic, flags, checksum, 0x10_0000, 0x10_0000, 0, 0, 0x10_0020,
+    ] {
+        kernel.extend_from_slice(&field.to_le_bytes());
+    }
+    kernel.extend([0x3D, 0x02, 0xB0, 0xAD, 0x2B, 0x75, 0x0F, 0x8B, 0x73, 0x10]);
+    kernel.extend([0xAC, 0x84, 0xC0, 0x74, 0x04, 0xE6, 0xE9, 0xEB, 0xF7]);
+    kernel.extend(debug_exit(0x10));
+    kernel.extend([0xF4; 16]);
+    std::fs::write(bench.path("kernel"), &kernel).unwrap();
+    let args = ["--kernel", "kernel", "--append", "one two"];
+    let report = bench.report(&args, 33);
+    assert_eq!(report["debugcon"], "one two");
+    assert_eq!(bench.report(&["kernel"], 33)["debugcon"], "");
+}
+
+#[test]
+fn the_tour_starts_where_no_image_is_named() {
+    let bench = Bench::new();
+    let args = ["--until", "Seven things to touch"];
+    assert_eq!(bench.report(&args, 0)["end"]["cause"], "until");
+}
+
+#[test]
+fn the_runner_judges_roms_and_serves_cargo() {
+    let bench = Bench::new();
+    bench.disk(
+        "good.img",
+        &[say("fine\n"), debug_exit(0x10).to_vec()].concat(),
+        4,
+    );
+    bench.disk("bad.img", &debug_exit(0x11), 4);
+    let expectation =
+        "[run]\nmemory = \"16M\"\n[expect]\ndebug-exit = 0x10\nserial = [\"^fine$\"]\n";
+    std::fs::write(bench.path("good.toml"), expectation).unwrap();
+    std::fs::write(bench.path("bad.toml"), expectation).unwrap();
+    let test = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_glassbox"))
+            .current_dir(bench.folder.path())
+            .arg("test")
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let output = test(&[".", "--junit", "j.xml", "--json", "j.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.ends_with("1 passed, 1 failed\n"), "{text}");
+    assert!(text.contains("expected  debug-exit 0x10"), "{text}");
+    assert!(text.contains("actual    debug-exit 0x11"), "{text}");
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(bench.path("j.json")).unwrap()).unwrap();
+    assert_eq!(
+        (json["passed"].as_u64(), json["failed"].as_u64()),
+        (Some(1), Some(1))
+    );
+    let xml = std::fs::read_to_string(bench.path("j.xml")).unwrap();
+    assert!(xml.contains("failures=\"1\""));
+    let output = test(&["good.img"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(said(&output).ends_with("1 passed, 0 failed\n"));
+
+    let output = test(&["--cargo", "good.img", "--nocapture"]);
+    assert_eq!(
+        (output.status.code(), said(&output).as_str()),
+        (Some(0), "fine\n")
+    );
+    assert_eq!(test(&["--cargo", "bad.img"]).status.code(), Some(35));
+}
+
+#[test]
+fn the_projects_own_roms_pass() {
+    let roms = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-roms");
+    if !roms.join("cpu").is_dir() {
+        eprintln!("skipped: test-roms is not there");
+        return;
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .arg("test")
+        .arg(&roms)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
