@@ -1,6 +1,6 @@
 //! The machine: a bus, its processors, and the loop that shares virtual time between them.
 
-use platform::{Bus, DeviceId, Frame, Input, Key, MachineRequest, Output, PhysAddr};
+use platform::{Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Output, PhysAddr};
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
 use x86::cpuid::CpuModel;
@@ -104,11 +104,15 @@ pub struct Machine {
 
 impl Machine {
     /// A machine after power-on, with its preloads in RAM.
-    pub fn new(bus: Box<Bus>, config: MachineConfig) -> Self {
-        assert!(config.cpus > 0, "a machine has a processor");
-        let cpus = (0..config.cpus)
-            .map(|_| Vcpu::new(config.model.clone()))
-            .collect();
+    pub fn new(mut bus: Box<Bus>, config: MachineConfig) -> Self {
+        let count = u8::try_from(config.cpus).expect("a machine has a few processors");
+        bus.messages = MessageQueue::new(count);
+        let processor = |number| {
+            let mut cpu = Vcpu::new(config.model.clone());
+            cpu.set_number(number);
+            cpu
+        };
+        let cpus = (0..count).map(processor).collect();
         let mut machine = Self {
             bus: Some(bus),
             cpus,
@@ -245,9 +249,18 @@ impl Machine {
             return Some(Exit::HaltedForEver);
         }
         let pacing = self.config.pacing;
+        let now_ns = self.now_ns();
+        let next_of_apics = self
+            .cpus
+            .iter()
+            .filter_map(|cpu| cpu.next_apic_deadline_ns(now_ns))
+            .min();
         let bus = self.bus_mut();
-        let now_ns = bus.clock.now_ns();
-        match (bus.events.next_deadline_ns(), pacing) {
+        let next_of_devices = bus.events.next_deadline_ns();
+        match (
+            next_of_devices.into_iter().chain(next_of_apics).min(),
+            pacing,
+        ) {
             (Some(deadline_ns), _) if deadline_ns <= now_ns => None,
             (Some(deadline_ns), Pacing::Deterministic) => {
                 bus.clock.skip_to(deadline_ns.min(limit.now_ns));

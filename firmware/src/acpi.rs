@@ -9,7 +9,7 @@ use crate::{Board, TABLES_BASE, TABLES_BYTES, checksum};
 const PM1A_EVENT: u16 = 0x600;
 const PM1A_CONTROL: u16 = 0x604;
 const PM_TIMER: u16 = 0x608;
-const SCI: u8 = 9;
+pub(crate) const SCI: u8 = 9;
 const RESET_PORT: u16 = 0xCF9;
 const RESET_VALUE: u8 = 0x06;
 const CMOS_CENTURY: u8 = 0x32;
@@ -141,7 +141,8 @@ fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
     table(b"FACP", 3, &body)
 }
 
-/// MADT: the APICs. ISA IRQ 0 is wired to input 2, and the SCI is level triggered, active high.
+/// MADT: the APICs. ISA IRQ 0 is wired to input 2, and the SCI and what PCI devices get are level triggered, active
+/// high.
 fn madt(board: &Board) -> Vec<u8> {
     let mut body = LOCAL_APIC.to_le_bytes().to_vec();
     body.extend(1u32.to_le_bytes()); // two 8259As are there as well
@@ -152,7 +153,9 @@ fn madt(board: &Board) -> Vec<u8> {
     body.extend(IO_APIC.to_le_bytes());
     body.extend(0u32.to_le_bytes());
     body.extend([2, 10, 0, 0, 2, 0, 0, 0, 0, 0]); // IRQ 0 to input 2, as the bus has it
-    body.extend([2, 10, 0, SCI, SCI, 0, 0, 0, 0x0D, 0]); // SCI: level, active high
+    for irq in (0..16).filter(|&irq| board.is_level_triggered(irq)) {
+        body.extend([2, 10, 0, irq, irq, 0, 0, 0, 0x0D, 0]); // level, active high
+    }
     body.extend([4, 6, 0xFF, 0, 0, 1]); // NMI on LINT1 of every processor
     table(b"APIC", 3, &body)
 }

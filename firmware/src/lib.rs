@@ -55,6 +55,13 @@ pub struct Board {
     pub apic: bool,
 }
 
+impl Board {
+    /// Whether the I/O APIC sees this ISA interrupt as a level: the SCI, and those that PCI devices are routed to.
+    fn is_level_triggered(&self, irq: u8) -> bool {
+        irq == acpi::SCI || self.pci && matches!(irq, 5 | 10 | 11)
+    }
+}
+
 impl Default for Board {
     fn default() -> Self {
         Self {

@@ -34,7 +34,12 @@ pub fn configuration_table(board: &Board) -> Vec<u8> {
     entries.push([&[2, io_apic_id, 0x11, 1][..], &IO_APIC.to_le_bytes()].concat());
     for irq in (0..16u8).filter(|&irq| irq != 2) {
         let input = if irq == 0 { 2 } else { irq };
-        let flags = if irq == 9 { 0x0D } else { 0 }; // the SCI: level, active high
+        // As the bus has it, or level and active high.
+        let flags = if board.is_level_triggered(irq) {
+            0x0D
+        } else {
+            0
+        };
         entries.push(vec![3, 0, flags, 0, 0, irq, io_apic_id, input]);
     }
     entries.push(vec![4, 3, 0, 0, 0, 0, 0xFF, 0]); // ExtINT on LINT0

@@ -8,7 +8,7 @@ use emulator::boot::{self, KernelKind, KernelSetup, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
 use firmware::KernelEntry;
 use platform::{BlockBackend, PhysAddr};
-use x86::cpuid::CpuModel;
+use x86::cpuid::{CpuModel, Feature};
 
 use crate::cli::{DriveKind, RunArgs};
 use crate::disk;
@@ -74,7 +74,7 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
         ram_bytes: args.memory,
         floppy: !media.floppies.is_empty(),
         pci: true,
-        apic: true,
+        apic: model.has(Feature::Apic),
         ..firmware::Board::default()
     };
     let tables = firmware::tables(&description);

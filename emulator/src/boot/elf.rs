@@ -70,6 +70,7 @@ fn load_class<H: FileHeader<Endian = LittleEndian>>(
     let virtual_entry: u64 = header.e_entry(endian).into();
     let mut entry = virtual_entry;
     let mut loaded = 0u64;
+    let mut from_file = 0u64;
     for segment in segments {
         if segment.p_type(endian) != format::PT_LOAD {
             continue;
@@ -94,6 +95,11 @@ fn load_class<H: FileHeader<Endian = LittleEndian>>(
         }
         if memory_bytes == 0 {
             continue;
+        }
+        // A small file whose segments all name the same bytes must not become a large kernel.
+        from_file += file_bytes;
+        if from_file > 2 * file.len() as u64 {
+            return Err(damaged("its segments overlap in the file"));
         }
         let bytes = file[offset as usize..end as usize].to_vec();
         layout.place_at(physical, bytes, memory_bytes - file_bytes)?;
@@ -137,6 +143,9 @@ fn load_sections<H: FileHeader<Endian = LittleEndian>>(
         return Ok(Sections::default());
     };
     let mut table = table.to_vec();
+    // All in one piece: a file may have tens of thousands of sections.
+    let mut tables = Vec::new();
+    let mut places = Vec::new();
     for (index, section) in headers.iter().enumerate() {
         let flags = section.sh_flags(endian);
         let kind = section.sh_type(endian);
@@ -148,15 +157,26 @@ fn load_sections<H: FileHeader<Endian = LittleEndian>>(
         let Ok(bytes) = section.data(endian, file) else {
             continue;
         };
-        let Ok(addr) = layout.place_below("the symbol table", bytes.to_vec(), 1 << 32, 16) else {
-            continue;
-        };
-        // sh_addr.
-        let at = index * entry_bytes + if wide { 16 } else { 12 };
-        if wide {
-            table[at..at + 8].copy_from_slice(&addr.to_le_bytes());
-        } else {
-            table[at..at + 4].copy_from_slice(&(addr as u32).to_le_bytes());
+        tables.resize(usize::next_multiple_of(tables.len(), 16), 0);
+        if tables.len() + bytes.len() > 2 * file.len() {
+            // Sections that share their bytes: no compiler makes such symbols.
+            return Ok(Sections::default());
+        }
+        places.push((index, tables.len() as u64));
+        tables.extend_from_slice(bytes);
+    }
+    if !places.is_empty()
+        && let Ok(base) = layout.place_below("the symbol table", tables, 1 << 32, 16)
+    {
+        for (index, offset) in places {
+            // sh_addr.
+            let at = index * entry_bytes + if wide { 16 } else { 12 };
+            let addr = base + offset;
+            if wide {
+                table[at..at + 8].copy_from_slice(&addr.to_le_bytes());
+            } else {
+                table[at..at + 4].copy_from_slice(&(addr as u32).to_le_bytes());
+            }
         }
     }
     Ok(Sections {

@@ -125,6 +125,58 @@ fn where_a_run_is_cut_makes_no_difference() {
     assert_ne!(whole.state_hash(), cut.state_hash());
 }
 
+/// A machine at `code` whose APIC timer interrupts every 3000 ns; the handler ends the interrupt.
+fn apic_machine(code: &[u8]) -> Machine {
+    use x86::apic::{Now, register};
+    let mut machine = machine(code, Pacing::Deterministic);
+    // MOV DWORD [FEE000B0], 0; INC BX; IRET.
+    let handler = [
+        0x66, 0x67, 0xC7, 0x05, 0xB0, 0, 0xE0, 0xFE, 0, 0, 0, 0, 0x43, 0xCF,
+    ];
+    machine.bus_mut().memory.write(PhysAddr(0x600), &handler);
+    let processor = &mut machine.cpus[0];
+    let far_reaching = x86::Segment {
+        limit: !0,
+        ..processor.cpu.segs[x86::SegmentRegister::DS]
+    };
+    processor.set_segment(x86::SegmentRegister::DS, far_reaching);
+    for (offset, value) in [
+        (register::SVR, 0x1FF),
+        (register::LVT_TIMER, 0x2_0020),
+        (register::DIVIDE, 0xB),
+        (register::INITIAL_COUNT, 3000),
+    ] {
+        let start = Now { ns: 0, tsc: 0 };
+        processor.cpu.apic.write(offset, value, start);
+    }
+    machine
+}
+
+#[test]
+fn where_a_run_is_cut_makes_no_difference_to_the_apic_timer() {
+    let mut whole = apic_machine(&COUNT);
+    let mut cut = apic_machine(&COUNT);
+    assert_eq!(whole.run(20_007), Exit::Budget);
+    for _ in 0..2223 {
+        assert_eq!(cut.run(9), Exit::Budget);
+    }
+    assert_eq!(whole.state_hash(), cut.state_hash());
+    let interrupts = whole.cpus()[0].cpu.regs[Reg::RBX];
+    assert_eq!(interrupts, 20_007 * 2 / 3000);
+}
+
+#[test]
+fn hlt_skips_to_the_apic_timer() {
+    let mut machine = apic_machine(&WAIT);
+    let end = Limit {
+        retired: u64::MAX,
+        now_ns: 300_100,
+    };
+    assert_eq!(machine.run_until(end), Exit::Budget);
+    assert_eq!(machine.cpus()[0].cpu.regs[Reg::RBX], 100);
+    assert!(machine.retired() < 1000);
+}
+
 #[test]
 fn hlt_with_interrupts_off_is_the_end() {
     let mut machine = machine(&[0xFA, 0xF4], Pacing::Deterministic);

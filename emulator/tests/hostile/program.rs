@@ -322,15 +322,13 @@ fn task_states(rng: &mut Rng) -> Vec<u8> {
 
 /// The first 2 MiB one to one, what is above them anywhere; now and then a bit is wrong.
 fn page_tables(rng: &mut Rng, mode: Mode) -> Vec<u8> {
-    let narrow =
-        mode == Mode::Protected {
+    let narrow = matches!(
+        mode,
+        Mode::Protected {
             paging: Paging::Legacy,
-            user: true,
-        } || mode
-            == Mode::Protected {
-                paging: Paging::Legacy,
-                user: false,
-            };
+            ..
+        }
+    );
     let long = matches!(mode, Mode::Long { .. });
     let levels: u64 = match (narrow, long) {
         (true, _) => 2,
@@ -359,7 +357,9 @@ fn page_tables(rng: &mut Rng, mode: Mode) -> Vec<u8> {
                 }
                 (false, _) => 0,
             };
-            if rng.below(1000) < wild && (n != 0 || last) && !(last && (7..10).contains(&n)) {
+            // The way to the program itself stays whole.
+            let needed = if last { (7..10).contains(&n) } else { n == 0 };
+            if rng.below(1000) < wild && !needed {
                 entry ^= 1 << rng.below(if narrow { 32 } else { 64 });
             }
             let entry = entry.to_le_bytes();

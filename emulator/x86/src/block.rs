@@ -17,10 +17,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::RangeInclusive;
 
+use iced_x86::Instruction;
 use platform::PhysAddr;
 
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::exception::Exception;
+use crate::fast;
 use crate::insn::Insn;
 use crate::table::Ends;
 use crate::vcpu::{Vcpu, attention};
@@ -51,7 +53,7 @@ pub(crate) struct Block {
     pub serial: u32,
     /// Successors within the same page.
     pub links: [Link; 2],
-    phys: u64,
+    pub phys: u64,
     /// The second page, for an instruction that crosses.
     second_page: Option<u64>,
     key: u32,
@@ -60,30 +62,34 @@ pub(crate) struct Block {
 /// A remembered successor.
 #[derive(Clone, Copy)]
 pub(crate) struct Link {
-    pub ip: u64,
+    /// How far the successor lies from the block's first byte. The block's place in its page decides
+    /// with it whether the successor lies in the same page, whatever linear address that page has.
+    pub distance: u64,
     pub block: *mut Block,
     pub serial: u32,
 }
 
 const NO_LINK: Link = Link {
-    ip: !0,
+    // No two canonical addresses are so far apart.
+    distance: 1 << 63,
     block: std::ptr::null_mut(),
     serial: 0,
 };
 
+/// Half a cache line.
 #[derive(Clone, Copy)]
+#[repr(C, align(32))]
 struct JumpEntry {
     lin: u64,
-    key: u32,
-    generation: u32,
+    /// The TLB's generation above the mode: see `Vcpu::fetch_tag`.
+    tag: u64,
     block: *mut Block,
     serial: u32,
 }
 
 const NO_JUMP: JumpEntry = JumpEntry {
     lin: !0,
-    key: 0,
-    generation: 0,
+    tag: 0,
     block: std::ptr::null_mut(),
     serial: 0,
 };
@@ -163,6 +169,8 @@ pub struct BlockCache {
     serial: u32,
     /// The block that runs.
     pub(crate) current: *mut Block,
+    /// The instruction at which a chain of handlers stopped.
+    pub(crate) stopped: *const Insn,
     /// Blocks decoded so far.
     pub decoded: u64,
     /// Blocks dropped because their bytes were written.
@@ -183,6 +191,7 @@ impl BlockCache {
             graveyard: Vec::new(),
             serial: 1,
             current: std::ptr::null_mut(),
+            stopped: std::ptr::null(),
             decoded: 0,
             dropped: 0,
         }
@@ -205,9 +214,9 @@ impl BlockCache {
     }
 
     #[inline(always)]
-    fn jump(&self, lin: u64, key: u32, generation: u32) -> Option<*mut Block> {
+    fn jump(&self, lin: u64, tag: u64) -> Option<*mut Block> {
         let entry = &self.jumps[Self::jump_slot(lin)];
-        if entry.lin == lin && entry.key == key && entry.generation == generation {
+        if entry.lin == lin && entry.tag == tag {
             // SAFETY: blocks of the pool are never freed while a jump entry points at them.
             let serial = unsafe { (*entry.block).serial };
             return (serial == entry.serial).then_some(entry.block);
@@ -315,6 +324,7 @@ impl BlockCache {
                 let insns = (*pointer).insns.as_mut_ptr();
                 for i in usize::from(number) + 1..(*pointer).insns.len() {
                     (*insns.add(i)).exec = decode::retry;
+                    (*insns.add(i)).fast = fast::retry;
                 }
             }
         }
@@ -328,6 +338,19 @@ struct Written {
 }
 
 impl Block {
+    /// The remembered successor at `distance` from the block's first byte.
+    #[inline(always)]
+    pub(crate) fn linked(&self, distance: u64) -> Option<*mut Block> {
+        self.links
+            .iter()
+            // SAFETY: a link points into the pool, whose blocks are reused but not freed while one runs;
+            // one that points nowhere has a distance that does not occur.
+            .find(|link| {
+                link.distance == distance && unsafe { (*link.block).serial } == link.serial
+            })
+            .map(|link| link.block)
+    }
+
     fn overlaps(&self, phys: u64, len: u64) -> bool {
         let first_len = u64::from(self.bytes).min(4096 - (self.phys & 0xFFF));
         let meets = |start: u64, size: u64| phys < start + size && start < phys + len;
@@ -354,14 +377,19 @@ impl Vcpu {
     ///
     /// # Errors
     /// #PF of the fetch, or #GP(0) when the code segment's limit or the canonical form forbids it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_block(&mut self) -> Result<*mut Block, Exception> {
         let lin = self.fetch_linear();
-        let key = self.mode_key | u32::from(self.cpu.cpl == 3) << 8;
-        if let Some(block) = self.blocks.jump(lin, key, self.tlb.generation) {
+        if let Some(block) = self.blocks.jump(lin, self.fetch_tag()) {
             return Ok(block);
         }
-        self.find_block_slow(lin, key)
+        self.find_block_slow(lin)
+    }
+
+    /// What a remembered block must agree in, beside the linear address.
+    #[inline(always)]
+    fn fetch_tag(&self) -> u64 {
+        u64::from(self.tlb.generation) << 32 | u64::from(self.fetch_key)
     }
 
     /// The linear address of the next instruction.
@@ -376,7 +404,7 @@ impl Vcpu {
     }
 
     #[cold]
-    fn find_block_slow(&mut self, lin: u64, key: u32) -> Result<*mut Block, Exception> {
+    fn find_block_slow(&mut self, lin: u64) -> Result<*mut Block, Exception> {
         let phys = self.translate_fetch(lin)?;
         let mut block = self.blocks.map.get(&(phys, self.mode_key)).copied();
         if let Some(found) = block {
@@ -400,8 +428,7 @@ impl Vcpu {
         if serial != 0 {
             self.blocks.jumps[BlockCache::jump_slot(lin)] = JumpEntry {
                 lin,
-                key,
-                generation: self.tlb.generation,
+                tag: self.fetch_tag(),
                 block,
                 serial,
             };
@@ -430,14 +457,28 @@ impl Vcpu {
         };
         let mut offset = 0usize;
         let mut ends = Ends::No;
+        let mut previous = Instruction::default();
         while ends == Ends::No && block.insns.len() < MAX_INSNS && offset < room {
-            let (mut insn, how) = match decode::decode(
+            let mut iced = Instruction::default();
+            let decoded = decode::decode_into(
+                &mut iced,
                 &bytes[offset..room],
                 offset as u16,
                 self.mode_key,
                 &self.model,
-            ) {
-                Decoded::Insn(insn, how) => (insn, how),
+            );
+            let (mut insn, how) = match decoded {
+                Decoded::Insn(insn, how) => {
+                    if how == Ends::Branch
+                        && let Some(before) = block.insns.last_mut()
+                        && let Some(pair) =
+                            fast::choose_pair(&previous, before, &iced, self.mode_key)
+                    {
+                        before.fast = pair;
+                    }
+                    previous = iced;
+                    (insn, how)
+                }
                 Decoded::Incomplete if offset > 0 => break,
                 Decoded::Incomplete => {
                     // The instruction crosses into the next page.
@@ -445,7 +486,14 @@ impl Vcpu {
                     let second = self.translate_fetch(next)?;
                     self.fetch_bytes(second, &mut bytes[room..room + MAX_LEN]);
                     block.second_page = Some(second);
-                    match decode::decode(&bytes[..room + MAX_LEN], 0, self.mode_key, &self.model) {
+                    let decoded = decode::decode_into(
+                        &mut iced,
+                        &bytes[..room + MAX_LEN],
+                        0,
+                        self.mode_key,
+                        &self.model,
+                    );
+                    match decoded {
                         Decoded::Insn(insn, how) => {
                             (insn, if how == Ends::No { Ends::After } else { how })
                         }
@@ -467,7 +515,8 @@ impl Vcpu {
                 ..decode::blank()
             });
         }
-        block.linkable = ends != Ends::After;
+        // An indirect jump would only drive out what another one remembered.
+        block.linkable = ends == Ends::No || ends == Ends::Branch && fast::is_direct(&previous);
         self.mark_code_page(phys);
         if let Some(second) = block.second_page {
             self.mark_code_page(second);

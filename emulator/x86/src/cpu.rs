@@ -144,8 +144,11 @@ impl Segment {
     }
     /// Base 0, limit 4 GiB - 1, and code or expand-up writable data: accesses need no checks.
     pub fn is_flat(&self, code: bool) -> bool {
-        self.base == 0
-            && self.limit == !0
+        self.base == 0 && self.is_wide(code)
+    }
+    /// The same with any base.
+    pub fn is_wide(&self, code: bool) -> bool {
+        self.limit == !0
             && self.present()
             && if code {
                 self.is_code()

@@ -5,6 +5,7 @@ use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind,
 use crate::cpu::{Reg, SegmentRegister};
 use crate::cpuid::CpuModel;
 use crate::exception::Exception;
+use crate::fast;
 use crate::insn::{ExecFn, Insn, NO_OPERAND, flag};
 use crate::table::{self, Ends, Handler};
 use crate::vcpu::Vcpu;
@@ -23,16 +24,27 @@ pub(crate) enum Decoded {
 /// Decodes one instruction from `bytes`, `offset` bytes into its block, in a mode given by the
 /// block's key (see `Vcpu::update_mode`).
 pub(crate) fn decode(bytes: &[u8], offset: u16, mode_key: u32, model: &CpuModel) -> Decoded {
+    decode_into(&mut Instruction::default(), bytes, offset, mode_key, model)
+}
+
+/// The same, and leaves the encoding in `iced`.
+pub(crate) fn decode_into(
+    iced: &mut Instruction,
+    bytes: &[u8],
+    offset: u16,
+    mode_key: u32,
+    model: &CpuModel,
+) -> Decoded {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
     let bitness = [16, 32, 64][(mode_key & 3) as usize];
     let mut decoder = Decoder::with_ip(bitness, bytes, offset.into(), DecoderOptions::NONE);
-    let mut iced = Instruction::default();
-    decoder.decode_out(&mut iced);
+    decoder.decode_out(iced);
     if iced.code() == Code::Pause
         && mode_key & 3 == 2
         && let Some(exchange) = exchange_behind_f3(&bytes[..iced.len()])
     {
-        return decode(&exchange[..iced.len()], offset, mode_key, model);
+        let len = iced.len();
+        return decode_into(iced, &exchange[..len], offset, mode_key, model);
     }
     match decoder.last_error() {
         DecoderError::None => {}
@@ -45,16 +57,20 @@ pub(crate) fn decode(bytes: &[u8], offset: u16, mode_key: u32, model: &CpuModel)
     };
     let exec = match row.handler {
         Handler::Plain(exec) => exec,
-        Handler::Choose(choose) => match choose(&iced) {
+        Handler::Choose(choose) => match choose(iced) {
             Some(exec) => exec,
             None => return fault(undefined, offset, iced.len() as u8),
         },
     };
-    let exec = if row.privileged { privileged } else { exec };
-    Decoded::Insn(
-        convert(&iced, exec, bytes, offset, mode_key),
-        row.ends(&iced),
-    )
+    let ends = row.ends(iced);
+    let mut insn = convert(iced, exec, bytes, offset, mode_key);
+    if row.privileged {
+        insn.exec = privileged;
+        insn.fast = fast::of_full(ends);
+    } else {
+        insn.fast = fast::choose(iced, &insn, ends, mode_key);
+    }
+    Decoded::Insn(insn, ends)
 }
 
 /// F3 90 is PAUSE only without REX.B: with it, 90 is XCHG R8, RAX as ever, and F3 means nothing (hardware; SDM vol. 2B,
@@ -119,6 +135,7 @@ pub(crate) fn retry(_: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
 /// An instruction without operands.
 pub(crate) fn blank() -> Insn {
     Insn {
+        fast: fast::last,
         exec: fall_through,
         imm: 0,
         disp: 0,

@@ -33,6 +33,12 @@ impl Exception {
         None => unreachable!(),
     };
 
+    /// Not a guest's exception: a handler of `fast` leaves the instruction to its full handler.
+    pub const Declined: Self = match NonZeroU32::new(PRESENT | STOP | 1) {
+        Some(word) => Self(word),
+        None => unreachable!(),
+    };
+
     /// A #DB. `trap` ones are raised after the instruction has completed, faults before it.
     pub const fn debug(trap: bool) -> Self {
         Self::word(1 | if trap { TRAP } else { 0 })

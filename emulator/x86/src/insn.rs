@@ -34,7 +34,10 @@ pub mod flag {
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Insn {
-    /// Its handler.
+    /// Its handler when a whole block runs: executes it, by [`exec`](Self::exec) or a quicker way, and
+    /// goes on with the instruction behind it (see `fast`).
+    pub fast: ExecFn,
+    /// Its full handler, which executes it and returns.
     pub exec: ExecFn,
     /// The immediate, sign-extended as the instruction uses it; for near branches, the target
     /// relative to the block's start.

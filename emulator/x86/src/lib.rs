@@ -11,6 +11,7 @@ pub mod cpuid;
 pub mod decode;
 pub mod emit;
 pub mod exception;
+mod fast;
 pub mod flags;
 mod frame;
 pub mod insn;

@@ -161,6 +161,13 @@ impl Tlb {
         }
     }
 
+    /// The host address of a bank's entries, for [`Vcpu::direct_read`].
+    pub(crate) fn entries_of(&self, bank: usize) -> usize {
+        self.fast[(bank % BANKS) * ENTRIES..]
+            .as_ptr()
+            .expose_provenance()
+    }
+
     fn flush(&mut self, globals: bool) {
         if globals {
             self.large = 0;
@@ -235,6 +242,31 @@ struct Walk {
 }
 
 impl Vcpu {
+    #[inline(always)]
+    fn entry(&self, lin: u64) -> &Entry {
+        let index = (lin >> 12) as usize & (ENTRIES - 1);
+        // SAFETY: `tlb_entries` is the address of a bank of `ENTRIES` entries in `tlb`, a box that lives as
+        // long as this processor and is never replaced; nothing writes to it meanwhile.
+        unsafe { &*std::ptr::with_exposed_provenance::<Entry>(self.tlb_entries).add(index) }
+    }
+
+    /// Where `W::BYTES` bytes at `lin` can be read directly at the current privilege.
+    #[inline(always)]
+    pub(crate) fn direct_read<W: Width>(&self, lin: u64) -> Option<*const u8> {
+        let entry = self.entry(lin);
+        // An access that crosses into the next page ends in a page that this entry is not for.
+        (lin.wrapping_add(W::BYTES - 1) & PAGE_MASK == entry.read)
+            .then(|| lin.wrapping_add(entry.addend) as *const u8)
+    }
+
+    /// Where `W::BYTES` bytes at `lin` can be written directly at the current privilege.
+    #[inline(always)]
+    pub(crate) fn direct_write<W: Width>(&self, lin: u64) -> Option<*mut u8> {
+        let entry = self.entry(lin);
+        (lin.wrapping_add(W::BYTES - 1) & PAGE_MASK == entry.write)
+            .then(|| lin.wrapping_add(entry.addend) as *mut u8)
+    }
+
     /// Drops all translations; the global ones too if `globals`.
     pub fn flush_tlb(&mut self, globals: bool) {
         self.tlb.flush(globals);

@@ -1,6 +1,6 @@
 //! The run loop: blocks, and what comes between them.
 
-use crate::block::Block;
+use crate::block::{Block, Link};
 use crate::cpu::{Reg, SegmentRegister};
 use crate::exception::Exception;
 use crate::flags::bits;
@@ -44,22 +44,19 @@ impl Vcpu {
     }
 
     fn run_blocks(&mut self) -> Exit {
-        let mut previous: *mut Block = std::ptr::null_mut();
         loop {
-            if self.attention != 0 {
-                previous = std::ptr::null_mut();
-                if let Some(exit) = self.look_around() {
-                    return exit;
-                }
+            if self.attention != 0
+                && let Some(exit) = self.look_around()
+            {
+                return exit;
             }
             if self.retired >= self.slice_end {
                 return Exit::Budget;
             }
-            let block = match self.next_block(previous) {
+            let block = match self.find_block() {
                 Ok(block) => block,
                 Err(exception) => {
                     self.raise(exception);
-                    previous = std::ptr::null_mut();
                     continue;
                 }
             };
@@ -68,77 +65,125 @@ impl Vcpu {
             let left = self.slice_end - self.retired;
             if self.attention & attention::STEP != 0 {
                 self.step(block);
-                previous = std::ptr::null_mut();
             } else if !self.fits_code_segment(block) {
                 if self.first_fits_code_segment(block) {
                     self.run_block(block, 1);
                 } else {
                     self.raise(Exception::gp(0));
                 }
-                previous = std::ptr::null_mut();
             } else if u64::from(count) > left {
                 self.run_block(block, left as u32);
-                previous = std::ptr::null_mut();
             } else {
-                let ok = self.run_block(block, count);
-                previous = if ok { block } else { std::ptr::null_mut() };
+                self.run_whole_blocks(block);
             }
         }
     }
 
-    /// The block at the instruction pointer, by the previous block's links where it has them.
-    #[inline(always)]
-    fn next_block(&mut self, previous: *mut Block) -> Result<*mut Block, Exception> {
-        if previous.is_null() {
-            return self.find_block();
-        }
-        let ip = self.cpu.regs[Reg::RIP];
-        // SAFETY: `previous` ran just now and `look_around` has not freed anything since.
-        let previous = unsafe { &mut *previous };
-        for link in &previous.links {
-            // SAFETY: a link points into the pool, whose blocks are reused but not freed.
-            if link.ip == ip && unsafe { (*link.block).serial } == link.serial {
-                return Ok(link.block);
+    /// Runs `block` and those that follow it, each as a whole, until one raises an exception or asks
+    /// for attention, or the next one may not run as a whole.
+    fn run_whole_blocks(&mut self, mut block: *mut Block) {
+        // The mode changes only with a call for attention.
+        let flat = self.mode_key & 6 != 0;
+        loop {
+            let start = self.cpu.regs[Reg::RIP];
+            self.blocks.current = block;
+            // SAFETY: the block is live while it runs: dropping it only replaces handlers behind the
+            // running instruction, and freeing waits for `look_around`.
+            let (first, count) = unsafe { (&*(*block).insns.as_ptr(), (*block).count) };
+            if let Err(exception) = (first.fast)(self, first)
+                && !self.resume(block, exception)
+            {
+                return;
             }
-        }
-        let start = self.block_start_of_link(previous, ip);
-        let block = self.find_block()?;
-        if let Some(within_page) = start
-            && within_page
-        {
+            self.retired += u64::from(count);
+            if self.extra_retired != 0 {
+                self.retired += std::mem::take(&mut self.extra_retired);
+            }
+            if self.attention != 0 {
+                return;
+            }
             // SAFETY: as above.
-            let serial = unsafe { (*block).serial };
-            // A block that is dropped already must not be found again.
-            if serial != 0 {
-                previous.links.swap(0, 1);
-                previous.links[0] = crate::block::Link { ip, block, serial };
+            let next = if unsafe { (*block).linkable } {
+                let distance = self.cpu.regs[Reg::RIP].wrapping_sub(start);
+                // SAFETY: as above.
+                match unsafe { (*block).linked(distance) } {
+                    Some(next) => next,
+                    None => match self.find_successor(block, distance) {
+                        Some(next) => next,
+                        None => return,
+                    },
+                }
+            } else {
+                match self.find_block() {
+                    Ok(next) => next,
+                    // The caller finds it out again, and raises it.
+                    Err(_) => return,
+                }
+            };
+            // SAFETY: `next` is live, as `block` is.
+            let count = unsafe { (*next).count };
+            if u64::from(count) > self.slice_end.saturating_sub(self.retired)
+                || !flat && !self.fits_code_segment(next)
+            {
+                return;
             }
+            block = next;
         }
-        Ok(block)
     }
 
-    /// Whether a jump from `previous` to `ip` may be remembered: it stays within the block's page, so
-    /// that no change of the page tables can send it elsewhere.
-    fn block_start_of_link(&self, previous: &Block, ip: u64) -> Option<bool> {
-        previous
-            .linkable
-            .then(|| (self.link_page ^ self.linear_of(ip)) & !0xFFF == 0)
+    /// Finds the block at the instruction pointer, which `block` does not link to yet. `None` when it
+    /// cannot be fetched: the caller tries again and raises the exception.
+    fn find_successor(&mut self, block: *mut Block, distance: u64) -> Option<*mut Block> {
+        let next = self.find_block().ok()?;
+        // SAFETY: both are live: finding a block frees none.
+        let (block, serial) = unsafe { (&mut *block, (*next).serial) };
+        // Within the block's page no change of the page tables can send the jump elsewhere.
+        // A block that is dropped already must not be found again.
+        if serial != 0 && (block.phys & 0xFFF).wrapping_add(distance) < 4096 {
+            block.links.swap(0, 1);
+            block.links[0] = Link {
+                distance,
+                block: next,
+                serial,
+            };
+        }
+        Some(next)
     }
 
-    fn linear_of(&self, ip: u64) -> u64 {
-        if self.mode_key & 3 == 2 {
-            ip
-        } else {
-            ip.wrapping_add(self.cpu.seg_base[SegmentRegister::CS]) & 0xFFFF_FFFF
+    /// A chain of handlers stopped in `block`: with an exception, or because one left its instruction to
+    /// the full handler. Returns whether the block ran to its end.
+    #[cold]
+    fn resume(&mut self, block: *mut Block, mut exception: Exception) -> bool {
+        // SAFETY: the block is live, and `stopped` is one of its instructions.
+        let last = unsafe { (*block).insns.as_ptr().add((*block).insns.len() - 1) };
+        loop {
+            let insn = self.blocks.stopped;
+            if exception != Exception::Declined {
+                self.leave_block(insn, exception);
+                return false;
+            }
+            // SAFETY: as above.
+            let current = unsafe { &*insn };
+            if let Err(exception) = (current.exec)(self, current) {
+                self.leave_block(insn, exception);
+                return false;
+            }
+            if insn == last {
+                return true;
+            }
+            // SAFETY: there is an instruction behind one that is not the last.
+            let next = unsafe { &*insn.add(1) };
+            match (next.fast)(self, next) {
+                Ok(()) => return true,
+                Err(stopped) => exception = stopped,
+            }
         }
     }
 
     /// Runs the first `limit` instructions of a block. Returns whether it ran to its end without an
     /// exception.
-    #[inline(always)]
     fn run_block(&mut self, block: *mut Block, limit: u32) -> bool {
         self.blocks.current = block;
-        self.link_page = self.fetch_linear();
         // SAFETY: the block is live while it runs: dropping it only replaces handlers behind the
         // running instruction, and freeing waits for `look_around`.
         let (mut insn, end, whole) = unsafe {

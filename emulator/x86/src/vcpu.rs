@@ -36,12 +36,18 @@ pub struct Vcpu {
     pub model: CpuModel,
     pub(crate) tlb: Box<Tlb>,
     pub(crate) tlb_bank: usize,
+    /// Host address of the TLB entries of `tlb_bank`.
+    pub(crate) tlb_entries: usize,
+    /// Segment registers with a base and nothing else to check: one bit each.
+    pub(crate) wide_segments: u8,
     /// Mask of the stack pointer: 16, 32 or 64 bits.
     pub(crate) sp_mask: u64,
     /// Mask of the instruction pointer.
     pub(crate) ip_mask: u64,
     /// What of the mode decoding and meaning depend on; part of a block's key.
     pub(crate) mode_key: u32,
+    /// `mode_key`, and whether instructions are fetched with user rights.
+    pub(crate) fetch_key: u32,
     pub(crate) attention: u32,
     /// Retired instructions, and faults, at the start of the running block.
     pub(crate) retired: u64,
@@ -53,8 +59,6 @@ pub struct Vcpu {
     pub(crate) a20_mask: u64,
     /// The processor has shut down (triple fault).
     pub(crate) shutdown: bool,
-    /// Linear address at which the running block started.
-    pub(crate) link_page: u64,
     /// This processor's number in its machine.
     pub(crate) number: u8,
     pub(crate) blocks: BlockCache,
@@ -69,16 +73,18 @@ impl Vcpu {
             model,
             tlb: Tlb::new(),
             tlb_bank: 0,
+            tlb_entries: 0,
+            wide_segments: 0,
             sp_mask: 0xFFFF,
             ip_mask: 0xFFFF,
             mode_key: 0,
+            fetch_key: 0,
             attention: 0,
             retired: 0,
             slice_end: 0,
             extra_retired: 0,
             a20_mask: !0,
             shutdown: false,
-            link_page: 0,
             number: 0,
             blocks: BlockCache::new(),
             bus: None,
@@ -156,7 +162,9 @@ impl Vcpu {
             _ if ss.big() => 0xFFFF_FFFF,
             _ => 0xFFFF,
         };
+        // A flat mode has a stack of 4 GiB too.
         let flat = mode != Mode::Long
+            && ss.big()
             && [
                 SegmentRegister::ES,
                 SegmentRegister::CS,
@@ -166,6 +174,10 @@ impl Vcpu {
             .iter()
             .all(|&seg| cpu.segs[seg].is_flat(seg == SegmentRegister::CS));
         self.mode_key = code_bits as u32 | u32::from(flat) << 2;
+        self.fetch_key = self.mode_key | u32::from(cpu.cpl == 3) << 8;
+        self.wide_segments = (0..6).fold(0, |wide, seg| {
+            wide | u8::from(cpu.segs[seg].is_wide(false)) << seg
+        });
         let check_alignment =
             cpu.cpl == 3 && cpu.cr0 & control::CR0_AM != 0 && cpu.rflags & bits::AC != 0;
         let data_breakpoints = cpu.dr[7] & 0xFF != 0;
@@ -174,6 +186,8 @@ impl Vcpu {
         } else {
             self.data_bank()
         };
+        self.tlb_entries = self.tlb.entries_of(self.tlb_bank);
+        let cpu = &self.cpu;
         if cpu.rflags & (bits::TF | bits::RF) != 0 || cpu.shadow != 0 || data_breakpoints {
             self.attention |= attention::STEP;
         }

@@ -177,6 +177,58 @@ fn an_instruction_across_the_end_of_the_code_segment_faults() {
     vcpu.cpu.regs[Reg::RSP] = 0x8000;
     vcpu.run(3);
     assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x2000);
-    let stack = vcpu.bus().memory.read_array::<2>(platform::PhysAddr(0x7FFA));
+    let stack = vcpu
+        .bus()
+        .memory
+        .read_array::<2>(platform::PhysAddr(0x7FFA));
     assert_eq!(stack, [0xFF, 0xFF]);
+}
+
+#[test]
+fn a_page_at_two_addresses_does_not_mix_up_indirect_jumps() {
+    // At physical 1000h: jmp ax. At 1010h: inc bx; jmp $. At 10h: inc cx; jmp $.
+    let mut vcpu = common::real_mode(&[0xFF, 0xE0]);
+    let memory = &mut vcpu.bus().memory;
+    memory.write(platform::PhysAddr(0x1010), &[0x43, 0xEB, 0xFE]);
+    memory.write(platform::PhysAddr(0x10), &[0x41, 0xEB, 0xFE]);
+    let mut retired = 0;
+    for (base, ip) in [(0x1000, 0), (0, 0x1000)] {
+        let cs = x86::Segment {
+            base,
+            ..vcpu.cpu.segs[x86::SegmentRegister::CS]
+        };
+        vcpu.set_segment(x86::SegmentRegister::CS, cs);
+        vcpu.cpu.regs[Reg::RIP] = ip;
+        vcpu.cpu.regs[Reg::RAX] = 0x10;
+        vcpu.update_mode();
+        retired += 3;
+        vcpu.run(retired);
+    }
+    assert_eq!((vcpu.cpu.regs[Reg::RBX], vcpu.cpu.regs[Reg::RCX]), (1, 1));
+}
+
+#[test]
+fn a_store_that_needs_the_slow_way_leaves_the_rest_of_the_block_to_it() {
+    // l: inc eax; mov [0x1800], eax; add ebx, [0x1800]; cmp eax, 100; jne l; jmp $
+    let code = [
+        0x40, 0xA3, 0x00, 0x18, 0, 0, 0x03, 0x1D, 0x00, 0x18, 0, 0, 0x83, 0xF8, 100, 0x75, 0xEF,
+        0xEB, 0xFE,
+    ];
+    let mut vcpu = common::flat32(&code);
+    vcpu.run(5 * 100);
+    assert_eq!(
+        (vcpu.cpu.regs[Reg::RBX], vcpu.cpu.regs[Reg::RIP]),
+        (5050, 0x1011)
+    );
+}
+
+#[test]
+fn a_comparison_and_its_jump_are_two_instructions_at_the_budget() {
+    // l: cmp eax, 3; jb l
+    let mut vcpu = common::flat32(&[0x83, 0xF8, 3, 0x72, 0xFB]);
+    for until in 1..20 {
+        vcpu.run(until);
+        let ip = if until % 2 == 1 { 0x1003 } else { 0x1000 };
+        assert_eq!(vcpu.cpu.regs[Reg::RIP], ip);
+    }
 }

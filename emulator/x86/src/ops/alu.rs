@@ -29,7 +29,7 @@ pub(crate) const ROWS: &[Row] = &[
 type Done = Result<(), Exception>;
 
 /// ADD.
-fn add<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn add<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let sum = e.add::<W>(a, b);
@@ -39,7 +39,7 @@ fn add<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done 
 }
 
 /// ADC.
-fn adc<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn adc<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let carry = e.carry();
@@ -51,7 +51,7 @@ fn adc<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done 
 }
 
 /// SUB.
-fn sub<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn sub<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let difference = e.sub::<W>(a, b);
@@ -61,7 +61,7 @@ fn sub<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done 
 }
 
 /// SBB.
-fn sbb<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn sbb<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let borrow = e.carry();
@@ -73,7 +73,7 @@ fn sbb<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done 
 }
 
 /// CMP.
-fn cmp<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn cmp<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let a = T::read::<E, W>(e, insn)?;
     let difference = e.sub::<W>(a, b);
@@ -82,7 +82,7 @@ fn cmp<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done 
 }
 
 /// TEST.
-fn test<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn test<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let a = T::read::<E, W>(e, insn)?;
     let result = e.and(a, b);
@@ -93,7 +93,10 @@ fn test<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done
 macro_rules! logic {
     ($name:ident, $mnemonic:literal) => {
         #[doc = $mnemonic]
-        fn $name<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+        pub(crate) fn $name<E: Emit, W: Width, T: Target, S: Source>(
+            e: &mut E,
+            insn: &Insn,
+        ) -> Done {
             let b = S::read::<E, W>(e, insn)?;
             let (a, hold) = T::begin::<E, W>(e, insn)?;
             let result = e.$name(a, b);
@@ -109,7 +112,7 @@ logic!(or, "OR.");
 logic!(xor, "XOR.");
 
 /// INC: CF stays.
-fn inc<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn inc<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let one = e.constant(1);
     let result = e.add::<W>(a, one);
@@ -119,7 +122,7 @@ fn inc<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
 }
 
 /// DEC: CF stays.
-fn dec<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn dec<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let one = e.constant(1);
     let result = e.sub::<W>(a, one);
@@ -129,7 +132,7 @@ fn dec<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
 }
 
 /// NEG: 0 minus the operand.
-fn neg<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn neg<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let zero = e.constant(0);
     let result = e.sub::<W>(zero, a);
@@ -139,7 +142,7 @@ fn neg<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
 }
 
 /// NOT: no flags.
-fn not<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn not<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let result = e.not::<W>(a);
     T::finish::<E, W>(e, insn, hold, result);

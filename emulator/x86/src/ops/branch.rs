@@ -59,7 +59,7 @@ macro_rules! by_branch {
 }
 
 /// Jcc.
-fn jump_if<E: Emit, W: Width, const CC: usize>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn jump_if<E: Emit, W: Width, const CC: usize>(e: &mut E, insn: &Insn) -> Done {
     let cond = e.condition(Condition::ALL[CC]);
     e.branch::<W>(insn, cond)
 }
@@ -69,12 +69,12 @@ fn jcc(iced: &Instruction, condition: Condition) -> Option<ExecFn> {
 }
 
 /// JMP rel.
-fn jmp<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn jmp<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
     e.jump_near::<W>(insn)
 }
 
 /// JMP r/m.
-fn jmp_indirect<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn jmp_indirect<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let target = S::read::<E, W>(e, insn)?;
     e.jump::<W>(insn, target)
 }
@@ -103,7 +103,7 @@ fn call_indirect<W: Width, S: Source>(v: &mut Vcpu, insn: &Insn) -> Done {
 }
 
 /// RET, with the bytes to drop as the immediate (0 without).
-fn ret<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn ret<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
     let target = e.peek::<W>(insn, 0)?;
     e.jump::<W>(insn, target)?;
     e.drop_stack(W::BYTES + insn.imm);

@@ -15,10 +15,10 @@
 //! - Device time is exact only at the end of a block: port I/O, RDTSC and the like end it.
 
 mod aes;
-mod alu;
+pub(crate) mod alu;
 mod bcd;
 mod bits;
-mod branch;
+pub(crate) mod branch;
 mod descriptors;
 mod far;
 mod flags;
@@ -27,16 +27,16 @@ pub mod interrupt;
 mod io;
 mod iret;
 mod misc;
-mod mov;
+pub(crate) mod mov;
 mod msr;
-mod muldiv;
+pub(crate) mod muldiv;
 mod packed;
 mod segments;
-mod shift;
+pub(crate) mod shift;
 mod sse_float;
 mod sse_move;
 mod sse_text;
-mod stack;
+pub(crate) mod stack;
 mod string;
 mod syscall;
 pub(crate) mod system;

@@ -51,7 +51,7 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// MOV.
-fn mov<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn mov<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let value = S::read::<E, W>(e, insn)?;
     T::write::<E, W>(e, insn, value)
 }
@@ -71,13 +71,13 @@ fn choose_mov(iced: &Instruction) -> Option<ExecFn> {
 }
 
 /// MOVZX, MOVSX, MOVSXD: source width `S` to target width `W`.
-fn movzx<E: Emit, W: Width, S: Width, O: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn movzx<E: Emit, W: Width, S: Width, O: Source>(e: &mut E, insn: &Insn) -> Done {
     let value = O::read::<E, S>(e, insn)?;
     e.set_reg::<W>(insn.r[0], value);
     Ok(())
 }
 
-fn movsx<E: Emit, W: Width, S: Width, O: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn movsx<E: Emit, W: Width, S: Width, O: Source>(e: &mut E, insn: &Insn) -> Done {
     let value = O::read::<E, S>(e, insn)?;
     let value = e.sext::<S>(value);
     e.set_reg::<W>(insn.r[0], value);
@@ -114,7 +114,7 @@ fn lea<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     lea_generic::<Vcpu, W>(v, insn)
 }
 
-fn lea_generic<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn lea_generic<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
     let address = e.address(insn);
     e.set_reg::<W>(insn.r[0], address);
     Ok(())
@@ -167,7 +167,10 @@ fn movbe<E: Emit, W: Width, T: Target, S: Source>(e: &mut E, insn: &Insn) -> Don
 }
 
 /// CMOVcc: the source is read, and the upper half of a 32-bit target cleared, whatever the condition.
-fn cmovcc<E: Emit, W: Width, S: Source, const CC: usize>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn cmovcc<E: Emit, W: Width, S: Source, const CC: usize>(
+    e: &mut E,
+    insn: &Insn,
+) -> Done {
     let new = S::read::<E, W>(e, insn)?;
     let old = e.reg::<W>(insn.r[0]);
     let cond = e.condition(Condition::ALL[CC]);
@@ -177,7 +180,7 @@ fn cmovcc<E: Emit, W: Width, S: Source, const CC: usize>(e: &mut E, insn: &Insn)
 }
 
 /// SETcc.
-fn setcc<E: Emit, T: Target, const CC: usize>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn setcc<E: Emit, T: Target, const CC: usize>(e: &mut E, insn: &Insn) -> Done {
     let cond = e.condition(Condition::ALL[CC]);
     let value = e.from_cond(cond);
     T::write::<E, B>(e, insn, value)

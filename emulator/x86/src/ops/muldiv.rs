@@ -53,7 +53,12 @@ fn imul_one<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
 }
 
 /// IMUL r, r/m and IMUL r, r/m, imm: the product is truncated.
-fn imul_truncated<E: Emit<Val = u64, Cond = bool>, W: Width, S: Source, const IMMEDIATE: bool>(
+pub(crate) fn imul_truncated<
+    E: Emit<Val = u64, Cond = bool>,
+    W: Width,
+    S: Source,
+    const IMMEDIATE: bool,
+>(
     e: &mut E,
     insn: &Insn,
 ) -> Done {

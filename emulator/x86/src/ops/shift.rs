@@ -39,7 +39,7 @@ const OPS: [ShiftOp; 8] = [
 ];
 
 /// Shifts by 1, an immediate, or CL. The count is masked to 5 bits, 6 for 64-bit operands.
-fn shift<E: Emit, W: Width, T: Target, const OP: usize, const BY_CL: bool>(
+pub(crate) fn shift<E: Emit, W: Width, T: Target, const OP: usize, const BY_CL: bool>(
     e: &mut E,
     insn: &Insn,
 ) -> Done {

@@ -37,13 +37,13 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// PUSH. The operand is read before the stack pointer moves, so PUSH ESP pushes the old value.
-fn push<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn push<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let value = S::read::<E, W>(e, insn)?;
     e.push::<W>(insn, value)
 }
 
 /// POP r. The register is written last, so POP ESP leaves the popped value.
-fn pop<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+pub(crate) fn pop<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
     let value = e.peek::<W>(insn, 0)?;
     e.drop_stack(W::BYTES);
     e.set_reg::<W>(insn.r[0], value);
