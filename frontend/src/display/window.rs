@@ -45,6 +45,7 @@ pub fn show(title: &str, shown: &Shown, control: &Sender<Control>) -> Result<()>
     let mut painter = Painter::default();
     let mut keyboard = Keyboard::default();
     let mut captioned = Instant::now();
+    let mut active = false;
     while !shown.has_ended() {
         if !window.is_open() {
             let _ = control.send(Control::Stop(Stop::Closed));
@@ -64,7 +65,8 @@ pub fn show(title: &str, shown: &Shown, control: &Sender<Control>) -> Result<()>
                 return Ok(());
             }
         }
-        if !window.is_active() {
+        // Only when the focus goes: a display server without a window manager never gives it.
+        if std::mem::replace(&mut active, window.is_active()) && !active {
             keyboard.release_all(control);
         }
         if captioned.elapsed() > Duration::from_secs(1) {
