@@ -216,7 +216,7 @@ fn x87(cpu: &Cpu) -> X87Report {
     X87Report {
         control: format!("{:#06x}", x87.control),
         status: format!("{:#06x}", x87.status),
-        tag: format!("{:#06x}", x87.tag),
+        tag: format!("{:#06x}", x87.tag_word()),
         st: (0..8).map(st).collect(),
     }
 }

@@ -155,15 +155,40 @@ impl Hasher for AddressHasher {
 
 type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
+/// Owns every block, live and dropped, by the raw pointers that the rest of this module uses. A dropped
+/// block is reused and not freed, so that a stale pointer in a link or jump entry can be followed to its
+/// changed serial.
+#[derive(Default)]
+struct Pool(Vec<*mut Block>);
+
+impl Pool {
+    fn add(&mut self, block: Block) -> *mut Block {
+        let pointer = Box::into_raw(Box::new(block));
+        self.0.push(pointer);
+        pointer
+    }
+
+    /// Frees every block: nothing may point at one any more.
+    fn clear(&mut self) {
+        for pointer in self.0.drain(..) {
+            // SAFETY: `add` made it from a box, and only this loop, which forgets it, frees it.
+            drop(unsafe { Box::from_raw(pointer) });
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// All blocks of a processor.
 pub struct BlockCache {
     map: AddressMap<(u64, u32), *mut Block>,
     pages: AddressMap<u64, CodePage>,
     jumps: Box<[JumpEntry; JUMP_ENTRIES]>,
-    /// Owns every block, live and dropped; a dropped one is reused, never freed, so that a stale
-    /// pointer in a link or jump entry can be followed to its changed serial.
-    #[allow(clippy::vec_box)] // the blocks' addresses must not change
-    pool: Vec<Box<Block>>,
+    pool: Pool,
     free: Vec<*mut Block>,
     graveyard: Vec<*mut Block>,
     serial: u32,
@@ -177,7 +202,7 @@ pub struct BlockCache {
     pub dropped: u64,
 }
 
-// SAFETY: the raw pointers point into `pool`, which moves with the cache.
+// SAFETY: the raw pointers point at the blocks of `pool`, which moves with the cache and shares them with nobody.
 unsafe impl Send for BlockCache {}
 
 impl BlockCache {
@@ -186,7 +211,7 @@ impl BlockCache {
             map: AddressMap::default(),
             pages: AddressMap::default(),
             jumps: Box::new([NO_JUMP; JUMP_ENTRIES]),
-            pool: Vec::new(),
+            pool: Pool::default(),
             free: Vec::new(),
             graveyard: Vec::new(),
             serial: 1,
@@ -241,11 +266,7 @@ impl BlockCache {
                 unsafe { *slot = block };
                 slot
             }
-            None => {
-                self.pool.push(Box::new(block));
-                let last = self.pool.len() - 1;
-                &raw mut *self.pool[last]
-            }
+            None => self.pool.add(block),
         };
         self.map.insert((phys, key), pointer);
         // SAFETY: `pointer` was put into the pool just now.
