@@ -228,7 +228,41 @@ fn opcodes(mode: Mode) -> Vec<Vec<u8>> {
     let three = [0x38, 0x3A]
         .into_iter()
         .flat_map(|map| (0..=255).map(move |byte| vec![0x0F, map, byte]));
-    one.chain(two).chain(three).collect()
+    one.chain(two).chain(three).chain(vex()).collect()
+}
+
+/// The VEX encodings of the maps that have instructions on general registers; `vary_vex` changes their registers.
+fn vex() -> impl Iterator<Item = Vec<u8>> {
+    [(2, 0xF2..=0xF7), (3, 0xF0..=0xF0)]
+        .into_iter()
+        .flat_map(|(map, opcodes)| opcodes.map(move |opcode| (map, opcode)))
+        .flat_map(|(map, opcode)| {
+            // W, vvvv (none, and register 0) and the implied prefix.
+            [0x78, 0xF8].into_iter().flat_map(move |control| {
+                (0..4).flat_map(move |prefix| {
+                    [0x00, 0x78]
+                        .map(|none| vec![VEX, 0xE0 | map, (control ^ none) | prefix, opcode])
+                })
+            })
+        })
+}
+
+/// The first byte of a three-byte VEX prefix.
+const VEX: u8 = 0xC4;
+
+/// Other registers for a VEX encoding: R, X, B where the mode has them, and vvvv where the instruction uses it.
+fn vary_vex(random: u64, mode: Mode, opcode: &[u8]) -> Vec<u8> {
+    let mut bytes = opcode.to_vec();
+    if mode == Mode::Bits64 {
+        bytes[1] ^= (random as u8 & 7) << 5;
+    }
+    if bytes[2] & 0x78 != 0x78 {
+        bytes[2] = bytes[2] & !0x78 | (random >> 3) as u8 & 0x78;
+        if mode != Mode::Bits64 {
+            bytes[2] |= 0x40;
+        }
+    }
+    bytes
 }
 
 /// Whether our table has the instruction and a case of it makes sense.
@@ -266,11 +300,14 @@ impl Catalog {
         for opcode in opcodes(mode) {
             for prefixes in PREFIXES {
                 let map = opcode.len();
-                if map == 1 && prefixes.len() > 1 || map > 1 && prefixes == [0x67] {
+                if map == 1 && prefixes.len() > 1
+                    || map > 1 && prefixes == [0x67]
+                    || map == 4 && !prefixes.is_empty()
+                {
                     continue;
                 }
                 for rex_w in [false, true] {
-                    if rex_w && mode != Mode::Bits64 {
+                    if rex_w && (mode != Mode::Bits64 || map == 4) {
                         continue;
                     }
                     add_templates(&mut forms, mode, model, prefixes, rex_w, &opcode);
@@ -579,13 +616,19 @@ fn encode(rng: &mut Rng, template: &Template, mode: Mode, bytes: &mut [u8]) -> u
     for &byte in template.prefixes {
         put(byte);
     }
-    if mode == Mode::Bits64 {
+    let is_vex = template.opcode.len() == 4;
+    if mode == Mode::Bits64 && !is_vex {
         let rex = 0x40 | u8::from(template.rex_w) << 3 | (extra >> 20) as u8 & 7;
         if template.rex_w || extra >> 24 & 1 != 0 {
             put(rex);
         }
     }
-    for &byte in &template.opcode {
+    let opcode = if is_vex {
+        vary_vex(extra >> 32, mode, &template.opcode)
+    } else {
+        template.opcode.clone()
+    };
+    for byte in opcode {
         put(byte);
     }
     let memory =

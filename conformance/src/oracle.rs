@@ -511,7 +511,6 @@ pub fn left_out() -> impl Iterator<Item = (Mnemonic, &'static str)> {
 pub fn model() -> CpuModel {
     CpuModel::by_name("max")
         .expect("the model `max` always exists")
-        .with(Feature::Bmi1)
         .with(Feature::Clflushopt)
         .with(Feature::Xsaveopt)
         .with(Feature::Xsavec)

@@ -41,14 +41,15 @@ pub fn excluded(mnemonic: Mnemonic) -> Option<&'static str> {
 /// is zero.
 pub fn flags(iced: &Instruction, count: u32) -> u64 {
     use Mnemonic::{
-        Aaa, Aad, Aam, Aas, And, Andn, Blsi, Blsmsk, Blsr, Bsf, Bsr, Bt, Btc, Btr, Bts, Bzhi, Daa,
-        Das, Div, Idiv, Imul, Lzcnt, Mul, Or, Rcl, Rcr, Rol, Ror, Sal, Sar, Shl, Shld, Shr, Shrd,
-        Test, Tzcnt, Xor,
+        Aaa, Aad, Aam, Aas, And, Andn, Bextr, Blsi, Blsmsk, Blsr, Bsf, Bsr, Bt, Btc, Btr, Bts,
+        Bzhi, Daa, Das, Div, Idiv, Imul, Lzcnt, Mul, Or, Rcl, Rcr, Rol, Ror, Sal, Sar, Shl, Shld,
+        Shr, Shrd, Test, Tzcnt, Xor,
     };
     let width = operand_bits(iced);
     match iced.mnemonic() {
         And | Or | Xor | Test => AF,
         Andn | Blsi | Blsmsk | Blsr | Bzhi => AF | PF,
+        Bextr => AF | SF | PF,
         Shl | Sal | Shr | Sar if count == 0 => 0,
         Shl | Sal | Shr if count >= width => AF | CF | if count == 1 { 0 } else { OF },
         Shl | Sal | Shr | Sar => AF | if count == 1 { 0 } else { OF },

@@ -8,7 +8,7 @@
 //! | `pentium3` | Pentium III | CMOV, SYSENTER, PAE, SSE, MTRR, PAT |
 //! | `x86-64` | first 64-bit Core | long mode, NX, SSE2 |
 //! | `x86-64-v2` | Nehalem | up to SSE4.2, POPCNT, CMPXCHG16B |
-//! | `max` | everything that is implemented | |
+//! | `max` | everything that is implemented | AES, XSAVE, BMI, ADX, SMEP, SMAP … |
 //!
 //! What no instruction implements is not advertised. The local APIC comes with the Pentium III; the
 //! Pentium is one with its APIC strapped off.
@@ -24,11 +24,13 @@ pub enum Feature {
     /// Every model has it.
     Base,
     I486, Cpuid, X87, Tsc, Msr, Cx8, Sep, Cmov, Mmx, Fxsr, Sse, Sse2, Clflush, Sse3, Pclmulqdq, Monitor,
-    Ssse3, Cx16, Sse41, Sse42, Movbe, Popcnt, Aes, Xsave, Xsaveopt, Xsavec, Rdrand, Rdseed, LahfLm, Lzcnt, Bmi1, Prefetchw,
+    Ssse3, Cx16, Sse41, Sse42, Movbe, Popcnt, Aes, Xsave, Xsaveopt, Xsavec, Rdrand, Rdseed, LahfLm, Lzcnt, Bmi1, Bmi2, Prefetchw,
     Syscall, LongMode, Rdtscp, FsGsBase, Smap, Invpcid, Pse, Pae, Pge, Pse36, Vme, De, Nx, Page1g, Smep,
     Umip, Pcid, Mce, Mtrr, Pat, Apic, Adx, Clflushopt, Erms, Mca,
     /// RDPMC: not a CPUID bit of its own.
     Pmc,
+    /// 0F 0D and 0F 18 to 0F 1F do nothing: no CPUID bit either.
+    HintNop,
     Rdpid,
     TscDeadline,
     /// The APIC's timer runs in every power state.
@@ -40,7 +42,9 @@ use Feature::*;
 const I386: &[Feature] = &[Base, X87];
 const I486_ADDS: &[Feature] = &[I486, Cpuid, Vme];
 const PENTIUM_ADDS: &[Feature] = &[De, Pse, Tsc, Msr, Mce, Cx8, Mmx, Pmc];
-const PENTIUM3_ADDS: &[Feature] = &[Apic, Pae, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, Fxsr, Sse];
+const PENTIUM3_ADDS: &[Feature] = &[
+    HintNop, Apic, Pae, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, Fxsr, Sse,
+];
 const X86_64_ADDS: &[Feature] = &[Clflush, Sse2, Syscall, LongMode, Nx];
 const X86_64_V2_ADDS: &[Feature] = &[Sse3, Ssse3, Cx16, Sse41, Sse42, Popcnt, LahfLm];
 const MAX_ADDS: &[Feature] = &[
@@ -53,6 +57,9 @@ const MAX_ADDS: &[Feature] = &[
     Rdrand,
     Rdseed,
     Lzcnt,
+    Bmi1,
+    Bmi2,
+    Adx,
     Prefetchw,
     Rdtscp,
     FsGsBase,
@@ -140,6 +147,7 @@ const BITS: &[(Feature, Word, u8)] = &[
     (FsGsBase, Word::B7, 0),
     (Bmi1, Word::B7, 3),
     (Smep, Word::B7, 7),
+    (Bmi2, Word::B7, 8),
     (Erms, Word::B7, 9),
     (Invpcid, Word::B7, 10),
     (Rdseed, Word::B7, 18),

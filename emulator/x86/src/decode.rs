@@ -37,7 +37,12 @@ pub(crate) fn decode_into(
 ) -> Decoded {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
     let bitness = [16, 32, 64][(mode_key & 3) as usize];
-    let mut decoder = Decoder::with_ip(bitness, bytes, offset.into(), DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(
+        bitness,
+        bytes,
+        offset.into(),
+        DecoderOptions::FORCE_RESERVED_NOP,
+    );
     decoder.decode_out(iced);
     if iced.code() == Code::Pause
         && mode_key & 3 == 2

@@ -178,6 +178,9 @@ mod tests {
                 | POPCNT
                 | MOVBE
                 | LZCNT
+                | BMI1
+                | BMI2
+                | ADX
                 | RDTSCP
                 | CLFSH
                 | XSAVE
@@ -200,6 +203,8 @@ mod tests {
         ("Fclex", "WAIT, then FNCLEX"), ("Fdisi", "WAIT, then FNDISI"), ("Feni", "WAIT, then FNENI"),
         ("Finit", "WAIT, then FNINIT"), ("Fsave", "WAIT, then FNSAVE"), ("Fsetpm", "WAIT, then FNSETPM"),
         ("Fstcw", "WAIT, then FNSTCW"), ("Fstenv", "WAIT, then FNSTENV"), ("Fstsw", "WAIT, then FNSTSW"),
+        ("Prefetch", "decoded as Reservednop"), ("Prefetchw", "likewise"), ("Prefetchnta", "likewise"),
+        ("Prefetcht0", "likewise"), ("Prefetcht1", "likewise"), ("Prefetcht2", "likewise"),
         ("Ud0", "#UD is what it does"), ("Ud1", "likewise"), ("Ud2", "likewise"),
         ("Zero_bytes", "no instruction"), ("INVALID", "no instruction"),
         ("Db", "data"), ("Dw", "data"), ("Dd", "data"), ("Dq", "data"),

@@ -18,6 +18,7 @@ mod aes;
 pub(crate) mod alu;
 mod bcd;
 mod bits;
+mod bmi;
 pub(crate) mod branch;
 mod descriptors;
 mod far;
@@ -65,6 +66,7 @@ pub const FAMILIES: &[&[Row]] = &[
     alu::ROWS,
     bcd::ROWS,
     bits::ROWS,
+    bmi::ROWS,
     branch::CONDITIONAL_ROWS,
     branch::ROWS,
     descriptors::ROWS,

@@ -156,3 +156,27 @@ fn rep_outs_and_ins_advance_their_registers() {
     assert_eq!(m.v.cpu.regs[Reg::RDI], 0x1206);
     assert_eq!(m.peek32(0x1202), 0xFFFF_FFFF);
 }
+
+#[test]
+fn hints_of_later_processors_do_nothing_from_the_p6_on() {
+    let hints: [&[u8]; 6] = [
+        &[0x0F, 0x0D, 0x08],       // prefetchw [eax]
+        &[0x0F, 0x18, 0x38],       // prefetchit0 [eax]
+        &[0x0F, 0x1A, 0xC7],       // of MPX
+        &[0x0F, 0x1C, 0x00],       // cldemote [eax]
+        &[0xF3, 0x0F, 0x1E, 0xCE], // rdsspd esi
+        &[0xF3, 0x0F, 0x1E, 0xFB], // endbr32
+    ];
+    for hint in hints {
+        let code = [hint, &[0xF4]].concat();
+        let mut m = Machine::new(&code);
+        m.v.cpu.regs[Reg::RSI] = 0x1234;
+        m.run();
+        assert_eq!(m.v.cpu.regs[Reg::RSI], 0x1234);
+        assert_eq!(
+            m.v.cpu.regs[Reg::RIP],
+            u64::from(CODE as u32) + code.len() as u64
+        );
+        Machine::with_model("pentium", &code).expect_fault(UD, None);
+    }
+}
