@@ -169,10 +169,15 @@ fn open_kernel(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
         Some(text) => read_modules(kind, text)?,
         None => Vec::new(),
     };
+    let append = args.append.clone().unwrap_or_default();
     let setup = KernelSetup {
         kernel,
         modules,
-        command_line: args.append.clone().unwrap_or_default(),
+        command_line: match kind {
+            // Its kernels skip their own file's name, which GRUB Legacy and QEMU put first.
+            KernelKind::Multiboot1 => format!("{name} {append}").trim_end().to_owned(),
+            _ => append,
+        },
         ram_bytes: args.memory,
         rsdp: None,
     };
@@ -182,20 +187,21 @@ fn open_kernel(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
     Ok(())
 }
 
-/// Reads `--initrd`: one file for Linux; for the others `FILE [TEXT],FILE [TEXT]` as QEMU has it.
+/// Reads `--initrd`: one file for Linux; for the others `FILE [TEXT],FILE [TEXT]` as QEMU has it. A module's text begins
+/// with its file's name, as QEMU and GRUB Legacy have it.
 fn read_modules(kind: KernelKind, text: &str) -> Result<Vec<Module>> {
     let whole = Path::new(text);
     if kind == KernelKind::Linux || whole.exists() {
         return Ok(vec![Module {
             bytes: read_module(whole)?,
-            text: String::new(),
+            text: text.to_owned(),
         }]);
     }
     let modules = text.split(',').map(|part| {
-        let (file, words) = part.trim().split_once(' ').unwrap_or((part.trim(), ""));
+        let file = part.trim().split(' ').next().unwrap_or_default();
         Ok(Module {
             bytes: read_module(file.as_ref())?,
-            text: words.trim().to_owned(),
+            text: part.trim().to_owned(),
         })
     });
     modules.collect()
