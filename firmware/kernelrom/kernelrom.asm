@@ -1,9 +1,10 @@
 ; Glassbox kernel loader ROM: the 2 KiB option ROM at CA000 that starts a kernel put into RAM by the machine.
 ;
-; POST calls the init routine, which takes INT 19h; INT 19h then enters 32-bit flat protected mode with the registers of
-; the parameter block at offset 20h, which `firmware::kernel_rom` fills in: magic "GBKE", then EIP, ESP, EAX, EBX, ECX,
-; EDX, ESI, EDI, EBP. Paging and interrupts are off, A20 is on. CS = 10h, the others 18h, as Linux's 32-bit boot
-; protocol wants (Documentation/arch/x86/boot.rst); Multiboot asks only for flat segments.
+; POST calls the init routine, which takes INT 19h; INT 19h then enters the kernel with the registers of the parameter
+; block at offset 20h, which `firmware::kernel_rom` fills in: magic "GBKE", then EIP, ESP, EAX, EBX, ECX, EDX, ESI, EDI,
+; EBP, and a segment. Where the segment is 0, the kernel starts in 32-bit flat protected mode, CS = 10h and the others
+; 18h. Else it starts in real mode, at CS:IP = EIP's halves, with the segment in DS, ES, FS, GS and SS, SP, and zeros, as
+; Linux's boot protocol wants (Documentation/arch/x86/boot.rst). Paging and interrupts are off, A20 is on.
 ; The build sets the last byte so that all bytes sum to 0.
 
         cpu     386
@@ -26,6 +27,7 @@ p_edx:  dd      0
 p_esi:  dd      0
 p_edi:  dd      0
 p_ebp:  dd      0
+p_seg:  dd      0
 
 init:   push    ds
         push    word 0
@@ -54,11 +56,32 @@ boot:   cli
         or      al, 2
         and     al, 0FEh
         out     92h, al
+        mov     ax, [cs:p_seg]
+        test    ax, ax
+        jnz     real
         o32 lgdt [cs:gdt_pointer]
         mov     eax, cr0
         or      al, 1
         mov     cr0, eax
         jmp     dword 10h:BASE+protected
+
+real:   mov     esp, [cs:p_esp]
+        mov     ss, ax
+        mov     ds, ax
+        mov     es, ax
+        mov     fs, ax
+        mov     gs, ax
+        push    dword 2                 ; every flag clear
+        popfd
+        push    dword [cs:p_eip]
+        xor     eax, eax
+        xor     ebx, ebx
+        xor     ecx, ecx
+        xor     edx, edx
+        xor     esi, esi
+        xor     edi, edi
+        xor     ebp, ebp
+        retf
 
         bits    32
 protected:

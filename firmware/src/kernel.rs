@@ -2,13 +2,13 @@
 
 use crate::checksum;
 
-/// The registers a kernel starts with, in 32-bit flat protected mode.
+/// The registers a kernel starts with: in 32-bit flat protected mode, or in real mode.
 ///
-/// CS is 10h and the data segments are 18h, paging and interrupts are off, A20 is on: Linux's 32-bit boot protocol
-/// (ESI = boot parameters, the rest 0) and Multiboot (EAX = magic, EBX = information) both fit.
+/// In protected mode CS is 10h, the data segments are 18h, and paging is off: Multiboot (EAX = magic, EBX = information)
+/// and PVH fit. Either way interrupts are off and A20 is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelEntry {
-    /// Where to start.
+    /// Where to start; in real mode CS in the upper half and IP in the lower.
     pub eip: u32,
     /// Stack pointer; a kernel that sets its own takes 0.
     pub esp: u32,
@@ -26,6 +26,8 @@ pub struct KernelEntry {
     pub edi: u32,
     /// EBP.
     pub ebp: u32,
+    /// DS, ES, FS, GS and SS in real mode; 0 for protected mode.
+    pub real_segment: u16,
 }
 
 /// Offset of the parameter block in the ROM: the magic, then the registers in the order of [`KernelEntry`].
@@ -44,8 +46,16 @@ pub fn kernel_rom(entry: &KernelEntry) -> Vec<u8> {
         "kernelrom.bin has its parameter block elsewhere"
     );
     let registers = [
-        entry.eip, entry.esp, entry.eax, entry.ebx, entry.ecx, entry.edx, entry.esi, entry.edi,
+        entry.eip,
+        entry.esp,
+        entry.eax,
+        entry.ebx,
+        entry.ecx,
+        entry.edx,
+        entry.esi,
+        entry.edi,
         entry.ebp,
+        entry.real_segment.into(),
     ];
     for (i, register) in registers.iter().enumerate() {
         let at = PARAMETERS + 4 + 4 * i;

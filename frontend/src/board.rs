@@ -129,13 +129,19 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
 }
 
 fn kernel_rom(loaded: &Loaded) -> Vec<u8> {
-    let entry = loaded.entry;
-    firmware::kernel_rom(&KernelEntry {
-        eip: entry.eip,
-        eax: entry.eax,
-        ebx: entry.ebx,
-        esi: entry.esi,
-        ..KernelEntry::default()
+    firmware::kernel_rom(&match loaded.entry {
+        boot::Entry::Flat(entry) => KernelEntry {
+            eip: entry.eip,
+            eax: entry.eax,
+            ebx: entry.ebx,
+            ..KernelEntry::default()
+        },
+        boot::Entry::Real(entry) => KernelEntry {
+            eip: u32::from(entry.cs) << 16 | u32::from(entry.ip),
+            esp: entry.sp.into(),
+            real_segment: entry.segment,
+            ..KernelEntry::default()
+        },
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`identify`] looks at an image's first bytes. [`load`] prepares a kernel of any of the protocols here:
 //! it yields what RAM holds before the firmware runs ([`Preload`]) and the registers at the kernel's
-//! entry ([`Entry`]); the firmware's kernel ROM enters it in 32-bit flat protected mode once POST is over.
+//! entry ([`Entry`]); the firmware's kernel ROM enters it once POST is over.
 //!
 //! The crate `linux-loader` is not used: its bzImage loader is compiled for x86-64 hosts only, and this
 //! machine runs on any host.
@@ -23,17 +23,43 @@ pub use memory_map::{MemoryKind, MemoryRange, memory_map};
 
 use crate::machine::Preload;
 
-/// The registers at a kernel's entry: 32-bit flat protected mode, paging and interrupts off.
+/// The registers at a kernel's entry; interrupts are off, and A20 is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// In 32-bit flat protected mode without paging.
+    Flat(FlatEntry),
+    /// In real mode.
+    Real(RealEntry),
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self::Flat(FlatEntry::default())
+    }
+}
+
+/// Registers in 32-bit flat protected mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct FlatEntry {
     /// Where it starts.
     pub eip: u32,
     /// The boot protocol's magic number.
     pub eax: u32,
-    /// Multiboot and PVH: the boot information.
+    /// The boot information.
     pub ebx: u32,
-    /// Linux: the boot parameters.
-    pub esi: u32,
+}
+
+/// Registers in real mode; the general ones are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RealEntry {
+    /// The code segment.
+    pub cs: u16,
+    /// Where it starts.
+    pub ip: u16,
+    /// DS, ES, FS, GS and SS.
+    pub segment: u16,
+    /// The stack pointer.
+    pub sp: u16,
 }
 
 /// A file for the kernel beside its own: an initial RAM disk, or a multiboot module.

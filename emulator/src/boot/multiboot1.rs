@@ -4,7 +4,7 @@ use super::elf::{self, Sections};
 use super::error::LoadError;
 use super::layout::Layout;
 use super::memory_map::memory_map;
-use super::{Entry, KernelSetup, Loaded, u32_at};
+use super::{Entry, FlatEntry, KernelSetup, Loaded, u32_at};
 
 const WHAT: &str = "multiboot kernel";
 const MAGIC: u32 = 0x1BAD_B002;
@@ -61,12 +61,11 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
     let info = information(setup, flags, &sections, &mut layout)?;
     Ok(Loaded {
         preloads: layout.into_preloads(),
-        entry: Entry {
+        entry: Entry::Flat(FlatEntry {
             eip,
             eax: LOADED_MAGIC,
             ebx: info,
-            esi: 0,
-        },
+        }),
     })
 }
 

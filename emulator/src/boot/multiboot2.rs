@@ -5,7 +5,7 @@ use super::error::LoadError;
 use super::layout::Layout;
 use super::memory_map::memory_map;
 use super::multiboot1::{LOADER_NAME, place_flat, text_framebuffer};
-use super::{Entry, KernelSetup, Loaded, u16_at, u32_at};
+use super::{Entry, FlatEntry, KernelSetup, Loaded, u16_at, u32_at};
 
 const WHAT: &str = "multiboot 2 kernel";
 const MAGIC: u32 = 0xE852_50D6;
@@ -79,12 +79,11 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
     let info = information(setup, &sections, &mut layout)?;
     Ok(Loaded {
         preloads: layout.into_preloads(),
-        entry: Entry {
+        entry: Entry::Flat(FlatEntry {
             eip,
             eax: LOADED_MAGIC,
             ebx: info,
-            esi: 0,
-        },
+        }),
     })
 }
 

@@ -4,7 +4,7 @@ use super::error::LoadError;
 use super::layout::Layout;
 use super::memory_map::memory_map;
 use super::multiboot1::place_text;
-use super::{Entry, KernelSetup, Loaded, elf};
+use super::{Entry, FlatEntry, KernelSetup, Loaded, elf};
 
 const MAGIC: u32 = 0x336E_C578;
 
@@ -55,10 +55,10 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
     let info = layout.place_low("the boot information", info)?;
     Ok(Loaded {
         preloads: layout.into_preloads(),
-        entry: Entry {
+        entry: Entry::Flat(FlatEntry {
             eip,
             ebx: info as u32,
-            ..Entry::default()
-        },
+            ..FlatEntry::default()
+        }),
     })
 }

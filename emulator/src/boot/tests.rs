@@ -130,22 +130,49 @@ fn field(bytes: &[u8], at: usize) -> u64 {
     u32_at(bytes, at).unwrap().into()
 }
 
+fn flat(loaded: &Loaded) -> FlatEntry {
+    match loaded.entry {
+        Entry::Flat(entry) => entry,
+        Entry::Real(entry) => panic!("expected protected mode, found {entry:?}"),
+    }
+}
+
 #[test]
 fn a_linux_kernel_finds_its_parameters() {
-    let setup = setup(bz_image(0x20F));
+    let mut setup = setup(bz_image(0x20F));
+    setup.command_line += " vga=0x317";
     let loaded = load(KernelKind::Linux, &setup).unwrap();
-    assert_eq!(loaded.entry.eip, 0x10_0000);
-    let page = memory(&loaded, loaded.entry.esi.into(), 4096);
-    assert_eq!(page[0x210], 0xFF);
-    let line = memory(&loaded, field(&page, 0x228), 14);
-    assert_eq!(&line, b"console=ttyS0\0");
-    assert_eq!(field(&page, 0x218), RAM - 8192);
-    assert_eq!(field(&page, 0x21C), 5000);
+    let Entry::Real(entry) = loaded.entry else {
+        panic!("expected real mode, found {:?}", loaded.entry);
+    };
+    assert_eq!(
+        (entry.cs, entry.segment, entry.sp),
+        (0x1020, 0x1000, 0xFFF0)
+    );
+    let code = memory(&loaded, 0x1_0000, 1024);
+    assert_eq!(code[0x210], 0xFF);
+    assert_eq!(code[0x211], 0x81);
+    assert_eq!(field(&code, 0x224), 0xFE00);
+    assert_eq!(u16_at(&code, 0x1FA), Some(0x317));
+    let line = memory(&loaded, field(&code, 0x228), 24);
+    assert_eq!(&line, b"console=ttyS0 vga=0x317\0");
+    assert_eq!(field(&code, 0x218), RAM - 8192);
+    assert_eq!(field(&code, 0x21C), 5000);
     assert_eq!(memory(&loaded, RAM - 8192, 1), [7]);
-    assert_eq!(page[0x1E8], 7);
-    assert_eq!(field(&page, 0x2D0 + 3 * 20), 0x10_0000);
-    assert_eq!(field(&page, 0x70), 0xE_0000);
     assert_eq!(memory(&loaded, 0x10_0000, 160), [0x90; 160]);
+}
+
+#[test]
+fn a_kernel_that_loads_low_lies_below_its_setup_code() {
+    let mut file = bz_image(0x202);
+    file[0x211] = 0;
+    let loaded = load(KernelKind::Linux, &setup(file.clone())).unwrap();
+    assert!(matches!(loaded.entry, Entry::Real(entry) if entry.cs == 0x9020 && entry.sp == 0x9FF0));
+    assert_eq!(memory(&loaded, 0x1_0000, 160), [0x90; 160]);
+    assert_eq!(field(&memory(&loaded, 0x9_0000, 1024), 0x228), 0x9_A000);
+    file.resize(0x9_0000, 0x90);
+    let refused = load(KernelKind::Linux, &setup(file));
+    assert!(matches!(refused, Err(LoadError::TooLarge { .. })));
 }
 
 #[test]
@@ -179,9 +206,9 @@ fn a_multiboot_kernel_finds_map_modules_and_command_line() {
             Ok(Image::Kernel(KernelKind::Multiboot1))
         );
         let loaded = load(KernelKind::Multiboot1, &setup(file)).unwrap();
-        assert_eq!(loaded.entry.eip, 0x10_0020);
-        assert_eq!(loaded.entry.eax, 0x2BAD_B002);
-        let info = memory(&loaded, loaded.entry.ebx.into(), 116);
+        assert_eq!(flat(&loaded).eip, 0x10_0020);
+        assert_eq!(flat(&loaded).eax, 0x2BAD_B002);
+        let info = memory(&loaded, flat(&loaded).ebx.into(), 116);
         assert_eq!(field(&info, 0), 0x124D);
         assert_eq!(field(&info, 4), 639);
         assert_eq!(memory(&loaded, field(&info, 16), 7), b"console");
@@ -202,7 +229,7 @@ fn a_flat_multiboot_kernel_loads_by_its_addresses() {
         file.extend_from_slice(&addr.to_le_bytes());
     }
     let loaded = load(KernelKind::Multiboot1, &setup(file.clone())).unwrap();
-    assert_eq!(loaded.entry.eip, 0x20_0008);
+    assert_eq!(flat(&loaded).eip, 0x20_0008);
     assert_eq!(loaded.preloads[0].addr, 0x20_0000);
     assert_eq!(loaded.preloads[0].zeros, 0x1000 - file.len() as u64);
 }
@@ -217,7 +244,7 @@ fn a_multiboot2_kernel_finds_its_tags() {
         Ok(Image::Kernel(KernelKind::Multiboot2))
     );
     let loaded = load(KernelKind::Multiboot2, &setup(file)).unwrap();
-    let info = memory(&loaded, loaded.entry.ebx.into(), 1024);
+    let info = memory(&loaded, flat(&loaded).ebx.into(), 1024);
     let mut kinds = Vec::new();
     let mut at = 8;
     while at < field(&info, 0) as usize {
@@ -240,8 +267,8 @@ fn a_pvh_kernel_is_entered_at_its_note() {
         Ok(Image::Kernel(KernelKind::Pvh))
     );
     let loaded = load(KernelKind::Pvh, &setup(file)).unwrap();
-    assert_eq!(loaded.entry.eip, 0x10_0040);
-    let info = memory(&loaded, loaded.entry.ebx.into(), 56);
+    assert_eq!(flat(&loaded).eip, 0x10_0040);
+    let info = memory(&loaded, flat(&loaded).ebx.into(), 56);
     assert_eq!(field(&info, 0), 0x336E_C578);
     assert_eq!(field(&info, 12), 1);
     assert_eq!(field(&info, 32), 0xE_0000);
