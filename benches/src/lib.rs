@@ -129,11 +129,13 @@ fn machine(disk: Option<Vec<u8>>, kernel: Option<KernelSetup>, memory_bytes: u64
             .get(..36)
             .map(|rsdp| (u64::from(firmware::TABLES_BASE), rsdp.to_vec()));
         let loaded = boot::load(KernelKind::Linux, &setup).expect("the kernel fits");
+        let boot::Entry::Real(entry) = loaded.entry else {
+            unreachable!("Linux starts in real mode");
+        };
         let rom = firmware::kernel_rom(&KernelEntry {
-            eip: loaded.entry.eip,
-            eax: loaded.entry.eax,
-            ebx: loaded.entry.ebx,
-            esi: loaded.entry.esi,
+            eip: u32::from(entry.cs) << 16 | u32::from(entry.ip),
+            esp: entry.sp.into(),
+            real_segment: entry.segment,
             ..KernelEntry::default()
         });
         config
