@@ -3,7 +3,7 @@
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use crate::cpu::{Reg, SegmentRegister};
-use crate::cpuid::CpuModel;
+use crate::cpuid::{CpuModel, Feature};
 use crate::exception::Exception;
 use crate::fast;
 use crate::insn::{ExecFn, Insn, NO_OPERAND, flag};
@@ -64,6 +64,11 @@ pub(crate) fn decode_into(
     };
     let ends = row.ends(iced);
     let mut insn = convert(iced, exec, bytes, offset, mode_key);
+    if insn.scale != 0 && insn.index == Reg::ZERO as u8 && !model.has(Feature::I486) {
+        // A SIB byte with a scale but no index: the i386 scales the base (hardware; its manual, 386 PRM table 17-4, has
+        // these rows like those without a scale).
+        std::mem::swap(&mut insn.index, &mut insn.base);
+    }
     if row.privileged {
         insn.exec = privileged;
         insn.fast = fast::of_full(ends);
