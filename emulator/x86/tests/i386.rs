@@ -354,6 +354,17 @@ fn bit_instructions() {
 }
 
 #[test]
+fn shld_beyond_16_bits_takes_the_second_operand_again() {
+    // shld ax, bx, 20; shrd cx, bx, 20
+    let mut m = Machine::new(&[0x0F, 0xA4, 0xD8, 0x14, 0x0F, 0xAC, 0xD9, 0x14]);
+    m.set(Reg::RAX, 0x1111);
+    m.set(Reg::RBX, 0xA5F3);
+    m.set(Reg::RCX, 0x2222);
+    assert_eq!(m.run(), None);
+    assert_eq!((m.get(Reg::RAX), m.get(Reg::RCX)), (0x5F3A, 0x3A5F));
+}
+
+#[test]
 fn flags_that_the_386_has() {
     // popfd with all ones, but without TF: IOPL and NT stay, nothing above them
     let mut m = Machine::new(&[0x66, 0x9D, 0x66, 0x9C]);
