@@ -63,8 +63,6 @@ pub enum Memory {
     All,
     /// The frame of the exception.
     Frame,
-    /// Nothing.
-    Nothing,
 }
 
 /// What is left out of one test, and how it is run.
@@ -76,7 +74,7 @@ pub struct Allowance {
     pub registers: Vec<(&'static str, u32)>,
     /// What of memory is compared.
     pub memory: Memory,
-    /// Words that are not compared, by segment register, offset from a register, and mask of the bits left out.
+    /// Words in memory by physical address, with the bits that are not compared.
     pub words: Vec<(u32, u16)>,
     /// The LOCK prefix is overwritten by this one.
     pub instead_of_lock: Option<u8>,
@@ -101,6 +99,12 @@ pub struct Subject<'a> {
     modrm: u8,
     prefixes: &'a [u8],
 }
+
+/// Why a capture in another mode is not run.
+pub const NOT_REAL_MODE: &str =
+    "captures outside of real mode, of which no suite says the segments' hidden parts yet";
+
+const NO_COPROCESSOR: &str = "coprocessor escapes: the captures had no coprocessor";
 
 const GENERAL: [&str; 7] = ["ax", "cx", "dx", "bx", "bp", "si", "di"];
 
@@ -201,17 +205,6 @@ impl<'a> Subject<'a> {
 pub fn allow(family: Family, subject: &Subject<'_>) -> Result<Allowance, &'static str> {
     let mut allowance = Allowance::default();
     let test = subject.test;
-    if undefined::result(&subject.iced, subject.raw_count() & 0x1F) {
-        allowance.reason(
-            "SHLD and SHRD by more than the operand's width have no defined result (SDM vol. 2B)",
-        );
-        if subject.uses_memory() {
-            allowance.memory = Memory::Nothing;
-        } else {
-            allowance.registers.extend(GENERAL.map(|name| (name, !0)));
-            allowance.registers.push(("sp", !0));
-        }
-    }
     match family {
         Family::I86 | Family::Nec | Family::I186 => before_faults(family, subject, &mut allowance)?,
         Family::I286 => i286(subject, &mut allowance)?,
@@ -278,7 +271,7 @@ fn i386(subject: &Subject<'_>, allowance: &mut Allowance) -> Result<(), &'static
     use Mnemonic::{Call, Enter, In, Insb, Insd, Insw, Popa, Popad, Pusha, Pushad};
     let test = subject.test;
     if subject.before("cr0") & 1 != 0 {
-        return Err("captures outside of real mode, which lack the segments' hidden parts");
+        return Err(NOT_REAL_MODE);
     }
     let mnemonic = subject.iced.mnemonic();
     if matches!(mnemonic, In | Insb | Insw | Insd) {
@@ -383,8 +376,7 @@ fn other_opcode(family: Family, subject: &Subject<'_>) -> Option<&'static str> {
             "opcodes that are undefined, or other instructions, on the captured processor",
         );
     }
-    matches!(subject.opcode, 0xD8..=0xDF)
-        .then_some("coprocessor escapes: the captures had no coprocessor")
+    matches!(subject.opcode, 0xD8..=0xDF).then_some(NO_COPROCESSOR)
 }
 
 /// What is left out in addition when the interpreter raised `vector`: the divide error and #BR of the processors before
@@ -402,15 +394,23 @@ pub fn allow_raised(family: Family, subject: &Subject<'_>, vector: u8, allowance
 pub fn excuse(family: Family, subject: &Subject<'_>, raised: Option<u8>) -> Option<&'static str> {
     use Mnemonic::{Daa, Das, Idiv};
     let mnemonic = subject.iced.mnemonic();
+    if undefined::result(&subject.iced, subject.raw_count() & 0x1F) {
+        return Some(
+            "SHLD and SHRD by more than the operand's width, which have no defined result (SDM vol. 2B)",
+        );
+    }
     match (family, raised) {
         // 386 PRM, IDIV.
         (Family::I386, Some(0))
-            if mnemonic == Idiv && undefined::operand_bits(&subject.iced) == 8 =>
+            if subject.test.exception.is_none()
+                && mnemonic == Idiv
+                && undefined::operand_bits(&subject.iced) == 8 =>
         {
             Some(
                 "8-bit IDIV whose quotient does not fit, which the captured 80386EX lets pass at times; the manual has #DE",
             )
         }
+        (Family::I286, _) if matches!(subject.opcode, 0xD8..=0xDF) => Some(NO_COPROCESSOR),
         // SDM vol. 3B, "Intel 8086 Differences": wraparound.
         (family, Some(12 | 13)) if family.before_faults() => {
             Some("beyond offset FFFFh, where the 8086 wraps around and later processors fault")

@@ -49,6 +49,7 @@ pub fn parse(bytes: &[u8]) -> Result<moo::Suite> {
     let tests: Result<Vec<moo::Test>> = tests.into_iter().map(|test| convert(test, wide)).collect();
     Ok(moo::Suite {
         cpu: cpu.to_owned(),
+        mode: 0,
         tests: tests?,
         masks: Vec::new(),
     })

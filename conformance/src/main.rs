@@ -158,6 +158,7 @@ fn run_vectors(paths: &[PathBuf], quiet: bool) -> Result<bool> {
     let mut bench = Bench::new(model)?;
     let mut total = Outcome::default();
     let mut folder = None;
+    let mut unreadable = 0;
     let mut metadata = Metadata::default();
     for path in paths {
         for file in files(path)? {
@@ -165,7 +166,14 @@ fn run_vectors(paths: &[PathBuf], quiet: bool) -> Result<bool> {
                 folder = file.parent().map(PathBuf::from);
                 metadata = Metadata::read(folder.as_deref().unwrap_or(Path::new(".")))?;
             }
-            let outcome = bench.run_file(&file, &metadata)?;
+            let outcome = match bench.run_file(&file, &metadata) {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    println!("error: {error:#}");
+                    unreadable += 1;
+                    continue;
+                }
+            };
             if !quiet || outcome.failed > 0 {
                 let excluded: u32 = outcome.excluded.values().sum();
                 println!(
@@ -194,6 +202,9 @@ fn run_vectors(paths: &[PathBuf], quiet: bool) -> Result<bool> {
     for (reason, count) in &total.excluded {
         println!("excluded {count}: {reason}");
     }
+    if unreadable > 0 {
+        println!("{unreadable} files could not be run");
+    }
     println!("{} passed, {} failed", total.passed, total.failed);
-    Ok(total.failed == 0)
+    Ok(total.failed == 0 && unreadable == 0)
 }

@@ -1,4 +1,5 @@
-//! What a suite says about its tests beside them: `metadata.json` or an opcode table in CSV, and `revocation_list.txt`.
+//! What a suite says about its tests beside them: `metadata.json` (once called `8088.json`) or an opcode table in CSV, and
+//! `revocation_list.txt`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,11 +23,13 @@ impl Metadata {
     pub fn read(folder: &Path) -> Result<Self> {
         let mut metadata = Self::default();
         for folder in [folder.parent(), Some(folder)].into_iter().flatten() {
-            let path = folder.join("metadata.json");
-            if let Ok(text) = std::fs::read_to_string(&path) {
-                metadata
-                    .add_json(&text)
-                    .with_context(|| format!("{} is no metadata of a suite", path.display()))?;
+            for name in ["8088.json", "metadata.json"] {
+                let path = folder.join(name);
+                if let Ok(text) = std::fs::read_to_string(&path) {
+                    metadata
+                        .add_json(&text)
+                        .with_context(|| format!("{} is no metadata of a suite", path.display()))?;
+                }
             }
             let path = folder.join("80386.csv");
             if let Ok(text) = std::fs::read_to_string(&path) {

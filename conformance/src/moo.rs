@@ -1,6 +1,6 @@
 //! The MOO format of the public SingleStepTests suites (versions 1.0 and 1.1): chunks of four-byte ids and lengths.
 //!
-//! Not read: names, bus cycles, the prefetch queue, META and EA32, none of which a comparison of results needs.
+//! Not read: names, bus cycles, the prefetch queue and EA32, none of which a comparison of results needs.
 
 use std::io::Read;
 use std::path::Path;
@@ -17,6 +17,9 @@ pub const REGS32: [&str; 20] = [
     "cr0", "cr3", "eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "cs", "ds", "es", "fs",
     "gs", "ss", "eip", "eflags", "dr6", "dr7",
 ];
+
+/// Where META has the processor's mode.
+const META_MODE: usize = 27;
 
 /// One side of a test.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +72,8 @@ pub struct Test {
 pub struct Suite {
     /// The processor's id: `8088`, `C286`, `386E` …
     pub cpu: String,
+    /// The mode that it was captured in: 0 is real mode.
+    pub mode: u8,
     /// Its tests.
     pub tests: Vec<Test>,
     /// Register index and the bits to compare, for all tests.
@@ -83,7 +88,7 @@ pub fn read(path: &Path) -> Result<Suite> {
     let raw = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let bytes = if path.extension().is_some_and(|e| e == "gz") {
         let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(&raw[..])
+        flate2::read::MultiGzDecoder::new(&raw[..])
             .read_to_end(&mut bytes)
             .with_context(|| format!("{} is no gzip file", path.display()))?;
         bytes
@@ -143,6 +148,7 @@ pub fn parse(bytes: &[u8]) -> Result<Suite> {
                 payload.take(8)?;
                 suite.cpu = String::from_utf8_lossy(payload.take(4)?).trim().to_owned();
             }
+            b"META" => suite.mode = payload.0.get(META_MODE).copied().unwrap_or(0),
             b"TEST" => suite.tests.push(test(payload)?),
             b"RMSK" => suite.masks = registers16(&mut payload)?,
             b"RM32" => suite.masks = registers32(&mut payload)?,

@@ -47,6 +47,7 @@ pub struct Outcome {
 /// A folder cannot be read, or there is no file.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
+        // Whatever its name is.
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
@@ -82,7 +83,12 @@ fn opcode(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy().to_uppercase();
     let name = name.strip_suffix(".GZ").unwrap_or(&name);
     let stem = name.strip_suffix(".MOO").or(name.strip_suffix(".JSON"))?;
-    (stem != "METADATA").then(|| stem.to_owned())
+    // A suite's metadata may be called by the processor, 8088.json.
+    let digits = stem.split('.').next().unwrap_or_default();
+    let extended = ["0F", "66", "67"].iter().any(|p| digits.starts_with(p));
+    let is_opcode =
+        digits.chars().all(|c| c.is_ascii_hexdigit()) && (digits.len() == 2 || extended);
+    is_opcode.then(|| stem.to_owned())
 }
 
 /// A bare processor with 17 MiB of RAM and no device.
@@ -142,6 +148,10 @@ impl Bench {
         for test in &suite.tests {
             let mut exclude =
                 |reason: &'static str| *outcome.excluded.entry(reason).or_default() += 1;
+            if suite.mode != 0 {
+                exclude(deviations::NOT_REAL_MODE);
+                continue;
+            }
             if metadata.is_revoked(&test.hash) {
                 exclude("revoked by the suite");
                 continue;

@@ -362,7 +362,7 @@ fn rules_of_the_80386() {
     );
     // shld ax, bx, 17
     let test = Builder::new(true, &[0x0F, 0xA4, 0xD8, 0x11]).after("eax", 0x5555);
-    passes_in_part(&test.run(Family::I386), "SHLD");
+    is_excluded(&test.run(Family::I386), "SHLD");
     // lock add ax, ax
     let test = Builder::new(true, &[0xF0, 0x01, 0xC0]).exception(6);
     passes_whole(&test.stored(STACK - 2, &[0x02, 0x00]).run(Family::I386));
@@ -531,6 +531,17 @@ fn revoked_tests_are_not_run() {
     let test = Builder::new(true, &[0x66, 0x40]);
     let suite = moo::parse(&test.moo(b"386E")).expect("a file that we made");
     is_excluded(&run(&suite, Family::I386, "6640", &metadata), "revoked");
+}
+
+#[test]
+fn a_capture_of_another_mode_is_not_run() {
+    let mut suite =
+        moo::parse(&Builder::new(true, &[0x90]).moo(b"386E")).expect("a file that we made");
+    suite.mode = 2;
+    is_excluded(
+        &run(&suite, Family::I386, "90", &Metadata::default()),
+        "real mode",
+    );
 }
 
 #[test]
