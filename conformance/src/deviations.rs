@@ -254,6 +254,7 @@ fn i286(subject: &Subject<'_>, allowance: &mut Allowance) -> Result<(), &'static
             .registers
             .extend([("si", !0), ("di", !0), ("cx", !0)]);
     }
+    faulted_midway(Family::I286, subject, allowance);
     Ok(())
 }
 
@@ -268,8 +269,7 @@ fn same_segment(iced: &Instruction) -> u8 {
 }
 
 fn i386(subject: &Subject<'_>, allowance: &mut Allowance) -> Result<(), &'static str> {
-    use Mnemonic::{Call, Enter, In, Insb, Insd, Insw, Popa, Popad, Pusha, Pushad};
-    let test = subject.test;
+    use Mnemonic::{In, Insb, Insd, Insw};
     if subject.before("cr0") & 1 != 0 {
         return Err(NOT_REAL_MODE);
     }
@@ -292,20 +292,29 @@ fn i386(subject: &Subject<'_>, allowance: &mut Allowance) -> Result<(), &'static
             return Err("ports 22h and 23h, where the 80386EX answers itself (REMAPCFG)");
         }
     }
-    if test.exception.is_some() {
-        match mnemonic {
-            Popa | Popad => {
-                allowance.reason("POPA has loaded registers when a later word faults, and loads them again: they are not compared");
-                allowance.registers.extend(GENERAL.map(|name| (name, !0)));
-            }
-            Pusha | Pushad | Enter | Call => {
-                allowance.reason("what PUSHA, ENTER and CALL have stored below the stack pointer when they fault, is not compared");
-                allowance.memory = Memory::Frame;
-            }
-            _ => {}
-        }
-    }
+    faulted_midway(Family::I386, subject, allowance);
     Ok(())
+}
+
+/// What an instruction with several accesses to the stack has done before the one that faults. It is restarted.
+fn faulted_midway(family: Family, subject: &Subject<'_>, allowance: &mut Allowance) {
+    use Mnemonic::{Call, Enter, Popa, Popad, Pusha, Pushad};
+    if subject.test.exception.is_none() {
+        return;
+    }
+    match subject.iced.mnemonic() {
+        Popa | Popad => {
+            allowance.reason("POPA has loaded registers when a later word faults, and loads them again: they are not compared");
+            allowance.registers.extend(GENERAL.map(|name| (name, !0)));
+        }
+        // The 80286 shuts down where a CALL cannot push.
+        Call if family == Family::I286 => {}
+        Pusha | Pushad | Enter | Call => {
+            allowance.reason("what PUSHA, ENTER and CALL have stored below the stack pointer when they fault, is not compared");
+            allowance.memory = Memory::Frame;
+        }
+        _ => {}
+    }
 }
 
 fn before_faults(

@@ -173,7 +173,7 @@ fn a_shutdown_when_the_frame_does_not_fit() {
 fn popad_takes_the_upper_half_of_esp() {
     let mut m = Machine::new(&[0x66, 0x61]);
     for n in 0..8 {
-        let value = 0x1111_0000u32 * (n as u32 + 1) | 0xBEEF;
+        let value = (0x1111_0000u32 * (n as u32 + 1)) | 0xBEEF;
         m.poke(STACK_SEGMENT, 0x800, 4 * n, &value.to_le_bytes());
     }
     assert_eq!(m.run(), None);
