@@ -368,7 +368,8 @@ fn other_opcode(family: Family, subject: &Subject<'_>) -> Option<&'static str> {
     let nec = family == Family::Nec;
     let other = match subject.opcode {
         0x0F | 0x63 | 0xF1 => true,
-        0x60..=0x62 | 0x68..=0x6F | 0xC0 | 0xC1 | 0xC8 | 0xC9 => is_86,
+        0x60..=0x62 | 0x68..=0x6F | 0xC8 | 0xC9 => is_86,
+        0xC0 | 0xC1 => is_86 || reg == 6,
         0xD6 | 0xF6 | 0xF7 if nec => subject.opcode == 0xD6 || reg == 1,
         0x8C | 0x8E => reg > 3 || subject.opcode == 0x8E && reg == 1,
         0x8F | 0xC6 | 0xC7 => reg != 0,
@@ -401,7 +402,7 @@ pub fn allow_raised(family: Family, subject: &Subject<'_>, vector: u8, allowance
 
 /// Why a test that differs is none that counts, given the exception that the interpreter raised.
 pub fn excuse(family: Family, subject: &Subject<'_>, raised: Option<u8>) -> Option<&'static str> {
-    use Mnemonic::{Daa, Das, Idiv};
+    use Mnemonic::{Aad, Aam, Daa, Das, Idiv};
     let mnemonic = subject.iced.mnemonic();
     if undefined::result(&subject.iced, subject.raw_count() & 0x1F) {
         return Some(
@@ -426,6 +427,10 @@ pub fn excuse(family: Family, subject: &Subject<'_>, raised: Option<u8>) -> Opti
         }
         (family, Some(6)) if family.before_faults() => {
             Some("opcodes that are undefined, or other instructions, on the captured processor")
+        }
+        // NEC's manual knows CVTBD and CVTDB only with the byte 0Ah.
+        (Family::Nec, _) if matches!(mnemonic, Aam | Aad) && subject.iced.immediate8() != 10 => {
+            Some("AAM and AAD by another number than 10, which the V20 may ignore")
         }
         // SDM vol. 3B, "Intel 8086 Differences": the largest negative quotient.
         (family, None)

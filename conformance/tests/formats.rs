@@ -442,6 +442,14 @@ fn memory_of_the_8088_ends_at_1_mib() {
 }
 
 #[test]
+fn ip_of_the_8088_wraps_around() {
+    let test = Builder::new(false, &[0x90])
+        .before("ip", 0xFFFF)
+        .ram(CS * 16 + 0xFFFF, &[0x90]);
+    passes_whole(&test.run_8088(0));
+}
+
+#[test]
 fn a_rep_runs_to_its_end_without_a_hlt() {
     let test = Builder::new(false, &[0xF3, 0xA4])
         .before("cx", 0x60)
@@ -514,6 +522,21 @@ fn rules_of_the_8086() {
     passes_whole(&test.run(Family::Nec));
     let test = Builder::new(false, &[0x0F, 0x10, 0xC0]);
     is_excluded(&test.run(Family::Nec), "undefined");
+    let test = Builder::new(false, &[0xC0, 0xF0, 0x01]);
+    is_excluded(&test.run(Family::Nec), "undefined");
+    // aad 16, which the V20 takes as aad 10
+    let aad = |base, product| {
+        let test = Builder::new(false, &[0xD5, base]).before("ax", 0x0100);
+        test.after("ax", product)
+            .after("ip", 0x102)
+            .after("flags", 0xF006)
+    };
+    let mut test = aad(16, 10);
+    test.code.pop();
+    is_excluded(&test.run(Family::Nec), "V20");
+    let mut test = aad(10, 10);
+    test.code.pop();
+    passes_whole(&test.run(Family::Nec));
 }
 
 #[test]
