@@ -1,10 +1,14 @@
 //! Proofs of the processor against hardware.
 //!
-//! [`moo`] reads files of hardware-captured test vectors, [`vectors`] runs them. [`oracle`] runs random instructions
+//! [`moo`] and [`json`] read files of hardware-captured test vectors, [`metadata`] what lies beside them; [`vectors`] runs
+//! them, and [`deviations`] says what is not compared. [`oracle`] runs random instructions
 //! ([`generate`]) on the interpreter and on the host's own processor ([`native`]) and compares ([`undefined`] says what
 //! not).
 
+pub mod deviations;
 pub mod generate;
+pub mod json;
+pub mod metadata;
 pub mod moo;
 #[cfg_attr(
     not(all(target_arch = "x86_64", target_os = "linux")),

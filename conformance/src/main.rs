@@ -1,13 +1,14 @@
 //! `conformance`: proofs of the processor, from the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use conformance::metadata::Metadata;
 use conformance::oracle::{Options, Oracle, left_out};
 use conformance::state::Mode;
-use conformance::vectors::{Bench, Metadata, Outcome, files};
+use conformance::vectors::{Bench, Outcome, files};
 use x86::cpuid::CpuModel;
 
 /// Proofs of Glassbox's processor against hardware.
@@ -20,9 +21,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs files or folders of hardware-captured vectors (MOO format, .MOO or .MOO.gz)
+    /// Runs files or folders of hardware-captured vectors (.MOO or .json, also with .gz)
     Vectors {
-        /// Files, or folders of a suite with its metadata.json
+        /// Files, or folders of a suite with its metadata.json or 80386.csv
         #[arg(required = true)]
         paths: Vec<PathBuf>,
         /// Prints only the opcodes that differ, and the totals
@@ -153,18 +154,26 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
 }
 
 fn run_vectors(paths: &[PathBuf], quiet: bool) -> Result<bool> {
-    let model = CpuModel::by_name("max").expect("the model `max` always exists");
+    let model = CpuModel::by_name("i386").expect("the model `i386` always exists");
+    let mut bench = Bench::new(model)?;
     let mut total = Outcome::default();
+    let mut folder = None;
+    let mut unreadable = 0;
+    let mut metadata = Metadata::default();
     for path in paths {
-        let folder = if path.is_dir() {
-            path.as_path()
-        } else {
-            path.parent().unwrap_or(path)
-        };
-        let metadata = Metadata::read(folder)?;
-        let mut bench = Bench::new(model.clone())?;
         for file in files(path)? {
-            let outcome = bench.run_file(&file, &metadata)?;
+            if file.parent() != folder.as_deref() {
+                folder = file.parent().map(PathBuf::from);
+                metadata = Metadata::read(folder.as_deref().unwrap_or(Path::new(".")))?;
+            }
+            let outcome = match bench.run_file(&file, &metadata) {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    println!("error: {error:#}");
+                    unreadable += 1;
+                    continue;
+                }
+            };
             if !quiet || outcome.failed > 0 {
                 let excluded: u32 = outcome.excluded.values().sum();
                 println!(
@@ -177,14 +186,25 @@ fn run_vectors(paths: &[PathBuf], quiet: bool) -> Result<bool> {
             }
             total.passed += outcome.passed;
             total.failed += outcome.failed;
-            for (reason, count) in outcome.excluded {
-                *total.excluded.entry(reason).or_default() += count;
+            for (sum, counts) in [
+                (&mut total.excluded, outcome.excluded),
+                (&mut total.partial, outcome.partial),
+            ] {
+                for (reason, count) in counts {
+                    *sum.entry(reason).or_default() += count;
+                }
             }
         }
+    }
+    for (reason, count) in &total.partial {
+        println!("in part {count}: {reason}");
     }
     for (reason, count) in &total.excluded {
         println!("excluded {count}: {reason}");
     }
+    if unreadable > 0 {
+        println!("{unreadable} files could not be run");
+    }
     println!("{} passed, {} failed", total.passed, total.failed);
-    Ok(total.failed == 0)
+    Ok(total.failed == 0 && unreadable == 0)
 }

@@ -1,4 +1,6 @@
-//! The MOO format of the public SingleStepTests suites: chunks of four-byte ids and lengths.
+//! The MOO format of the public SingleStepTests suites (versions 1.0 and 1.1): chunks of four-byte ids and lengths.
+//!
+//! Not read: names, bus cycles, the prefetch queue and EA32, none of which a comparison of results needs.
 
 use std::io::Read;
 use std::path::Path;
@@ -16,6 +18,9 @@ pub const REGS32: [&str; 20] = [
     "gs", "ss", "eip", "eflags", "dr6", "dr7",
 ];
 
+/// Where META has the processor's mode.
+const META_MODE: usize = 27;
+
 /// One side of a test.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -25,6 +30,24 @@ pub struct State {
     pub wide: bool,
     /// Physical address and byte.
     pub ram: Vec<(u32, u8)>,
+    /// Register index and the bits to compare, of a final state (`RMSK`, `RM32`).
+    pub masks: Vec<(usize, u32)>,
+}
+
+impl State {
+    /// The names that the indices stand for.
+    pub fn names(&self) -> &'static [&'static str] {
+        if self.wide { &REGS32 } else { &REGS16 }
+    }
+
+    /// A register by its 16-bit name, whichever width the state has.
+    pub fn get(&self, name: &str) -> Option<u32> {
+        let names = self.names();
+        let is_it =
+            |n: usize| names[n] == name || self.wide && names[n].strip_prefix('e') == Some(name);
+        let found = self.regs.iter().find(|(n, _)| is_it(*n));
+        found.map(|&(_, value)| value)
+    }
 }
 
 /// One test.
@@ -49,25 +72,34 @@ pub struct Test {
 pub struct Suite {
     /// The processor's id: `8088`, `C286`, `386E` …
     pub cpu: String,
+    /// The mode that it was captured in: 0 is real mode.
+    pub mode: u8,
     /// Its tests.
     pub tests: Vec<Test>,
+    /// Register index and the bits to compare, for all tests.
+    pub masks: Vec<(usize, u32)>,
 }
 
-/// Reads a file, through gzip when its name ends in `.gz`.
+/// Reads a file, MOO or JSON by its name, through gzip when that ends in `.gz`.
 ///
 /// # Errors
-/// The file cannot be read, or is no MOO file.
+/// The file cannot be read, or is neither.
 pub fn read(path: &Path) -> Result<Suite> {
     let raw = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let bytes = if path.extension().is_some_and(|e| e == "gz") {
         let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(&raw[..])
+        flate2::read::MultiGzDecoder::new(&raw[..])
             .read_to_end(&mut bytes)
             .with_context(|| format!("{} is no gzip file", path.display()))?;
         bytes
     } else {
         raw
     };
+    let name = path.to_string_lossy().to_lowercase();
+    if name.trim_end_matches(".gz").ends_with(".json") {
+        return crate::json::parse(&bytes)
+            .with_context(|| format!("{} is no JSON file of test vectors", path.display()));
+    }
     parse(&bytes).with_context(|| format!("{} is no MOO file of test vectors", path.display()))
 }
 
@@ -101,7 +133,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Suite> {
+/// Reads MOO chunks.
+///
+/// # Errors
+/// A chunk is cut off, or the first one is missing.
+pub fn parse(bytes: &[u8]) -> Result<Suite> {
     let mut file = Cursor(bytes);
     let mut suite = Suite::default();
     let mut seen_head = false;
@@ -112,7 +148,10 @@ fn parse(bytes: &[u8]) -> Result<Suite> {
                 payload.take(8)?;
                 suite.cpu = String::from_utf8_lossy(payload.take(4)?).trim().to_owned();
             }
+            b"META" => suite.mode = payload.0.get(META_MODE).copied().unwrap_or(0),
             b"TEST" => suite.tests.push(test(payload)?),
+            b"RMSK" => suite.masks = registers16(&mut payload)?,
+            b"RM32" => suite.masks = registers32(&mut payload)?,
             _ => {}
         }
     }
@@ -147,19 +186,13 @@ fn state(mut payload: Cursor<'_>) -> Result<State> {
     let mut state = State::default();
     while let Some((id, mut chunk)) = payload.chunk()? {
         match id {
-            b"REGS" => {
-                let mask = chunk.u16()?;
-                for n in (0..REGS16.len()).filter(|n| mask >> n & 1 != 0) {
-                    state.regs.push((n, chunk.u16()?.into()));
-                }
-            }
+            b"REGS" => state.regs = registers16(&mut chunk)?,
             b"RG32" => {
                 state.wide = true;
-                let mask = chunk.u32()?;
-                for n in (0..REGS32.len()).filter(|n| mask >> n & 1 != 0) {
-                    state.regs.push((n, chunk.u32()?));
-                }
+                state.regs = registers32(&mut chunk)?;
             }
+            b"RMSK" => state.masks = registers16(&mut chunk)?,
+            b"RM32" => state.masks = registers32(&mut chunk)?,
             b"RAM " => {
                 for _ in 0..chunk.u32()? {
                     state.ram.push((chunk.u32()?, chunk.u8()?));
@@ -169,4 +202,22 @@ fn state(mut payload: Cursor<'_>) -> Result<State> {
         }
     }
     Ok(state)
+}
+
+/// A bitmask, and a word for each bit of it.
+fn registers16(chunk: &mut Cursor<'_>) -> Result<Vec<(usize, u32)>> {
+    let mask = chunk.u16()?;
+    (0..REGS16.len())
+        .filter(|n| mask >> n & 1 != 0)
+        .map(|n| Ok((n, chunk.u16()?.into())))
+        .collect()
+}
+
+/// A bitmask, and a doubleword for each bit of it.
+fn registers32(chunk: &mut Cursor<'_>) -> Result<Vec<(usize, u32)>> {
+    let mask = chunk.u32()?;
+    (0..REGS32.len())
+        .filter(|n| mask >> n & 1 != 0)
+        .map(|n| Ok((n, chunk.u32()?)))
+        .collect()
 }

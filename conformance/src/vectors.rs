@@ -1,19 +1,28 @@
 //! Runs hardware-captured vectors on the interpreter and compares.
+//!
+//! The 80286's and 80386's tests run through the block cache until their HLT. The older processors' tests have none:
+//! one instruction runs, a REP to its end, and an exception is delivered. Ports read FFh.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use iced_x86::{Decoder, DecoderOptions, OpKind, Register};
 use platform::{Bus, Clock, DeviceId, GuestMemory, IrqLine, PhysAddr};
 use x86::cpu::{Reg, SegmentRegister};
 use x86::cpuid::CpuModel;
 use x86::{Segment, Vcpu};
 
-use crate::moo::{self, REGS16, REGS32, State, Test};
+use crate::deviations::{self, Allowance, Family, Memory, Subject};
+use crate::metadata::Metadata;
+use crate::moo::{self, State, Suite, Test};
 
-/// FLAGS bits that a 16-bit test loads and compares.
+/// FLAGS bits that a test of a processor before the 80386 loads and compares. In real mode the 80286 holds IOPL and NT
+/// at 0 (80286 PRM §3.1), the 8086 has ones there.
 const FLAGS16: u32 = 0x0FD5;
+/// EFLAGS bits that a test of the 80386 loads and compares; of the others the captures show ones.
+const FLAGS32: u32 = 0x7FD5;
+/// CR0's MP, EM and TS, which CLTS and WAIT are about.
+const CR0: u32 = 0b1110;
 
 /// The counts of one file.
 #[derive(Clone, Debug, Default)]
@@ -26,97 +35,60 @@ pub struct Outcome {
     pub failed: u32,
     /// Tests that were left out, by reason.
     pub excluded: BTreeMap<&'static str, u32>,
+    /// Tests of which a part was not compared, by reason. They count among the passed or failed too.
+    pub partial: BTreeMap<&'static str, u32>,
     /// The first difference.
     pub first: Option<String>,
 }
 
-/// Flag masks by opcode, from a suite's `metadata.json`, and the hashes of revoked tests.
-#[derive(Clone, Debug, Default)]
-pub struct Metadata {
-    masks: BTreeMap<String, u32>,
-    revoked: Vec<String>,
-}
-
-impl Metadata {
-    /// Reads `metadata.json` and `revocation_list.txt` from `folder`; a missing file is an empty one.
-    ///
-    /// # Errors
-    /// A file that cannot be understood.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let mut metadata = Self::default();
-        let path = folder.join("metadata.json");
-        if let Ok(text) = std::fs::read_to_string(&path) {
-            let json: serde_json::Value = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no JSON", path.display()))?;
-            let Some(opcodes) = json["opcodes"].as_object() else {
-                bail!("{} has no table of opcodes", path.display());
-            };
-            for (name, entry) in opcodes {
-                if let Some(groups) = entry["reg"].as_object() {
-                    for (reg, entry) in groups {
-                        metadata.note(format!("{name}.{reg}"), entry);
-                    }
-                }
-                metadata.note(name.clone(), entry);
-            }
-        }
-        if let Ok(text) = std::fs::read_to_string(folder.join("revocation_list.txt")) {
-            let lines = text
-                .lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty() && !line.starts_with('#'));
-            metadata.revoked = lines.map(str::to_lowercase).collect();
-        }
-        Ok(metadata)
-    }
-
-    fn note(&mut self, opcode: String, entry: &serde_json::Value) {
-        if let Some(mask) = entry["flags-mask"].as_u64() {
-            self.masks.insert(opcode, mask as u32);
-        }
-    }
-
-    fn mask(&self, opcode: &str) -> u32 {
-        // The published table lacks the mask that D0/C1 forms of the same operations have.
-        let missing = if opcode == "C0.2" || opcode == "C0.3" {
-            !0x0800
-        } else {
-            !0
-        };
-        self.masks.get(opcode).copied().unwrap_or(!0) & missing
-    }
-}
-
-/// All vector files in `path`, sorted; or `path` itself.
+/// All vector files in `path` and the folders below it, sorted; or `path` itself.
 ///
 /// # Errors
-/// The folder cannot be read, or holds none.
+/// A folder cannot be read, or there is no file.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
+        // Whatever its name is.
         return Ok(vec![path.to_owned()]);
     }
-    let is_vector = |path: &PathBuf| {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_lowercase();
-        name.ends_with(".moo") || name.ends_with(".moo.gz")
-    };
-    let entries = std::fs::read_dir(path)
-        .with_context(|| format!("cannot read the folder {}", path.display()))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(is_vector)
-        .collect();
+    let mut files = Vec::new();
+    collect(path, &mut files)?;
     if files.is_empty() {
         bail!(
-            "{} holds no .MOO or .MOO.gz file; give the folder of a test suite",
+            "{} holds no .MOO or .json file of vectors, also not with .gz; give the folder of a test suite",
             path.display()
         );
     }
     files.sort();
     Ok(files)
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot read the folder {}", folder.display()))?
+            .path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if opcode(&path).is_some() {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The opcode that a vector file's name begins with: `80.4` of `80.4.MOO.gz`. `None` for any other file.
+fn opcode(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy().to_uppercase();
+    let name = name.strip_suffix(".GZ").unwrap_or(&name);
+    let stem = name.strip_suffix(".MOO").or(name.strip_suffix(".JSON"))?;
+    // A suite's metadata may be called by the processor, 8088.json.
+    let digits = stem.split('.').next().unwrap_or_default();
+    let extended = ["0F", "66", "67"].iter().any(|p| digits.starts_with(p));
+    let is_opcode =
+        digits.chars().all(|c| c.is_ascii_hexdigit()) && (digits.len() == 2 || extended);
+    is_opcode.then(|| stem.to_owned())
 }
 
 /// A bare processor with 17 MiB of RAM and no device.
@@ -141,52 +113,147 @@ impl Bench {
     /// Runs all tests of a file.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or nothing tells which processor it is of.
     pub fn run_file(&mut self, path: &Path, metadata: &Metadata) -> Result<Outcome> {
         let suite = moo::read(path)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let opcode = name.split(".MOO").next().unwrap_or_default().to_owned();
+        let opcode = opcode(path).unwrap_or_default();
+        let id = match suite.cpu.as_str() {
+            "" => metadata.cpu.as_deref().unwrap_or_default(),
+            id => id,
+        };
+        let Some(family) = Family::by_id(id) else {
+            bail!(
+                "{} is of processor {id:?}; known are 8088, 8086, V20, V30, 186, 286 and 386 (JSON files need the suite's metadata.json beside them)",
+                path.display()
+            );
+        };
+        Ok(self.run_suite(&suite, family, opcode, metadata))
+    }
+
+    /// Runs all tests of a suite's file.
+    pub fn run_suite(
+        &mut self,
+        suite: &Suite,
+        family: Family,
+        opcode: String,
+        metadata: &Metadata,
+    ) -> Outcome {
         let mask = metadata.mask(&opcode);
         let mut outcome = Outcome {
             opcode,
             ..Outcome::default()
         };
+        let wire = !family.wraps_at_1_mib();
+        self.vcpu.bus().lines.set(DeviceId(0), IrqLine::A20, wire);
         for test in &suite.tests {
-            if metadata.revoked.contains(&test.hash) {
-                *outcome.excluded.entry("revoked by the suite").or_default() += 1;
+            let mut exclude =
+                |reason: &'static str| *outcome.excluded.entry(reason).or_default() += 1;
+            if suite.mode != 0 {
+                exclude(deviations::NOT_REAL_MODE);
                 continue;
             }
-            if let Some(reason) = differs_by_design(&suite.cpu, test) {
-                *outcome.excluded.entry(reason).or_default() += 1;
+            if metadata.is_revoked(&test.hash) {
+                exclude("revoked by the suite");
                 continue;
             }
-            match self.run_test(test, mask) {
-                Ok(()) => outcome.passed += 1,
-                Err(difference) => {
-                    outcome.failed += 1;
-                    outcome.first.get_or_insert_with(|| {
-                        let bytes: Vec<String> =
-                            test.bytes.iter().map(|b| format!("{b:02x}")).collect();
-                        format!("test {} [{}]: {difference}", test.index, bytes.join(" "))
-                    });
+            let subject = Subject::new(test);
+            let allowance = match deviations::allow(family, &subject) {
+                Ok(allowance) => allowance,
+                Err(reason) => {
+                    exclude(reason);
+                    continue;
                 }
+            };
+            let result = self.run_test(family, test, allowance, &subject, suite, mask);
+            let difference = match result {
+                Ok(allowance) => {
+                    outcome.passed += 1;
+                    for reason in allowance.reasons {
+                        *outcome.partial.entry(reason).or_default() += 1;
+                    }
+                    continue;
+                }
+                Err(difference) => difference,
+            };
+            let raised = self.raised(test);
+            if let Some(reason) = deviations::excuse(family, &subject, raised) {
+                exclude(reason);
+                continue;
             }
+            outcome.failed += 1;
+            outcome.first.get_or_insert_with(|| {
+                let bytes: Vec<String> = test.bytes.iter().map(|b| format!("{b:02x}")).collect();
+                format!("test {} [{}]: {difference}", test.index, bytes.join(" "))
+            });
         }
-        Ok(outcome)
+        outcome
     }
 
-    fn run_test(&mut self, test: &Test, mask: u32) -> Result<(), String> {
+    fn run_test(
+        &mut self,
+        family: Family,
+        test: &Test,
+        mut allowance: Allowance,
+        subject: &Subject<'_>,
+        suite: &Suite,
+        mask: u32,
+    ) -> Result<Allowance, String> {
         self.load(&test.initial);
-        let start = self.vcpu.bus().clock.retired();
-        // Enough for any REP of a 16-bit counter and the HLT behind it.
-        let exit = self.vcpu.run(start + 200_000);
-        if exit != x86::Exit::Halted {
-            return Err(format!(
-                "did not reach HLT: {exit:?} at {:x}",
-                self.vcpu.cpu.regs[Reg::RIP]
-            ));
+        self.adapt(test, subject, &allowance);
+        if family.halts() && !allowance.prefetched {
+            let start = self.vcpu.bus().clock.retired();
+            // Enough for any REP of a 16-bit counter and the HLT behind it.
+            let exit = self.vcpu.run(start + 200_000);
+            if exit != x86::Exit::Halted {
+                return Err(format!(
+                    "did not reach HLT: {exit:?} at {:x}",
+                    self.vcpu.cpu.regs[Reg::RIP]
+                ));
+            }
+        } else {
+            if let Some(vector) = self.execute_one() {
+                deviations::allow_raised(family, subject, vector, &mut allowance);
+            }
+            if family.halts() {
+                // The HLT that was prefetched.
+                self.vcpu.cpu.regs[Reg::RIP] += 1;
+            }
         }
-        self.compare(test, mask)
+        let mask = mask & !subject.undefined_flags();
+        self.compare(test, suite, mask, &allowance)?;
+        Ok(allowance)
+    }
+
+    /// Runs one instruction and delivers what it raises.
+    fn execute_one(&mut self) -> Option<u8> {
+        // Lets the processor see the A20 wire.
+        let retired = self.vcpu.bus().clock.retired();
+        self.vcpu.run(retired);
+        let exception = self.vcpu.execute_one().err()?;
+        self.vcpu.deliver_exception(exception);
+        Some(exception.vector())
+    }
+
+    /// What the test's instruction raises.
+    fn raised(&mut self, test: &Test) -> Option<u8> {
+        self.load(&test.initial);
+        self.execute_one()
+    }
+
+    /// Changes memory as the allowance has it.
+    fn adapt(&mut self, test: &Test, subject: &Subject<'_>, allowance: &Allowance) {
+        let memory = &mut self.vcpu.bus().memory;
+        if let Some(prefix) = allowance.instead_of_lock {
+            let [cs, ip] = ["cs", "ip"].map(|name| test.initial.get(name).unwrap_or(0));
+            for n in subject.locks() {
+                let addr = PhysAddr(u64::from((cs << 4) + ip) + n as u64);
+                memory.write(addr, &[prefix]);
+            }
+        }
+        if let Some((vector, like)) = allowance.same_handler {
+            let handler = memory.read_array::<4>(PhysAddr(u64::from(like) * 4));
+            memory.write(PhysAddr(u64::from(vector) * 4), &handler);
+        }
     }
 
     fn load(&mut self, state: &State) {
@@ -199,8 +266,7 @@ impl Bench {
             vcpu.bus().memory.write(PhysAddr(addr.into()), &[byte]);
         }
         for &(n, value) in &state.regs {
-            let name = if state.wide { REGS32[n] } else { REGS16[n] };
-            self.set_register(name, value);
+            self.set_register(state.names()[n], value);
         }
         self.vcpu.update_mode();
     }
@@ -220,9 +286,11 @@ impl Bench {
             match name {
                 "ip" | "eip" => vcpu.cpu.regs[Reg::RIP] = value.into(),
                 "flags" => vcpu.write_rflags(u64::from(value & FLAGS16 | 2), !0),
-                "eflags" => vcpu.write_rflags(u64::from(value & 0x0024_7FD5 | 2), !0),
-                "dr6" => vcpu.cpu.dr[6] = value.into(),
-                // CR0, CR3 and DR7 stay as after RESET: the captures run in real mode without breakpoints.
+                "eflags" => vcpu.write_rflags(u64::from(value & FLAGS32 | 2), !0),
+                "cr0" => {
+                    vcpu.cpu.cr0 = vcpu.cpu.cr0 & !u64::from(CR0) | u64::from(value & CR0);
+                }
+                // CR3, DR6 and DR7 stay as after RESET: the captures run in real mode without breakpoints.
                 _ => {}
             }
         }
@@ -238,31 +306,47 @@ impl Bench {
         }
         match name {
             "ip" | "eip" => cpu.regs[Reg::RIP] as u32,
+            "cr0" => cpu.cr0 as u32,
             _ => cpu.rflags() as u32,
         }
     }
 
-    fn compare(&mut self, test: &Test, mask: u32) -> Result<(), String> {
+    fn compare(
+        &mut self,
+        test: &Test,
+        suite: &Suite,
+        mask: u32,
+        allowance: &Allowance,
+    ) -> Result<(), String> {
         let wide = test.initial.wide;
-        let names: &[&str] = if wide { &REGS32 } else { &REGS16 };
+        let names = test.initial.names();
         let mut wrong = Vec::new();
         for &(n, before) in &test.initial.regs {
             let name = names[n];
-            if matches!(name, "cr0" | "cr3" | "dr6" | "dr7") {
-                continue;
+            let mut compared = match name {
+                "cr3" | "dr6" | "dr7" => continue,
+                "cr0" => CR0,
+                "flags" => mask & FLAGS16,
+                "eflags" => mask & FLAGS32,
+                _ if !wide || segment_number(name).is_some() => 0xFFFF,
+                _ => !0,
+            };
+            for (_, bits) in [&suite.masks, &test.last.masks]
+                .into_iter()
+                .flatten()
+                .filter(|(masked, _)| *masked == n)
+            {
+                compared &= bits;
             }
-            let expected = test
-                .last
-                .regs
-                .iter()
+            for (left_out, bits) in &allowance.registers {
+                if name == *left_out || wide && name.strip_prefix('e') == Some(left_out) {
+                    compared &= !bits;
+                }
+            }
+            let mut last = test.last.regs.iter();
+            let expected = last
                 .find(|(last, _)| *last == n)
                 .map_or(before, |&(_, value)| value);
-            let compared = match name {
-                "flags" => mask & FLAGS16,
-                "eflags" => mask & 0x0000_0FD5,
-                _ if wide => !0,
-                _ => 0xFFFF,
-            };
             let found = self.register(name);
             if (found ^ expected) & compared != 0 {
                 wrong.push(format!(
@@ -272,18 +356,29 @@ impl Bench {
                 ));
             }
         }
+        let flags = pushed_flags(test);
+        let flags_mask = mask & if wide { FLAGS32 } else { FLAGS16 };
         for &(addr, byte) in &test.last.ram {
-            let [found] = self
-                .vcpu
-                .bus()
-                .memory
-                .read_array::<1>(PhysAddr(addr.into()));
-            let compared = match pushed_flags(test) {
-                // The FLAGS word that an exception pushed has undefined bits as the register has.
-                Some(flags) if addr == flags => mask & FLAGS16,
-                Some(flags) if addr == flags + 1 => (mask & FLAGS16) >> 8,
-                _ => 0xFF,
-            } as u8;
+            let in_frame =
+                flags.is_some_and(|flags| (flags.wrapping_sub(4)..flags + 2).contains(&addr));
+            let all =
+                allowance.memory == Memory::All || allowance.memory == Memory::Frame && in_frame;
+            let mut compared: u8 = if all { 0xFF } else { 0 };
+            // The FLAGS word that an exception pushed has undefined bits as the register has.
+            if Some(addr) == flags {
+                compared &= flags_mask as u8;
+            } else if Some(addr) == flags.map(|flags| flags + 1) {
+                compared &= (flags_mask >> 8) as u8;
+            }
+            for &(word, bits) in &allowance.words {
+                match addr.wrapping_sub(word) {
+                    0 => compared &= !bits as u8,
+                    1 => compared &= (!bits >> 8) as u8,
+                    _ => {}
+                }
+            }
+            let memory = &self.vcpu.bus().memory;
+            let [found] = memory.read_array::<1>(PhysAddr(addr.into()));
             if (found ^ byte) & compared != 0 {
                 wrong.push(format!(
                     "[{addr:x}] is {found:02x}, hardware has {byte:02x}"
@@ -302,13 +397,7 @@ impl Bench {
 /// odd address has the word one higher.
 fn pushed_flags(test: &Test) -> Option<u32> {
     let (_, address) = test.exception?;
-    let stack_pointer = |state: &State| {
-        let names: &[&str] = if state.wide { &REGS32 } else { &REGS16 };
-        let mut regs = state.regs.iter();
-        regs.find(|(n, _)| matches!(names[*n], "sp" | "esp"))
-            .map(|&(_, value)| value)
-    };
-    let sp = stack_pointer(&test.last).or_else(|| stack_pointer(&test.initial))?;
+    let sp = test.last.get("sp").or_else(|| test.initial.get("sp"))?;
     Some(address | sp & 1)
 }
 
@@ -336,43 +425,4 @@ fn general_number(name: &str) -> Option<usize> {
         "di" => Reg::RDI,
         _ => return None,
     })
-}
-
-/// Why a test is left out: what the captured processor does is not what this one should do.
-fn differs_by_design(cpu: &str, test: &Test) -> Option<&'static str> {
-    let prefixes = test
-        .bytes
-        .iter()
-        .take_while(|b| matches!(b, 0x26 | 0x2E | 0x36 | 0x3E | 0xF0 | 0xF2 | 0xF3));
-    if prefixes.clone().any(|&b| b == 0xF0) {
-        return Some("LOCK: later processors raise #UD where this one does not");
-    }
-    if cpu != "C286" {
-        return None;
-    }
-    let (vector, _) = test.exception?;
-    let iced = Decoder::new(16, &test.bytes, DecoderOptions::NONE).decode();
-    let is_new = |n| matches!(iced.op_register(n), Register::FS | Register::GS);
-    let uses_memory = (0..iced.op_count()).any(|n| iced.op_kind(n) == OpKind::Memory);
-    let moved = |name: &str| {
-        let changed = test.last.regs.iter().map(|(n, _)| REGS16[*n]);
-        changed.into_iter().any(|register| register == name)
-    };
-    match vector {
-        6 if is_new(0) || is_new(1) => Some("FS and GS, which the 80286 does not have"),
-        13 if test.bytes.len() > 10 => Some("longer than the 80286's 10 bytes"),
-        13 if uses_memory && iced.memory_segment() == Register::SS
-            || iced.is_stack_instruction() && !uses_memory =>
-        {
-            // SDM vol. 2, "Real-Address Mode Exceptions": #SS if an operand is outside the SS segment limit.
-            Some("beyond the stack segment the 80286 in real mode raises 13, later processors 12")
-        }
-        13 if iced.is_string_instruction() && (moved("si") || moved("di")) => {
-            // SDM vol. 3A §6.6: a fault leaves the state as before the instruction.
-            Some(
-                "the 80286 has moved SI and DI when a string instruction faults; later ones restart it",
-            )
-        }
-        _ => None,
-    }
 }

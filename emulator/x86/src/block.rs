@@ -426,6 +426,7 @@ impl Vcpu {
 
     #[cold]
     fn find_block_slow(&mut self, lin: u64) -> Result<*mut Block, Exception> {
+        self.check_fetch_limit(0)?;
         let phys = self.translate_fetch(lin)?;
         let mut block = self.blocks.map.get(&(phys, self.mode_key)).copied();
         if let Some(found) = block {
@@ -455,6 +456,19 @@ impl Vcpu {
             };
         }
         Ok(block)
+    }
+
+    /// The code segment's limit comes before the page tables.
+    ///
+    /// # Errors
+    /// #GP(0) when the byte `distance` behind the instruction pointer lies beyond the limit.
+    fn check_fetch_limit(&self, distance: u64) -> Result<(), Exception> {
+        let last = self.cpu.regs[crate::cpu::Reg::RIP].wrapping_add(distance);
+        let limit = self.cpu.segs[crate::cpu::SegmentRegister::CS].limit;
+        if self.mode_key & 3 != 2 && last > limit.into() {
+            return Err(Exception::gp(0));
+        }
+        Ok(())
     }
 
     fn decode_block(&mut self, lin: u64, phys: u64) -> Result<*mut Block, Exception> {
@@ -503,6 +517,7 @@ impl Vcpu {
                 Decoded::Incomplete if offset > 0 => break,
                 Decoded::Incomplete => {
                     // The instruction crosses into the next page.
+                    self.check_fetch_limit(room as u64)?;
                     let next = (lin & !0xFFF).wrapping_add(4096) & self.linear_mask();
                     let second = self.translate_fetch(next)?;
                     self.fetch_bytes(second, &mut bytes[room..room + MAX_LEN]);

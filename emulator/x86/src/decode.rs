@@ -3,7 +3,7 @@
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use crate::cpu::{Reg, SegmentRegister};
-use crate::cpuid::CpuModel;
+use crate::cpuid::{CpuModel, Feature};
 use crate::exception::Exception;
 use crate::fast;
 use crate::insn::{ExecFn, Insn, NO_OPERAND, flag};
@@ -55,6 +55,9 @@ pub(crate) fn decode_into(
         DecoderError::None => {}
         DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::Incomplete,
         DecoderError::NoMoreBytes => return fault(too_long, offset, MAX_LEN as u8),
+        _ if decoder.position() == MAX_LEN && goes_on(bytes, bitness) => {
+            return fault(too_long, offset, MAX_LEN as u8);
+        }
         _ => return fault(undefined, offset, decoder.position() as u8),
     }
     let Some(row) = table::row(iced.mnemonic()).filter(|row| model.has(row.feature)) else {
@@ -69,6 +72,11 @@ pub(crate) fn decode_into(
     };
     let ends = row.ends(iced);
     let mut insn = convert(iced, exec, bytes, offset, mode_key);
+    if insn.scale != 0 && insn.index == Reg::ZERO as u8 && !model.has(Feature::I486) {
+        // A SIB byte with a scale but no index: the i386 scales the base (hardware; its manual, 386 PRM table 17-4, has
+        // these rows like those without a scale).
+        std::mem::swap(&mut insn.index, &mut insn.base);
+    }
     if row.privileged {
         insn.exec = privileged;
         insn.fast = fast::of_full(ends);
@@ -91,6 +99,31 @@ fn exchange_behind_f3(bytes: &[u8]) -> Option<[u8; MAX_LEN]> {
         *to = if from == 0xF3 { 0x3E } else { from };
     }
     Some(plain)
+}
+
+/// Whether 15 bytes that are no instruction are the beginning of a longer one, which iced does not tell: whether they
+/// still are when a prefix is left out that has no say in the length. So long an instruction has one.
+#[cold]
+fn goes_on(bytes: &[u8], bitness: u32) -> bool {
+    let is_prefix = |byte: &u8| {
+        matches!(
+            byte,
+            0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
+        )
+    };
+    let count = bytes.iter().take_while(|byte| is_prefix(byte)).count();
+    let prefixes = &bytes[..count];
+    let sizes = |byte: u8| matches!(byte, 0x66 | 0x67);
+    let spare =
+        (0..count).find(|&n| !sizes(prefixes[n]) || prefixes[n + 1..].contains(&prefixes[n]));
+    let Some(spare) = spare else {
+        return false;
+    };
+    let mut rest = bytes.to_vec();
+    rest.remove(spare);
+    let mut decoder = Decoder::new(bitness, &rest, DecoderOptions::NONE);
+    let _ = decoder.decode();
+    decoder.last_error() == DecoderError::NoMoreBytes
 }
 
 fn fault(exec: ExecFn, offset: u16, len: u8) -> Decoded {

@@ -6,6 +6,7 @@ use crate::cpu::{Mode, Reg, SegmentRegister};
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::exception::Exception;
 use crate::flags::bits;
+use crate::insn::flag;
 use crate::table::Ends;
 use crate::vcpu::{Vcpu, is_canonical};
 
@@ -22,7 +23,15 @@ impl Vcpu {
         self.slice_end = !0;
         let ip = self.cpu.regs[Reg::RIP];
         let (insn, ends) = self.fetch_one(ip)?;
-        let result = (insn.exec)(self, &insn);
+        let mut result = (insn.exec)(self, &insn);
+        // An iteration may have asked for attention, which ends a REP for the run loop to look around.
+        while insn.has(flag::REP | flag::REPNE)
+            && insn.iced_code().is_string_instruction()
+            && result.is_ok()
+            && self.cpu.regs[Reg::RIP] == ip
+        {
+            result = (insn.exec)(self, &insn);
+        }
         self.retired += std::mem::take(&mut self.extra_retired);
         match result {
             Ok(()) => {
@@ -42,6 +51,11 @@ impl Vcpu {
                 Err(exception)
             }
         }
+    }
+
+    /// Delivers what [`execute_one`](Self::execute_one) raised, as the run loop would.
+    pub fn deliver_exception(&mut self, exception: Exception) {
+        self.raise(exception);
     }
 
     /// Fetches and decodes one instruction.

@@ -76,7 +76,7 @@ impl Vcpu {
             tlb_entries: 0,
             wide_segments: 0,
             sp_mask: 0xFFFF,
-            ip_mask: 0xFFFF,
+            ip_mask: 0xFFFF_FFFF,
             mode_key: 0,
             fetch_key: 0,
             attention: 0,
@@ -156,7 +156,9 @@ impl Vcpu {
             _ if cs.big() => 1,
             _ => 0,
         };
-        self.ip_mask = [0xFFFF, 0xFFFF_FFFF, !0][code_bits];
+        // 16-bit code does not wrap either: only its branches cut the target to 16 bits. What runs past the limit meets it
+        // at the next fetch (SDM vol. 3A §5.3; the 80386 has EIP whole in every mode).
+        self.ip_mask = if code_bits == 2 { !0 } else { 0xFFFF_FFFF };
         self.sp_mask = match mode {
             Mode::Long => !0,
             _ if ss.big() => 0xFFFF_FFFF,

@@ -4,6 +4,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::form::{self, Memory, Register, Target, by_width};
 use crate::cpu::Reg;
+use crate::cpuid::Feature;
 use crate::emit::{Emit, ShiftOp};
 use crate::exception::Exception;
 use crate::flags::bits;
@@ -90,7 +91,8 @@ fn shrd<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
 }
 
 /// The count is operand 2: an immediate or CL. With 16-bit operands a count above 16 is undefined by
-/// the manual; the bits then come from the first operand again, as on P6 and later.
+/// the manual; the bits then come from the first operand again, as on P6 and later, but from the
+/// second one on the i386 (hardware).
 fn double<W: Width, const LEFT: bool>(v: &mut Vcpu, insn: &Insn) -> Done {
     let count = if insn.r[2] == crate::insn::NO_OPERAND {
         insn.imm
@@ -100,12 +102,14 @@ fn double<W: Width, const LEFT: bool>(v: &mut Vcpu, insn: &Insn) -> Done {
     let count = count & if W::BITS == 64 { 0x3F } else { 0x1F };
     let filler = v.get::<W>(insn.r[1]);
     let width = W::BITS;
+    let old = width == 16 && !v.model.has(Feature::I486);
     let apply = |a: u64| -> (u64, bool) {
         let (a, filler, n) = (u128::from(a), u128::from(filler), count as u32);
+        let again = if old { filler } else { a };
         if LEFT {
             // a : filler : a, shifted left; the carry is the last bit out.
             let (wide, total) = if width == 16 {
-                (a << 32 | filler << 16 | a, 48)
+                (a << 32 | filler << 16 | again, 48)
             } else {
                 (a << width | filler, 2 * width)
             };
@@ -115,7 +119,7 @@ fn double<W: Width, const LEFT: bool>(v: &mut Vcpu, insn: &Insn) -> Done {
             )
         } else {
             let wide = if width == 16 {
-                a << 32 | filler << 16 | a
+                again << 32 | filler << 16 | a
             } else {
                 filler << width | a
             };

@@ -4,6 +4,7 @@ use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::form::{Immediate, Memory, Register, Source};
 use crate::cpu::{Reg, SegmentRegister};
+use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
@@ -126,7 +127,8 @@ fn pusha<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     Ok(())
 }
 
-/// POPA, POPAD: the stack pointer's image is skipped.
+/// POPA, POPAD: the stack pointer's image is skipped. On the i386, POPAD from a 16-bit stack takes the upper half of ESP
+/// from it (hardware; the manual is silent).
 fn popa<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     let mut values = [0; 8];
     // EDI comes first: of two pages that both fault, the lower one does.
@@ -134,6 +136,10 @@ fn popa<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
         *value = v.peek::<W>(insn, (7 - n as u64) * W::BYTES)?;
     }
     v.drop_stack(8 * W::BYTES);
+    if W::BITS == 32 && v.sp_mask == 0xFFFF && !v.model.has(Feature::I486) {
+        let sp = &mut v.cpu.regs[Reg::RSP];
+        *sp = *sp & 0xFFFF | values[Reg::RSP] & 0xFFFF_0000;
+    }
     for (n, value) in values.into_iter().enumerate() {
         if n != Reg::RSP {
             v.set::<W>(n as u8, value);
