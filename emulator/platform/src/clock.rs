@@ -52,8 +52,15 @@ impl Clock {
     /// The virtual time at which `retired` instructions will have been retired at the present ratio.
     #[inline]
     pub fn ns_at(&self, retired: u64) -> u64 {
-        let delta = u128::from(retired - self.base_retired) * u128::from(self.ns_num);
-        self.base_ns + (delta / u128::from(self.ns_den)) as u64
+        let passed = retired - self.base_retired;
+        self.base_ns
+            + match passed.checked_mul(self.ns_num) {
+                Some(product) => product / self.ns_den,
+                None => {
+                    let product = u128::from(passed) * u128::from(self.ns_num);
+                    (product / u128::from(self.ns_den)) as u64
+                }
+            }
     }
 
     /// The smallest number of further instructions after which `deadline_ns` has been reached.
@@ -61,11 +68,16 @@ impl Clock {
         if deadline_ns <= self.now_ns() {
             return 0;
         }
-        let need = u128::from(deadline_ns - self.base_ns) * u128::from(self.ns_den);
-        let count = need.div_ceil(u128::from(self.ns_num));
-        let target = u128::from(self.base_retired) + count;
-        u64::try_from(target)
-            .unwrap_or(u64::MAX)
+        let wait_ns = deadline_ns - self.base_ns;
+        let count = match wait_ns.checked_mul(self.ns_den) {
+            Some(product) => product.div_ceil(self.ns_num),
+            None => {
+                let product = u128::from(wait_ns) * u128::from(self.ns_den);
+                u64::try_from(product.div_ceil(u128::from(self.ns_num))).unwrap_or(u64::MAX)
+            }
+        };
+        self.base_retired
+            .saturating_add(count)
             .saturating_sub(self.retired)
             .max(1)
     }
