@@ -312,6 +312,19 @@ main:   gate    1, hit, INT_GATE
         expect  dword [log_eip + 8], .i3, "and single steps go on"
         expect  dword [log_dr6 + 8], FIXED | BS, "with BS"
 
+        ; HLT completes, and its single step wakes the processor at once.
+        mov     al, 0xFF
+        out     0x21, al
+        out     0xA1, al
+        trap_on
+        sti
+.h0:    hlt
+.h1:    cli
+.h2:    trap_off
+        expect  dword [log_eip], .h0, "TF, STI: a trap in the shadow of STI"
+        expect  dword [log_eip + 4], .h1, "TF, HLT: a trap behind it"
+        expect  dword [log_eip + 8], .h2, "and on"
+
         ; General detect, and with MOV SS and TF before it.
         mov     dword [hits], 0
         mov     eax, 0x400 | GD
