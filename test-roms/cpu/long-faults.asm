@@ -368,6 +368,20 @@ bits 64
 .iret0: expect_flags CF, CF, "IRETQ to ring 0 with a null SS is allowed"
         mov     rcx, rsp
         expect  rcx, rbx, "and loads RSP"
+        ; To ring 3 it nulls a GS of ring 0, whose base stays (the processors; kernels rely on it).
+        mov     ax, DATA32
+        mov     gs, ax
+        mov     ecx, 0xC0000101
+        mov     eax, 0x400000
+        xor     edx, edx
+        wrmsr
+        mov     [saved], rsp
+        mov     qword [back], .gs
+        ring3   ring3_gs
+.gs:    expect  r12, 0, "IRETQ to ring 3 nulls GS"
+        mov     ecx, 0xC0000101
+        rdmsr
+        expect  rax, 0x400000, "and leaves its base"
         ; In ring 3 it leaves IOPL and IF alone.
         mov     [saved], rsp
         mov     qword [back], .iret3
@@ -521,6 +535,9 @@ ring3_ud2: ud2
 ring3_sysret: o64 sysret
 ring3_sysexit: o64 sysexit
 ring3_swapgs: swapgs
+ring3_gs:
+        mov     r12d, gs
+        int     0x41
 ring3_iret:
         push    UDATA64
         push    USTACK

@@ -75,6 +75,55 @@ main:   item    0, 4
         rep     movsd
         expect  dword [MEMORY + 0x204], 0x11223344, "REP MOVSD within it"
 
+        mov     ebx, esp                ; a stack there
+        mov     esp, MEMORY + 0x1000
+        push    dword 0x87654321
+        pushad
+        popad
+        pop     ecx
+        mov     esp, ebx
+        expect  ecx, 0x87654321, "PUSH, PUSHAD, POPAD, POP"
+        mov     dword [MEMORY], 41
+        lock inc dword [MEMORY]
+        mov     eax, 42
+        mov     ecx, 7
+        lock cmpxchg [MEMORY], ecx
+        mov     eax, 1
+        xadd    [MEMORY], eax
+        add     eax, [MEMORY]
+        expect  eax, 15, "LOCK INC, CMPXCHG, XADD"
+        mov     dword [MEMORY + 0x40], 0
+        mov     ecx, 0x200
+        bts     [MEMORY], ecx           ; that of MEMORY + 40h
+        expect  dword [MEMORY + 0x40], 1, "BTS with a bit string"
+        mov     esi, MEMORY + 0x300
+        mov     edi, MEMORY + 0x400
+        mov     byte [MEMORY + 0x303], 1
+        mov     byte [MEMORY + 0x403], 2
+        mov     ecx, 8
+        repe    cmpsb
+        expect  ecx, 4, "REPE CMPSB"
+        mov     eax, cr4
+        or      eax, 1 << 9             ; OSFXSR
+        mov     cr4, eax
+        mov     eax, cr0
+        and     eax, ~12
+        mov     cr0, eax
+        movups  xmm0, [letters]
+        movups  [MEMORY + 0x501], xmm0
+        movups  xmm1, [MEMORY + 0x501]
+        movups  [0x50000], xmm1
+        mov     eax, [0x50000]
+        expect  eax, "abcd", "MOVUPS, unaligned"
+        mov     eax, 0x99999999
+        out     0xE0, ax
+        mov     edi, MEMORY + 0xFC0
+        mov     ecx, 0x80
+        mov     dx, 0xE0
+        rep     insb
+        movzx   eax, byte [MEMORY + 0x103F]
+        expect  eax, 0x99, "REP INSB over a page's end"
+
         ; The APICs.
         mov     dword [LAPIC + 0xF0], 0x1FF     ; on
         gate    0x77, edge, INT_GATE
@@ -239,7 +288,7 @@ level:  push    eax
         pop     edx
         pop     eax
         iretd
-letters: db     "abcde"
+letters: db     "abcdefghijklmnopqrst"
         align   8, db 0
 value:  dq      0
 base:   dd      0
