@@ -180,6 +180,64 @@ main:   item    0, 4
         redirect 14, 0x10000, 0
         redirect 15, 0x10000, 0
 
+        ; Its timer, changed between one-shot and periodic while it counts and after it has ended.
+TIMER   equ LAPIC + 0x320
+INITIAL equ LAPIC + 0x380
+CURRENT equ LAPIC + 0x390
+        mov     dword [LAPIC + 0x3E0], 0xB      ; divided by 1
+        mov     dword [TIMER], 0x100EE          ; one-shot, masked
+        mov     dword [INITIAL], 100000
+.half:  mov     eax, [CURRENT]
+        cmp     eax, 50000
+        ja      .half
+        mov     dword [TIMER], 0x300EE          ; periodic
+        mov     eax, [CURRENT]
+        mov     ecx, 1
+        cmp     eax, 50000
+        jbe     .goes_on
+        xor     ecx, ecx
+.goes_on:
+        expect  ecx, 1, "one-shot to periodic: the count goes on"
+.wrap:  mov     eax, [CURRENT]
+        cmp     eax, 50000
+        jbe     .wrap
+        expect  dword [INITIAL], 100000, "and begins again at the initial count"
+.half2: mov     eax, [CURRENT]
+        cmp     eax, 50000
+        ja      .half2
+        mov     dword [TIMER], 0x100EE
+.zero:  mov     eax, [CURRENT]
+        test    eax, eax
+        jnz     .zero
+        mov     dword [TIMER], 0x300EE
+        mov     ecx, 1000
+.still: mov     eax, [CURRENT]
+        test    eax, eax
+        jnz     .moved
+        loop    .still
+.moved: expect  eax, 0, "one-shot has ended: periodic does not start it"
+        mov     dword [INITIAL], 0
+        mov     dword [TIMER], 0x100EE
+        mov     eax, 1
+        cpuid
+        bt      ecx, 24
+        jnc     .no_deadline
+        gate    0x79, edge, INT_GATE
+        mov     dword [count], 0
+        mov     dword [TIMER], 0x40079          ; TSC deadline
+        sti
+        rdtsc
+        mov     ecx, 0x6E0
+        wrmsr                                   ; a deadline that has passed
+        nop
+        cli
+        expect  dword [count], 1, "a TSC deadline in the past: at once"
+        rdmsr
+        or      eax, edx
+        expect  eax, 0, "and the deadline is cleared"
+        mov     dword [TIMER], 0x100EE
+.no_deadline:
+
         ; The local APIC's own registers.
         mov     ecx, 0x1B
         rdmsr
