@@ -14,7 +14,7 @@ for image; do
         ;;
     esac
     output=$(timeout 60 qemu-system-x86_64 -accel tcg -cpu max -m 16 -display none -no-reboot -snapshot \
-        -drive "file=$image,format=raw" -device isa-debug-exit,iobase=0xf4,iosize=4 -debugcon stdio)
+        -drive "file=$image,format=raw" -device isa-debug-exit,iobase=0xf4,iosize=4 -device pc-testdev -debugcon stdio)
     if [ $? -eq 33 ]; then
         passed=$((passed + 1))
         echo "ok   $image"

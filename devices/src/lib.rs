@@ -9,6 +9,7 @@ pub mod input;
 pub mod irq;
 pub mod pci;
 pub mod power;
+pub mod qemu;
 pub mod time;
 pub mod uart;
 pub mod vga;

@@ -101,6 +101,7 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
     let boot_order = boot_order(args, &media);
     let config = PcConfig {
         memory_bytes: args.memory,
+        cpus: args.cpus as u16,
         disks: connect(media.disks, media.cdrom)?,
         floppies: media.floppies.into_iter().map(Some).collect(),
         boot_order,

@@ -14,6 +14,7 @@ use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::pci::{PciHost, i440fx, piix3, pirq};
 use crate::power::{AcpiPm, Apm, DebugPort, PortA};
+use crate::qemu::{FwCfg, TestDevice, test_device};
 use crate::time::{I8254, Mc146818};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga};
@@ -45,6 +46,8 @@ pub enum BootDevice {
 pub struct PcConfig {
     /// Installed RAM.
     pub memory_bytes: u64,
+    /// How many processors the machine has; the board only tells its firmware.
+    pub cpus: u16,
     /// 0 = primary master, 1 = primary slave, 2 = secondary master, 3 = secondary slave.
     pub disks: Vec<Option<Box<dyn BlockBackend>>>,
     /// Drives A and B.
@@ -70,6 +73,7 @@ impl PcConfig {
     pub fn new(memory_bytes: u64) -> Self {
         Self {
             memory_bytes,
+            cpus: 1,
             disks: Vec::new(),
             floppies: Vec::new(),
             boot_order: vec![BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom],
@@ -182,6 +186,10 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let port_a = add(&mut bus, PortA::new(), PortA::MAP);
     add(&mut bus, Apm::new(), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
+    let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus);
+    add(&mut bus, fw_cfg, FwCfg::MAP);
+    let tester = add(&mut bus, TestDevice::new(), TestDevice::MAP);
+    test_device::map(&mut bus, tester);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
     let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
     let pci = add(&mut bus, chipset([primary, secondary]), PciHost::MAP);

@@ -23,6 +23,7 @@ pub enum Exit {
 
 /// DR6 bits (SDM vol. 3B §17.2.3).
 pub(crate) mod dr6 {
+    pub const B0_TO_B3: u64 = 0xF;
     pub const BD: u64 = 1 << 13;
     pub const BS: u64 = 1 << 14;
     pub const BT: u64 = 1 << 15;
@@ -418,7 +419,8 @@ impl Vcpu {
 
     /// Whether an armed instruction breakpoint stands at the instruction pointer. Sets DR6.
     fn instruction_breakpoint(&mut self) -> bool {
-        if self.cpu.dr[7] & 0xFF == 0 || self.cpu.rflags & bits::RF != 0 {
+        // An instruction breakpoint is met before the first iteration of a string instruction only.
+        if self.cpu.dr[7] & 0xFF == 0 || self.cpu.rflags & bits::RF != 0 || self.within_repeat() {
             return false;
         }
         let lin = self.fetch_linear();

@@ -370,7 +370,15 @@ impl Vcpu {
             let value = &self.cpu.segs[seg];
             let conforming = value.is_code() && value.attributes & Segment::TYPE_CONFORMING != 0;
             if value.dpl() < self.cpu.cpl && !conforming && value.present() {
-                self.set_segment(seg, null_segment(0));
+                // The base stays, as FS and GS have it whatever their selector in 64-bit mode.
+                let base = value.base;
+                self.set_segment(
+                    seg,
+                    Segment {
+                        base,
+                        ..null_segment(0)
+                    },
+                );
             }
         }
     }

@@ -55,6 +55,9 @@ pub struct Vcpu {
     pub(crate) slice_end: u64,
     /// Iterations of REP beyond the first, to be added at the block's end.
     pub(crate) extra_retired: u64,
+    /// The count of retired instructions at which a repeated string instruction stopped between two
+    /// iterations: whoever comes while the count is the same interrupts it in its midst.
+    pub(crate) repeat_stop: u64,
     /// A20 as the TLB was filled with.
     pub(crate) a20_mask: u64,
     /// The processor has shut down (triple fault).
@@ -83,6 +86,7 @@ impl Vcpu {
             retired: 0,
             slice_end: 0,
             extra_retired: 0,
+            repeat_stop: !0,
             a20_mask: !0,
             shutdown: false,
             number: 0,
@@ -99,6 +103,7 @@ impl Vcpu {
         Self::reset_apic(&mut self.cpu, self.number);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.shutdown = false;
+        self.repeat_stop = !0;
         self.attention = attention::INTERRUPT | attention::DEVICE;
         self.flush_tlb(true);
         self.blocks.clear();
@@ -107,7 +112,11 @@ impl Vcpu {
 
     /// Hands the bus in.
     pub fn attach(&mut self, bus: Box<Bus>) {
-        self.retired = bus.clock.retired();
+        let retired = bus.clock.retired();
+        if self.within_repeat() {
+            self.repeat_stop = retired;
+        }
+        self.retired = retired;
         self.attention |= attention::INTERRUPT | attention::DEVICE;
         self.bus = Some(bus);
     }
@@ -135,6 +144,20 @@ impl Vcpu {
         let bus = self.bus();
         bus.clock.set_retired(now.max(bus.clock.retired()));
         bus
+    }
+
+    /// Stops a repeated string instruction, of which `done` iterations have been made in this run of
+    /// the block, with the instruction pointer on itself.
+    #[cold]
+    pub(crate) fn stop_repeat(&mut self, insn: &Insn, done: u64) {
+        let ip = self.insn_ip(insn);
+        self.set_ip(ip);
+        self.repeat_stop = self.retired + u64::from(insn.number) + done;
+    }
+
+    /// Whether the processor stands between two iterations of a repeated string instruction.
+    pub(crate) fn within_repeat(&self) -> bool {
+        self.repeat_stop == self.retired
     }
 
     /// Whether the processor has shut down after a triple fault.

@@ -66,8 +66,9 @@ impl Event {
     }
 
     /// Faults push RF set, so that their instruction does not meet its breakpoint again (SDM vol. 3B
-    /// §17.3.1.1); traps, aborts and interrupts push it as it is, and so do #DB faults: those of
-    /// instruction breakpoints, and those of DR7.GD, for which MOV DR has set RF itself.
+    /// §17.3.1.1); traps, aborts and interrupts push it as it is, but between two iterations of a
+    /// string instruction; and so do #DB faults: those of instruction breakpoints, and those of
+    /// DR7.GD, for which MOV DR has set RF itself.
     fn sets_resume_flag(self) -> bool {
         matches!(self, Self::Exception(e) if !e.is_trap() && !matches!(e.vector(), 1 | 8 | 18))
     }
@@ -132,9 +133,16 @@ impl Vcpu {
         if event.vector() == 1 && matches!(event, Event::Exception(_)) {
             self.cpu.dr[7] &= !DR7_GD;
         }
-        // Traps of the interrupted instruction are lost with its context (SDM vol. 3A §6.9).
-        self.cpu.pending_debug &= crate::run::dr6::BT;
+        // Traps of the interrupted instruction are lost with its context (SDM vol. 3A §6.9). INT n is
+        // the instruction itself: data breakpoints that MOV SS met before it are raised behind it, in
+        // the handler (SDM vol. 3A §6.8.3).
+        self.cpu.pending_debug &= if event.is_software() {
+            crate::run::dr6::BT | crate::run::dr6::B0_TO_B3
+        } else {
+            crate::run::dr6::BT
+        };
         self.cpu.shadow = 0;
+        self.repeat_stop = !0;
         self.cpu.halted = false;
         self.update_mode();
         Ok(())
@@ -143,7 +151,7 @@ impl Vcpu {
     /// RFLAGS as an event pushes them.
     fn flags_image(&self, event: Event) -> u64 {
         let mut image = self.cpu.rflags();
-        if event.sets_resume_flag() {
+        if event.sets_resume_flag() || self.within_repeat() {
             image |= bits::RF;
         }
         image

@@ -7,7 +7,7 @@ use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::{Insn, flag};
 use crate::table::Row;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Vcpu, attention};
 use crate::width::{B, D, W16, Width};
 
 /// The rows.
@@ -214,10 +214,10 @@ fn repeat(
             return Ok(());
         }
         let interrupt = done > 0 && v.cpu.rflags & bits::IF != 0 && v.bus().intr();
-        let single_step = done > 0 && v.cpu.rflags & bits::TF != 0;
+        // With TF or a breakpoint armed there is a trap after every iteration.
+        let single_step = done > 0 && v.attention & attention::STEP != 0;
         if done == budget || interrupt || single_step {
-            let ip = v.insn_ip(insn);
-            v.set_ip(ip);
+            v.stop_repeat(insn, done);
             return Ok(());
         }
         // Time goes on with each iteration: `bus_at` counts from the block's start.

@@ -322,8 +322,7 @@ fn string<W: Width, O: StringOp>(v: &mut Vcpu, insn: &Insn) -> Done {
             break;
         }
         if done >= budget || v.attention & !crate::vcpu::attention::STEP != 0 {
-            let ip = v.insn_ip(insn);
-            v.set_ip(ip);
+            v.stop_repeat(insn, done);
             break;
         }
     }

@@ -383,7 +383,8 @@ fn invpcid(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let (pcid, lin) = (word as u64, (word >> 64) as u64);
     let no_tags = v.cpu.cr4 & control::CR4_PCIDE == 0;
     if kind > 3
-        || kind < 2 && (pcid > 0xFFF || no_tags && pcid != 0)
+        || pcid > 0xFFF
+        || kind < 2 && no_tags && pcid != 0
         || kind == 0 && !is_canonical(lin)
     {
         return Err(Exception::gp(0));
