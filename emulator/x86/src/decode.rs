@@ -49,7 +49,9 @@ pub(crate) fn decode_into(
     match decoder.last_error() {
         DecoderError::None => {}
         DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::Incomplete,
-        DecoderError::NoMoreBytes => return fault(too_long, offset, MAX_LEN as u8),
+        _ if bytes.len() == MAX_LEN && exceeds_limit(bytes, bitness) => {
+            return fault(too_long, offset, MAX_LEN as u8);
+        }
         _ => return fault(undefined, offset, decoder.position() as u8),
     }
     let Some(row) = table::row(iced.mnemonic()).filter(|row| model.has(row.feature)) else {
@@ -86,6 +88,44 @@ fn exchange_behind_f3(bytes: &[u8]) -> Option<[u8; MAX_LEN]> {
         *to = if from == 0xF3 { 0x3E } else { from };
     }
     Some(plain)
+}
+
+/// Whether the instruction goes on behind its 15th byte, which is #GP, whatever else is wrong with it (SDM vol. 2A
+/// §2.3.11).
+///
+/// iced calls such bytes invalid, like an undefined opcode, but tells what goes on behind 14 bytes. So one byte is left
+/// out. There is always one without a meaning: no instruction has more than 12 bytes but for legacy prefixes, hence
+/// this one has four, and only four groups of them change what is decoded.
+fn exceeds_limit(bytes: &[u8], bitness: u32) -> bool {
+    let rex = |byte: u8| bitness == 64 && byte & 0xF0 == 0x40;
+    let legacy = |byte: u8| {
+        matches!(
+            byte,
+            0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
+        )
+    };
+    let prefixes = bytes
+        .iter()
+        .take_while(|&&byte| rex(byte) || legacy(byte))
+        .count();
+    let meaningless = (0..prefixes).find(|&n| {
+        let later = |any: fn(u8) -> bool| bytes[n + 1..prefixes].iter().any(|&byte| any(byte));
+        match bytes[n] {
+            0x66 => later(|byte| byte == 0x66),
+            0x67 => later(|byte| byte == 0x67),
+            0xF2 | 0xF3 => later(|byte| matches!(byte, 0xF2 | 0xF3)),
+            // A REX prefix counts in front of the opcode only.
+            byte if rex(byte) => n + 1 < prefixes,
+            _ => true,
+        }
+    });
+    let Some(n) = meaningless else { return false };
+    let mut rest = [0; MAX_LEN - 1];
+    rest[..n].copy_from_slice(&bytes[..n]);
+    rest[n..].copy_from_slice(&bytes[n + 1..]);
+    let mut decoder = Decoder::new(bitness, &rest, DecoderOptions::NONE);
+    let _ = decoder.decode();
+    decoder.last_error() == DecoderError::NoMoreBytes
 }
 
 fn fault(exec: ExecFn, offset: u16, len: u8) -> Decoded {
@@ -378,5 +418,25 @@ fn register_number(register: Register) -> u8 {
         R8L | R9L | R10L | R11L | R12L | R13L | R14L | R15L => register as u8 - R8L as u8 + 8,
         ES | CS | SS | DS | FS | GS => register as u8 - ES as u8,
         _ => register.number() as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_behind_15_bytes_is_too_long_and_not_undefined() {
+        let with_overrides = |tail: &[u8]| {
+            let mut bytes = [0x2E; MAX_LEN];
+            bytes[MAX_LEN - tail.len()..].copy_from_slice(tail);
+            bytes
+        };
+        // MOVLPS lacks its ModR/M byte; 0F 04 is undefined, but whole.
+        assert!(exceeds_limit(&with_overrides(&[0x0F, 0x12]), 64));
+        assert!(exceeds_limit(&[0x66; MAX_LEN], 32));
+        assert!(exceeds_limit(&[0x48; MAX_LEN], 64));
+        assert!(!exceeds_limit(&with_overrides(&[0x0F, 0x04]), 64));
+        assert!(!exceeds_limit(&with_overrides(&[0x90]), 16));
     }
 }
