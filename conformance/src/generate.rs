@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind,
-    Register,
+    Code, ConstantOffsets, Decoder, DecoderError, DecoderOptions, Instruction, MemorySize,
+    Mnemonic, OpKind, Register,
 };
 use x86::cpuid::CpuModel;
 use x86::table::{self, Handler};
 
 use crate::state::{
-    Case, DATA, DATA_BYTES, GDT, MAX_LEN, Mode, READ_ONLY, REGION, SELECTOR_CODE32,
-    SELECTOR_CODE64, SELECTOR_DATA, SLOT, SLOT_ENTRY, State, WINDOW_BYTES, WINDOWS, fx,
+    Case, DATA, DATA_BYTES, DATA_SELECTORS, GDT, LDT, MAX_LEN, Mode, READ_ONLY, REGION,
+    SELECTOR_CODE32, SELECTOR_CODE64, SELECTOR_DATA, SLOT, SLOT_ENTRY, STACK_SELECTORS, State,
+    WINDOW_BYTES, WINDOWS, fx,
 };
 use crate::undefined;
 
@@ -211,6 +212,10 @@ const PREFIXES: [&[u8]; 7] = [
     &[0x67],
 ];
 
+const ANY_PREFIX: [u8; 11] = [
+    0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF2, 0xF3, 0xF0,
+];
+
 const POOLS: usize = 32;
 
 /// One-, two- and three-byte opcodes; prefixes are none.
@@ -244,6 +249,14 @@ fn accepted(iced: &Instruction, model: &CpuModel) -> bool {
         Handler::Choose(choose) => choose(iced).is_some(),
     };
     exists && in_family(iced)
+}
+
+/// The instructions that are undefined for ever, which need no row.
+fn is_ud(iced: &Instruction) -> bool {
+    matches!(
+        iced.mnemonic(),
+        Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2
+    )
 }
 
 /// Whether the instruction may run at all.
@@ -318,7 +331,7 @@ impl Catalog {
         let (_, forms) = &self.mnemonics[rng.below(self.mnemonics.len() as u64) as usize];
         let form = &forms[rng.below(forms.len() as u64) as usize];
         let template = &form.templates[rng.below(form.templates.len() as u64) as usize];
-        let mut bytes = [0u8; MAX_LEN + 8];
+        let mut bytes = [0u8; 2 * MAX_LEN + 8];
         let len = encode(rng, template, self.mode, &mut bytes);
         let mut case = Case {
             mode: self.mode,
@@ -330,7 +343,7 @@ impl Catalog {
             *byte = rng.bits() as u8;
         }
         let (iced, offsets) = decode(&bytes[..MAX_LEN], &case);
-        if iced.is_invalid() || !self.makes_sense(&iced, &bytes) {
+        if !self.makes_sense(&iced, &bytes) {
             return None;
         }
         case.len = iced.len() as u8;
@@ -344,7 +357,7 @@ impl Catalog {
         }
         .steer();
         let (iced, _) = decode(&case.code[..code_len], &case);
-        if iced.is_invalid() || iced.len() != code_len || !self.makes_sense(&iced, &case.code) {
+        if iced.len() != code_len || !self.makes_sense(&iced, &case.code) {
             return None;
         }
         let regs = &case.before.regs;
@@ -363,9 +376,17 @@ impl Catalog {
     }
 
     fn makes_sense(&self, iced: &Instruction, bytes: &[u8]) -> bool {
-        table::row(iced.mnemonic()).is_some()
-            && in_family(iced)
-            && !undefined::unsuitable(iced, self.mode, &bytes[..iced.len()])
+        if iced.is_invalid() {
+            let bytes = &bytes[..MAX_LEN];
+            let mut decoder = Decoder::new(self.mode.bits(), bytes, DecoderOptions::NONE);
+            let _ = decoder.decode();
+            return decoder.last_error() == DecoderError::NoMoreBytes
+                || never_valid(bytes, self.mode);
+        }
+        is_ud(iced)
+            || table::row(iced.mnemonic()).is_some()
+                && in_family(iced)
+                && !undefined::unsuitable(iced, self.mode, &bytes[..iced.len()])
     }
 
     fn state(&self, rng: &mut Rng, slot: usize) -> State {
@@ -382,6 +403,19 @@ impl Catalog {
         }
         if random >> 16 & 31 == 0 {
             state.rflags |= 1 << 18;
+        }
+        if random >> 56 & 31 == 0 {
+            state.rflags |= 1 << 8;
+        }
+        if random >> 61 == 0 {
+            for n in [0, 3, 4, 5] {
+                if rng.one_in(2) {
+                    state.segs[n] = rng.pick(&DATA_SELECTORS);
+                }
+            }
+        }
+        if self.mode != Mode::Bits64 && rng.one_in(8) {
+            state.segs[2] = rng.pick(&STACK_SELECTORS);
         }
         let mut mxcsr = 0x1F80 | (random >> 32) as u32 & 0x6000;
         if random >> 20 & 3 == 0 {
@@ -470,18 +504,56 @@ fn extended_state(mnemonic: Mnemonic) -> bool {
     )
 }
 
-/// Decodes at the case's instruction pointer.
+/// Decodes at the case's instruction pointer. What is invalid only for its operands or its LOCK prefix keeps its name;
+/// of anything else that is invalid, all of the bytes count as its length.
 pub fn decode(bytes: &[u8], case: &Case) -> (Instruction, ConstantOffsets) {
-    let mut decoder = Decoder::with_ip(
-        case.mode.bits(),
-        bytes,
-        case.before.rip,
-        DecoderOptions::NONE,
-    );
-    let iced = decoder.decode();
-    let offsets = decoder.get_constant_offsets(&iced);
-    (iced, offsets)
+    let bits = case.mode.bits();
+    let mut last = DecoderOptions::NONE;
+    loop {
+        let mut decoder = Decoder::with_ip(bits, bytes, case.before.rip, last);
+        let mut iced = decoder.decode();
+        let offsets = decoder.get_constant_offsets(&iced);
+        if iced.is_invalid() && last == DecoderOptions::NONE {
+            last = DecoderOptions::NO_INVALID_CHECK;
+            continue;
+        }
+        if iced.is_invalid() {
+            iced.set_len(bytes.len());
+        }
+        return (iced, offsets);
+    }
 }
+
+/// Whether no processor of any make has an instruction of these bytes.
+fn never_valid(bytes: &[u8], mode: Mode) -> bool {
+    const MAKES: u32 = DecoderOptions::NO_INVALID_CHECK
+        | DecoderOptions::AMD
+        | DecoderOptions::FORCE_RESERVED_NOP
+        | DecoderOptions::KNC;
+    [DecoderOptions::NONE, MAKES, EARLIER]
+        .iter()
+        .all(|&options| {
+            let mut decoder = Decoder::new(mode.bits(), bytes, options);
+            decoder.decode().is_invalid()
+                && decoder.last_error() == DecoderError::InvalidInstruction
+        })
+}
+
+/// What processors had once, or have besides.
+const EARLIER: u32 = DecoderOptions::UMOV
+    | DecoderOptions::XBTS
+    | DecoderOptions::CMPXCHG486A
+    | DecoderOptions::OLD_FPU
+    | DecoderOptions::PCOMMIT
+    | DecoderOptions::LOADALL286
+    | DecoderOptions::LOADALL386
+    | DecoderOptions::CL1INVMB
+    | DecoderOptions::MOV_TR
+    | DecoderOptions::JMPE
+    | DecoderOptions::UDBG
+    | DecoderOptions::CYRIX
+    | DecoderOptions::CYRIX_DMI
+    | DecoderOptions::ALTINST;
 
 fn add_templates(
     forms: &mut BTreeMap<(u16, u16), (Mnemonic, Form)>,
@@ -507,10 +579,17 @@ fn add_templates(
     for modrm in 0..=255 {
         bytes[at] = modrm;
         let iced = Decoder::new(mode.bits(), &bytes, DecoderOptions::NONE).decode();
-        if !accepted(&iced, model) {
+        let undefined = is_ud(&iced) || iced.is_invalid() && never_valid(&bytes, mode);
+        if !undefined && !accepted(&iced, model) {
             continue;
         }
         let key = (iced.mnemonic() as u16, iced.code() as u16);
+        // Undefined opcodes are one form a map.
+        let key = if undefined {
+            (key.0, opcode.len() as u16)
+        } else {
+            key
+        };
         let (_, template) = found.entry(key).or_insert_with(|| {
             let template = Template {
                 prefixes,
@@ -565,6 +644,21 @@ fn encode(rng: &mut Rng, template: &Template, mode: Mode, bytes: &mut [u8]) -> u
         at += 1;
     };
     let extra = rng.bits();
+    if extra >> 59 == 0 {
+        // Any number of any prefixes, up to more than an instruction may have. A REX prefix among them means nothing.
+        let most = if extra >> 58 & 1 == 0 {
+            3
+        } else {
+            MAX_LEN as u64 - 1
+        };
+        for _ in 0..rng.below(most + 1) {
+            let rex = mode == Mode::Bits64 && rng.one_in(4);
+            put(match rng.bits() {
+                random if rex => 0x40 | random as u8 & 15,
+                random => ANY_PREFIX[(random >> 32) as usize % ANY_PREFIX.len()],
+            });
+        }
+    }
     if extra & 7 == 0 {
         put([0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x64, 0x65][(extra >> 8 & 7) as usize]);
     }
@@ -928,7 +1022,7 @@ impl Steering<'_> {
                 .pick(&[SELECTOR_DATA, SELECTOR_CODE32, SELECTOR_CODE64]),
             // The GDT but for its last entry, of which Linux has one for each processor.
             5..=6 => self.rng.below(8 * (GDT.len() as u64 - 1)) as u16 & !4,
-            7..=13 => self.rng.below(64) as u16 | 4,
+            7..=13 => self.rng.below(8 * LDT.len() as u64) as u16 | 4,
             14 => self.rng.below(0x1000) as u16 | 4,
             _ => 0x100 | self.rng.bits() as u16,
         }
@@ -945,17 +1039,11 @@ impl Steering<'_> {
 
     /// What a far transfer loads into CS: mostly the code segment that it is in.
     fn code_selector(&mut self) -> u16 {
-        let own = self.case.mode.selectors()[1];
-        if !self.rng.one_in(4) {
-            return own;
+        if self.rng.one_in(4) {
+            self.selector()
+        } else {
+            self.case.mode.selectors()[1]
         }
-        let selector = self.selector();
-        // Into 64-bit code AMD pushes with a 64-bit stack pointer. Linux takes the #PF of such an address in 32-bit
-        // code for erratum 100 of the Opteron, and tries again for ever.
-        if self.case.mode != Mode::Bits64 && selector & !7 == SELECTOR_CODE64 & !7 {
-            return own;
-        }
-        selector
     }
 
     fn immediate(&mut self) {
@@ -1079,27 +1167,44 @@ impl Steering<'_> {
     fn stack(&mut self) {
         let place = self.place(32).wrapping_add(16);
         let offset = (REGION + place).wrapping_sub(self.segment_base(Register::SS));
-        let stack = if self.case.mode == Mode::Bits16 {
-            Register::SP
-        } else {
-            Register::RSP
+        let (stack, frame) = match self.case.stack_mask() {
+            0xFFFF => (Register::SP, Register::BP),
+            _ => (Register::RSP, Register::RBP),
         };
         self.set(stack, offset);
         match self.iced.mnemonic() {
             Mnemonic::Leave | Mnemonic::Enter => {
                 let place = self.place(32).wrapping_add(16);
                 let offset = (REGION + place).wrapping_sub(self.segment_base(Register::SS));
-                let frame = if self.case.mode == Mode::Bits16 {
-                    Register::BP
-                } else {
-                    Register::RBP
-                };
                 self.set(frame, offset);
             }
             Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq => {
-                // Not TF: the trap would come after the INT3.
-                let flags = self.rng.bits() & !0x100;
+                let flags = self.rng.bits();
                 self.case.before.poke(place, &flags.to_le_bytes());
+            }
+            Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
+                let slot = match self.iced.code() {
+                    Code::Iretw => 2,
+                    Code::Iretd => 4,
+                    _ => 8,
+                };
+                let new_stack = REGION + self.place(32).wrapping_add(16);
+                let stack_selector = match self.rng.below(4) {
+                    0 => self.selector(),
+                    1 => self.rng.pick(&STACK_SELECTORS),
+                    _ => SELECTOR_DATA,
+                };
+                let frame = [
+                    self.target(),
+                    u64::from(self.code_selector()),
+                    self.rng.bits(),
+                    new_stack,
+                    u64::from(stack_selector),
+                ];
+                for (n, value) in frame.into_iter().enumerate() {
+                    let at = place + (slot * n) as u64;
+                    self.case.before.poke(at, &value.to_le_bytes()[..slot]);
+                }
             }
             Mnemonic::Retf => {
                 let slot = match self.iced.code() {
