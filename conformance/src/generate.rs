@@ -11,8 +11,8 @@ use x86::table::{self, Handler};
 
 use crate::state::{
     Case, DATA, DATA_BYTES, DATA_SELECTORS, GDT, LDT, MAX_LEN, Mode, READ_ONLY, REGION,
-    SELECTOR_CODE32, SELECTOR_CODE64, SELECTOR_DATA, SLOT, SLOT_ENTRY, STACK_SELECTORS, State,
-    WINDOW_BYTES, WINDOWS, fx,
+    SELECTOR_CODE16, SELECTOR_CODE32, SELECTOR_CODE64, SELECTOR_DATA, SLOT, SLOT_ENTRY,
+    STACK_SELECTORS, State, WINDOW_BYTES, WINDOWS, fx,
 };
 use crate::undefined;
 
@@ -66,6 +66,81 @@ impl Rng {
         }
     }
 
+    /// A number at the border of an integer format, or half-way between two integers.
+    fn beside_integer(&mut self) -> f64 {
+        let border = self.pick(&[7, 8, 15, 16, 31, 32, 52, 53, 63, 64]);
+        let base = match self.below(4) {
+            0 => self.below(1000) as f64,
+            1 => 1e18,
+            _ => (border as f64).exp2(),
+        };
+        let step = self.pick(&[-1024.0, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]);
+        base + step
+    }
+
+    /// A number that has to do with `a`, in a format of `exponent` and `fraction` bits: such that a sum cancels or
+    /// rounds half-way, or a product or quotient is about the smallest or largest number.
+    fn relate(&mut self, a: u64, exponent: u32, fraction: u32) -> u64 {
+        let largest = (1 << exponent) - 1;
+        let bias = largest >> 1;
+        let mask = (1 << fraction) - 1;
+        let own = (a >> fraction) as i64 & largest;
+        let sign = self.bits() & 1 << (exponent + fraction);
+        let near = self.below(8) as i64 - 4;
+        let target = match self.below(4) {
+            0 => largest - 3 + self.below(5) as i64,
+            1 => -(i64::from(fraction)) - 2 + self.below(4) as i64,
+            _ => -(self.below(u64::from(fraction) + 2) as i64),
+        };
+        let other = match self.below(6) {
+            0 => return a ^ sign,
+            1 => return a.wrapping_add(near as u64) ^ sign,
+            2 => own + self.below(2 * u64::from(fraction) + 6) as i64 - i64::from(fraction) - 3,
+            3 => target + bias - own,
+            4 => own + bias - target,
+            _ => own,
+        };
+        let significand = match self.below(5) {
+            0 => 0,
+            1 => mask,
+            2 => a & mask,
+            3 => self.bits() & mask & !(mask >> 3),
+            _ => self.bits() & mask,
+        };
+        sign | (other.clamp(0, largest) as u64) << fraction | significand
+    }
+
+    /// The same in extended precision.
+    fn relate80(&mut self, (significand, exponent): (u64, u16)) -> (u64, u16) {
+        let own = i64::from(exponent & 0x7FFF);
+        let sign = self.bits() as u16 & 0x8000;
+        let target = match self.below(3) {
+            0 => 0x7FFF - 3 + self.below(5) as i64,
+            _ => -(self.below(70) as i64),
+        };
+        let other = match self.below(6) {
+            0 => return (significand, exponent ^ sign),
+            1 => {
+                let near = significand.wrapping_add(self.below(8)).wrapping_sub(4);
+                return (near | significand & 1 << 63, exponent ^ sign);
+            }
+            2 => own + self.below(140) as i64 - 70,
+            3 => target + 0x3FFF - own,
+            4 => own + 0x3FFF - target,
+            _ => own,
+        };
+        let fraction = match self.below(5) {
+            0 => 0,
+            1 => !0,
+            2 => significand,
+            3 => self.bits() << 60,
+            _ => self.bits(),
+        };
+        let other = other.clamp(0, 0x7FFF) as u16;
+        let integer = u64::from(other != 0) << 63;
+        (fraction & !(1 << 63) | integer, sign | other)
+    }
+
     /// A single-precision number.
     pub fn float32(&mut self) -> u32 {
         let random = self.bits();
@@ -83,6 +158,7 @@ impl Rng {
             10 => 0x4E80_0000 + ((random >> 40) as u32 & 0x01FF_FFFF),
             11 => 0x3F80_0000 + ((random >> 40) as u32 & 7),
             12 => 0x3F00_0000 | (random >> 40) as u32 & 0x00FF_FFFF,
+            13 => (self.beside_integer() as f32).to_bits() & !(1 << 31),
             _ => (random >> 33) as u32 & 0x7FFF_FFFF,
         }
     }
@@ -107,6 +183,7 @@ impl Rng {
             11 => 0x43C0_0000_0000_0000 + (random >> 10 & 0x003F_FFFF_FFFF_FFFF),
             12 => self.pick(&[0x47E, 0x47F, 0x380, 0x36A, 0x369]) << 52 | random >> 12,
             13 => 0x3FE << 52 | random >> 11,
+            14 => self.beside_integer().to_bits() & !(1 << 63),
             _ => random >> 1,
         }
     }
@@ -214,6 +291,15 @@ const PREFIXES: [&[u8]; 7] = [
 
 const ANY_PREFIX: [u8; 11] = [
     0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF2, 0xF3, 0xF0,
+];
+
+/// Code segments of each kind.
+const CODE_SELECTORS: [u16; 5] = [
+    SELECTOR_CODE32,
+    SELECTOR_CODE64,
+    SELECTOR_CODE16,
+    0x2F,
+    0x5F,
 ];
 
 const POOLS: usize = 32;
@@ -484,6 +570,8 @@ impl Catalog {
         for n in 0..8 {
             let value = if n > 0 && rng.one_in(6) {
                 state.st(n - 1)
+            } else if n > 0 && rng.one_in(3) {
+                rng.relate80(state.st(0))
             } else if rng.one_in(12) {
                 // An MMX register's look.
                 (rng.integer(), 0xFFFF)
@@ -693,6 +781,30 @@ fn encode(rng: &mut Rng, template: &Template, mode: Mode, bytes: &mut [u8]) -> u
     at
 }
 
+/// Whether the instruction is one of SSE4.2's string comparisons.
+fn compares_text(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::{Pcmpestri, Pcmpestri64, Pcmpestrm, Pcmpestrm64, Pcmpistri, Pcmpistrm};
+    matches!(
+        mnemonic,
+        Pcmpestri | Pcmpestri64 | Pcmpestrm | Pcmpestrm64 | Pcmpistri | Pcmpistrm
+    )
+}
+
+/// Bytes or words of a small alphabet, so that some are equal and some end a string.
+fn text(rng: &mut Rng) -> u128 {
+    let letters = rng.pick(&[2, 3, 5, 40]);
+    let first = rng.pick(&[0, 0, 1, 0x7E, 0xFE]);
+    let words = rng.one_in(2);
+    (0..if words { 8 } else { 16 }).fold(0, |all, n| {
+        let letter = u128::from(first + rng.below(letters));
+        if words {
+            all | (letter & 0xFFFF) << (16 * n)
+        } else {
+            all | (letter & 0xFF) << (8 * n)
+        }
+    })
+}
+
 /// Makes registers, displacement, immediate and memory such that the instruction has something to do.
 struct Steering<'a> {
     rng: &'a mut Rng,
@@ -876,18 +988,33 @@ impl Steering<'_> {
     fn content(&mut self, place: u64, size: u64) {
         use MemorySize as M;
         let loads_selector = self.loads_selector();
+        // The register operand beside it.
+        let first = self.iced.op0_register();
+        let own = first.is_xmm().then(|| self.case.before.xmm(first.number()));
         let rng = &mut *self.rng;
         let mut bytes = [0u8; 576];
         let bytes = &mut bytes[..size.min(576) as usize];
         match self.iced.memory_size() {
             M::Float32 | M::Packed64_Float32 | M::Packed128_Float32 => {
-                for chunk in bytes.chunks_exact_mut(4) {
-                    chunk.copy_from_slice(&rng.float32().to_le_bytes());
+                let related = own.filter(|_| rng.one_in(2));
+                for (n, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                    let value = match related {
+                        Some(own) => {
+                            rng.relate((own >> (32 * n)) as u64 & 0xFFFF_FFFF, 8, 23) as u32
+                        }
+                        None => rng.float32(),
+                    };
+                    chunk.copy_from_slice(&value.to_le_bytes());
                 }
             }
             M::Float64 | M::Packed128_Float64 => {
-                for chunk in bytes.chunks_exact_mut(8) {
-                    chunk.copy_from_slice(&rng.float64().to_le_bytes());
+                let related = own.filter(|_| rng.one_in(2));
+                for (n, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+                    let value = match related {
+                        Some(own) => rng.relate((own >> (64 * n)) as u64, 11, 52),
+                        None => rng.float64(),
+                    };
+                    chunk.copy_from_slice(&value.to_le_bytes());
                 }
             }
             M::Float80 => bytes.copy_from_slice(&rng.float80_bytes()),
@@ -912,9 +1039,9 @@ impl Steering<'_> {
                 }
                 let end = bytes.len();
                 let selector = if is_far(self.iced) {
-                    let target = self.target();
+                    let (target, selector) = self.far_target();
                     bytes[..end - 2].copy_from_slice(&target.to_le_bytes()[..end - 2]);
-                    self.code_selector()
+                    selector
                 } else {
                     self.selector()
                 };
@@ -935,6 +1062,16 @@ impl Steering<'_> {
                 bytes[..2].copy_from_slice(&selector.to_le_bytes());
             }
             _ => match self.iced.mnemonic() {
+                Mnemonic::Bound if rng.one_in(2) => {
+                    // Either bound is the index, or next to it.
+                    let half = bytes.len() / 2;
+                    let index =
+                        self.case.before.regs[self.iced.op0_register().full_register().number()];
+                    let low = index.wrapping_sub(rng.below(4)).wrapping_add(1);
+                    let high = index.wrapping_add(rng.below(4)).wrapping_sub(1);
+                    bytes[..half].copy_from_slice(&low.to_le_bytes()[..half]);
+                    bytes[half..].copy_from_slice(&high.to_le_bytes()[..half]);
+                }
                 Mnemonic::Cmpxchg if rng.one_in(2) => {
                     bytes.copy_from_slice(&self.case.before.regs[RAX].to_le_bytes()[..bytes.len()]);
                 }
@@ -943,6 +1080,9 @@ impl Steering<'_> {
                     let regs = &self.case.before.regs;
                     bytes[..half].copy_from_slice(&regs[RAX].to_le_bytes()[..half]);
                     bytes[half..].copy_from_slice(&regs[RDX].to_le_bytes()[..half]);
+                }
+                mnemonic if compares_text(mnemonic) && rng.one_in(2) => {
+                    bytes.copy_from_slice(&text(rng).to_le_bytes()[..bytes.len()]);
                 }
                 // The pool's contents will do.
                 _ if rng.one_in(2) => return,
@@ -1037,13 +1177,16 @@ impl Steering<'_> {
         }
     }
 
-    /// What a far transfer loads into CS: mostly the code segment that it is in.
-    fn code_selector(&mut self) -> u16 {
-        if self.rng.one_in(4) {
-            self.selector()
-        } else {
-            self.case.mode.selectors()[1]
-        }
+    /// Where a far transfer goes, and what it loads into CS: mostly the code segment that it is in.
+    fn far_target(&mut self) -> (u64, u16) {
+        let selector = match self.rng.below(8) {
+            0 => self.selector(),
+            1 => self.rng.pick(&CODE_SELECTORS),
+            _ => self.case.mode.selectors()[1],
+        };
+        let target = self.target();
+        let based = selector & 4 != 0 && self.rng.one_in(2);
+        (if based { target & 0xFFFF } else { target }, selector)
     }
 
     fn immediate(&mut self) {
@@ -1055,8 +1198,7 @@ impl Steering<'_> {
                 self.offsets.immediate_offset(),
                 self.offsets.immediate_size(),
             );
-            let target = self.target();
-            let selector = self.code_selector();
+            let (target, selector) = self.far_target();
             self.case.code[at..at + size].copy_from_slice(&target.to_le_bytes()[..size]);
             self.case.code[at + size..at + size + 2].copy_from_slice(&selector.to_le_bytes());
             return;
@@ -1105,14 +1247,12 @@ impl Steering<'_> {
         let rng = &mut *self.rng;
         let regs = &mut self.case.before.regs;
         match self.iced.mnemonic() {
-            Div | Idiv if rng.one_in(2) => {
-                regs[RDX] = if rng.one_in(2) { 0 } else { !0 };
-                if rng.one_in(2) {
-                    regs[RAX] = rng.bits() & 0xFF;
-                }
-            }
+            Div | Idiv => self.dividend(),
             Loop | Loope | Loopne if rng.one_in(2) => regs[RCX] = rng.below(3),
             Pcmpestri | Pcmpestri64 | Pcmpestrm | Pcmpestrm64 => {
+                self.lanes();
+                let Self { rng, case, .. } = self;
+                let regs = &mut case.before.regs;
                 for reg in [RAX, RDX] {
                     if !rng.one_in(4) {
                         regs[reg] = rng.below(40).wrapping_sub(20);
@@ -1127,12 +1267,13 @@ impl Steering<'_> {
                 let rax = regs[RAX];
                 self.set(self.iced.op0_register(), rax);
             }
-            _ => {}
+            _ => self.lanes(),
         }
         if self.iced.is_string_instruction()
             && (self.iced.has_rep_prefix() || self.iced.has_repne_prefix())
         {
-            let count = self.rng.below(20);
+            let most = if self.rng.one_in(4) { 300 } else { 20 };
+            let count = self.rng.below(most);
             // The count is as wide as the addresses; what lies above it must not count.
             let wide = (0..self.iced.op_count()).any(|n| {
                 matches!(
@@ -1160,6 +1301,89 @@ impl Steering<'_> {
                 if self.iced.op_kind(n) == OpKind::Register && register.is_gpr() && n == 1 {
                     self.set(register, selector);
                 }
+            }
+        }
+    }
+
+    /// Makes the dividend of a division fit its divisor, mostly; a quotient at an edge.
+    fn dividend(&mut self) {
+        let rng = &mut *self.rng;
+        let regs = &mut self.case.before.regs;
+        if self.iced.op0_kind() != OpKind::Register || rng.one_in(3) {
+            regs[RDX] = if rng.one_in(2) { 0 } else { !0 };
+            if rng.one_in(2) {
+                regs[RAX] = rng.bits() & 0xFF;
+            }
+            return;
+        }
+        let register = self.iced.op0_register();
+        let bits = register.size() as u32 * 8;
+        let mask = !0u64 >> (64 - bits);
+        let sign_extend = |value: u64| ((value << (64 - bits)) as i64) >> (64 - bits);
+        let (quotient, rest) = (rng.integer(), rng.integer());
+        let divisor = self.get(register) & mask;
+        let dividend = if self.iced.mnemonic() == Mnemonic::Div {
+            let quotient = u128::from(quotient & mask);
+            u128::from(divisor) * quotient + u128::from(rest) % u128::from(divisor.max(1))
+        } else {
+            let (divisor, quotient) = (sign_extend(divisor), sign_extend(quotient));
+            let product = i128::from(divisor) * i128::from(quotient);
+            let rest = u128::from(rest) % u128::from(divisor.unsigned_abs().max(1));
+            let away = rest as i128 * if product < 0 { -1 } else { 1 };
+            product.wrapping_add(away) as u128
+        };
+        if bits == 8 {
+            self.set(Register::AX, dividend as u64);
+            return;
+        }
+        let keep = |old: u64, new: u64| old & !mask | new & mask;
+        let regs = &mut self.case.before.regs;
+        regs[RAX] = keep(regs[RAX], dividend as u64);
+        regs[RDX] = keep(regs[RDX], (dividend >> bits) as u64);
+    }
+
+    /// Numbers or text in XMM registers, as the instruction takes them.
+    fn lanes(&mut self) {
+        let registers = [self.iced.op0_register(), self.iced.op1_register()];
+        if !registers.iter().any(|register| register.is_xmm()) || self.rng.one_in(4) {
+            return;
+        }
+        let mnemonic = self.iced.mnemonic();
+        let name = format!("{mnemonic:?}");
+        let double = name.ends_with("sd") || name.ends_with("pd");
+        let single = name.ends_with("ss") || name.ends_with("ps");
+        if !double && !single && !compares_text(mnemonic) {
+            return;
+        }
+        let mut first = 0;
+        for (n, register) in registers.into_iter().enumerate() {
+            if !register.is_xmm() {
+                continue;
+            }
+            let rng = &mut *self.rng;
+            let related = n == 1 && registers[0].is_xmm() && !rng.one_in(3);
+            let value = if compares_text(mnemonic) {
+                text(rng)
+            } else if double {
+                (0..2).fold(0, |all, lane| {
+                    let bits = match related {
+                        true => rng.relate((first >> (64 * lane)) as u64, 11, 52),
+                        false => rng.float64(),
+                    };
+                    all | u128::from(bits) << (64 * lane)
+                })
+            } else {
+                (0..4).fold(0, |all, lane| {
+                    let bits = match related {
+                        true => rng.relate((first >> (32 * lane)) as u64 & 0xFFFF_FFFF, 8, 23),
+                        false => rng.float32().into(),
+                    };
+                    all | u128::from(bits) << (32 * lane)
+                })
+            };
+            self.case.before.put_xmm(register.number(), value);
+            if n == 0 {
+                first = value;
             }
         }
     }
@@ -1194,9 +1418,10 @@ impl Steering<'_> {
                     1 => self.rng.pick(&STACK_SELECTORS),
                     _ => SELECTOR_DATA,
                 };
+                let (target, selector) = self.far_target();
                 let frame = [
-                    self.target(),
-                    u64::from(self.code_selector()),
+                    target,
+                    u64::from(selector),
                     self.rng.bits(),
                     new_stack,
                     u64::from(stack_selector),
@@ -1212,7 +1437,7 @@ impl Steering<'_> {
                     Code::Retfd | Code::Retfd_imm16 => 4,
                     _ => 8,
                 };
-                let (target, selector) = (self.target(), self.code_selector());
+                let (target, selector) = self.far_target();
                 let before = &mut self.case.before;
                 before.poke(place, &target.to_le_bytes()[..slot]);
                 before.poke(place + slot as u64, &selector.to_le_bytes());

@@ -7,11 +7,11 @@ use crate::decode::{self, Decoded, MAX_LEN};
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::table::Ends;
-use crate::vcpu::{Vcpu, is_canonical};
+use crate::vcpu::{Vcpu, attention, is_canonical};
 
 impl Vcpu {
-    /// Executes the instruction at the instruction pointer, a REP to its end, and nothing beside it: no interrupt, no
-    /// single-step trap, no breakpoint. INT n enters its handler, as that is what it does.
+    /// Executes the instruction at the instruction pointer, a REP to its end (with TF, one iteration), and nothing
+    /// beside it: no interrupt, no single-step trap, no breakpoint. INT n enters its handler, as that is what it does.
     ///
     /// # Errors
     /// What the fetch or the instruction raised. It has not been delivered: the state is as the handler would find
@@ -22,7 +22,13 @@ impl Vcpu {
         self.slice_end = !0;
         let ip = self.cpu.regs[Reg::RIP];
         let (insn, ends) = self.fetch_one(ip)?;
+        // What waits for attention would end a REP early. With TF each iteration is one by itself.
+        let waiting = std::mem::take(&mut self.attention);
+        if self.cpu.rflags & bits::TF != 0 {
+            self.attention = attention::STEP;
+        }
         let result = (insn.exec)(self, &insn);
+        self.attention |= waiting;
         self.retired += std::mem::take(&mut self.extra_retired);
         match result {
             Ok(()) => {
