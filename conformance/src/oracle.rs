@@ -681,6 +681,7 @@ pub fn model() -> CpuModel {
         .expect("the model `max` always exists")
         .with(Feature::Bmi1)
         .with(Feature::Clflushopt)
+        .with(Feature::Monitor)
         .with(Feature::Xsaveopt)
         .with(Feature::Xsavec)
 }
