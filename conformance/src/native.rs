@@ -167,12 +167,6 @@ impl Native {
         std::arch::x86_64::__cpuid(0).ebx == u32::from_le_bytes(*b"Auth")
     }
 
-    /// Zeroes the data pages.
-    pub fn clear_data(&mut self) {
-        // SAFETY: our own mapping; no case runs.
-        unsafe { ((REGION + DATA) as *mut u8).write_bytes(0, DATA_BYTES as usize) };
-    }
-
     /// Runs cases, each of which has a code slot of its own, and fills in what became of them.
     pub fn run(&mut self, cases: &[Case], results: &mut [After]) {
         assert!(cases.len() <= results.len());
@@ -477,6 +471,8 @@ unsafe fn install(context: &mut libc::ucontext_t, case: &Case) {
         let fpstate = context.uc_mcontext.fpregs.cast::<u8>();
         fpstate.copy_from_nonoverlapping(state.fx.as_ptr(), fx::END);
         set_legacy_state(fpstate);
+        // Outside the windows, earlier cases may have left something.
+        ((REGION + DATA) as *mut u8).write_bytes(0, DATA_BYTES as usize);
         let mut start = 0;
         for (offset, len) in WINDOWS {
             let window = (REGION + offset) as *mut u8;

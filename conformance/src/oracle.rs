@@ -194,8 +194,40 @@ impl Interpreter {
         let mut found = everything(&after, single);
         if !found.is_empty() {
             found.insert(0, "the run loop differs from the single instruction".into());
+        } else if single.fault.vector == 3
+            && single.state.rflags & bits::TF == 0
+            && single.state.rip == case.before.rip + u64::from(case.len)
+            && single.state.segs[SegmentRegister::CS] == case.before.segs[SegmentRegister::CS]
+        {
+            found.extend(self.jump_difference(case, single));
         }
         found
+    }
+
+    /// Runs a case that goes on to the next instruction once more, with a conditional jump there instead of INT3, in the
+    /// same block: what the jump makes of flags that are still lazy.
+    fn jump_difference(&mut self, case: &Case, single: &After) -> Option<String> {
+        /// How far the jump goes.
+        const DISTANCE: u8 = 3;
+        self.load(case);
+        let condition = (self.vcpu.cpu.rflags >> 2 ^ case.before.regs[Reg::RDX]) as u8 & 15;
+        let next = PHYS + case.linear() - REGION + u64::from(case.len);
+        let jump = [0x70 | condition, DISTANCE];
+        self.vcpu.bus().memory.write(PhysAddr(next), &jump);
+        let budget = self.vcpu.bus().clock.retired() + BUDGET;
+        self.vcpu.run(budget);
+        let mut after = single.clone();
+        self.leave_handler(&mut after);
+        self.leave_slot(case);
+        let taken = holds(condition, single.state.rflags);
+        let distance = jump.len() as u64 + if taken { DISTANCE.into() } else { 0 };
+        let rip = single.state.rip.wrapping_add(distance);
+        (after.fault.vector != 3 || after.state.rip != rip).then(|| {
+            format!(
+                "J{condition:X} behind it, of rflags {:x}, ends at {:x} and not {rip:x}",
+                single.state.rflags, after.state.rip
+            )
+        })
     }
 
     /// Whether an exception has been delivered.
@@ -231,12 +263,6 @@ impl Interpreter {
         state.rflags = pop();
         state.regs[Reg::RSP] = pop();
         state.segs[SegmentRegister::SS] = pop() as u16;
-    }
-
-    /// Zeroes the data pages.
-    fn clear_data(&mut self) {
-        let zeros = [0; DATA_BYTES as usize];
-        self.vcpu.bus().memory.write(PhysAddr(PHYS + DATA), &zeros);
     }
 
     fn fault(&self, result: Result<(), Exception>) -> Fault {
@@ -279,6 +305,7 @@ impl Interpreter {
         cpu.cr2 = 0;
         load_image(cpu, state);
         let memory = &mut vcpu.bus().memory;
+        memory.write(PhysAddr(PHYS + DATA), &[0; DATA_BYTES as usize]);
         let mut start = 0;
         for (offset, len) in WINDOWS {
             memory.write(PhysAddr(PHYS + offset), &state.data[start..start + len]);
@@ -312,17 +339,37 @@ impl Interpreter {
             memory.read(PhysAddr(PHYS + offset), &mut state.data[start..start + len]);
             start += len;
         }
-        // A branch may have ended in another slot: leave no instruction behind.
+        self.leave_slot(case);
+    }
+
+    /// Leaves no instruction behind: a branch may have ended in another slot.
+    fn leave_slot(&mut self, case: &Case) {
+        // A jump behind the instruction has two bytes.
+        let clean = [0xCC; MAX_LEN + 2];
         let at = PHYS + case.linear() - REGION;
-        self.vcpu
-            .bus()
-            .memory
-            .write(PhysAddr(at), &[0xCC; MAX_LEN + 1]);
+        self.vcpu.bus().memory.write(PhysAddr(at), &clean);
     }
 }
 
 fn pte(phys: u64, rights: u64) -> [u8; 8] {
     (phys | rights | 0x20).to_le_bytes()
+}
+
+/// Whether condition `code` of Jcc (SDM vol. 2D, table B-10) holds.
+fn holds(code: u8, rflags: u64) -> bool {
+    let set = |flags: u64| rflags & flags != 0;
+    let less = set(bits::SF) != set(bits::OF);
+    let holds = match code >> 1 {
+        0 => set(bits::OF),
+        1 => set(bits::CF),
+        2 => set(bits::ZF),
+        3 => set(bits::CF | bits::ZF),
+        4 => set(bits::SF),
+        5 => set(bits::PF),
+        6 => less,
+        _ => less || set(bits::ZF),
+    };
+    holds != (code & 1 != 0)
 }
 
 /// Long mode as Linux runs it.
@@ -827,14 +874,10 @@ impl Oracle {
             fault: Fault::default(),
         };
         let (mut ours, mut host) = (blank.clone(), blank);
-        // Outside the windows, earlier cases may have left something.
-        self.native.clear_data();
-        self.interpreter.clear_data();
         self.interpreter.run(case, &mut ours)?;
         self.native
             .run(std::slice::from_ref(case), std::slice::from_mut(&mut host));
         let mut found = differences(case, &ours, &host);
-        self.interpreter.clear_data();
         found.extend(self.interpreter.run_loop_differences(case, &ours));
         Some(found)
     }

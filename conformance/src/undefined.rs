@@ -225,8 +225,7 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
     let completed = |vector: u8| matches!(vector, 1 | 3);
     let memory_fault = |vector: u8| matches!(vector, 12..=14 | 17);
     // iced gives XSAVE's area no size.
-    let has_memory = (0..iced.op_count()).any(|n| iced.op_kind(n) == OpKind::Memory);
-    let wide = has_memory && !(1..10).contains(&iced.memory_size().size());
+    let wide = has_memory(iced) && !(1..10).contains(&iced.memory_size().size());
     let wraps = !(0x1000..0xFFFF_F000).contains(&(ours.fault.cr2 & 0xFFFF_FFFF));
     match iced.mnemonic() {
         _ if case.mode == Mode::Bits32 && (either(17, 13) || either(17, 12)) => Some(
@@ -305,6 +304,10 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
     }
 }
 
+fn has_memory(iced: &Instruction) -> bool {
+    (0..iced.op_count()).any(|n| iced.op_kind(n) == OpKind::Memory)
+}
+
 /// Whether the general registers are not to be compared.
 pub fn registers(iced: &Instruction, ours: &After) -> bool {
     // AMD's POPA has loaded some of them when a later one faults; done again, it loads them again.
@@ -326,6 +329,8 @@ pub fn image_field(iced: &Instruction, name: &str, ours: &After, host: &After) -
         // AMD's FXSAVE and XSAVE store zeros while no exception is pending (AMD64 APM vol. 4, FXSAVE), and that is how
         // the kernel gets them.
         (_, "fip" | "fdp" | "fop") if a.get16(fx::STATUS) & b.get16(fx::STATUS) & ES == 0 => true,
+        // For the same reason a case that another process interrupts loses the pointer that it began with.
+        (_, "fdp") if b.get64(fx::OPERAND) == 0 => !has_memory(iced),
         // The 16-bit forms hold no opcode.
         (Fldenv | Frstor, "fop") => {
             matches!(iced.memory_size().size(), 14 | 94)
