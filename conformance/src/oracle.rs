@@ -186,10 +186,10 @@ impl Interpreter {
         self.leave_handler(&mut after);
         self.save(case, &mut after.state);
         let (iced, _) = decode(&case.code[..case.len.into()], case);
-        let own = undefined::own_bits(&iced);
-        for n in 0..16 {
-            after.state.regs[n] &= !own[n];
-            after.state.regs[n] |= single.state.regs[n] & own[n];
+        let theirs = undefined::own_bits(&iced);
+        for (n, own) in theirs.into_iter().enumerate() {
+            let reg = &mut after.state.regs[n];
+            *reg = *reg & !own | single.state.regs[n] & own;
         }
         let mut found = everything(&after, single);
         if !found.is_empty() {

@@ -432,11 +432,11 @@ mod tests {
             bytes[MAX_LEN - tail.len()..].copy_from_slice(tail);
             bytes
         };
-        // MOVLPS lacks its ModR/M byte; 0F 04 is undefined, but whole.
+        // MOVLPS lacks its ModR/M byte; UD2 is undefined, but whole.
         assert!(exceeds_limit(&with_overrides(&[0x0F, 0x12]), 64));
         assert!(exceeds_limit(&[0x66; MAX_LEN], 32));
         assert!(exceeds_limit(&[0x48; MAX_LEN], 64));
-        assert!(!exceeds_limit(&with_overrides(&[0x0F, 0x04]), 64));
+        assert!(!exceeds_limit(&with_overrides(&[0x0F, 0x0B]), 64));
         assert!(!exceeds_limit(&with_overrides(&[0x90]), 16));
     }
 }
