@@ -56,8 +56,10 @@ pub fn own_bits(iced: &Instruction) -> [u64; 16] {
 /// Why a case cannot be run on the host, by what the interpreter made of it.
 pub fn endless(iced: &Instruction, case: &Case, ours: &After) -> Option<&'static str> {
     let beyond = ours.fault.vector == 14 && ours.fault.cr2 >> 32 != 0;
-    // With the new code's stack width, below 0 is beyond 4 GiB.
-    let below_zero = changes_width(iced, case) && case.before.regs[4] & 0xFFFF_FFFF < 16;
+    // With the new code's stack width, below 0 is beyond 4 GiB. So is all of a 16-bit stack: IRET to one leaves the
+    // upper half of RSP as it was in the kernel (Linux's espfix64).
+    let small = case.stack_mask() == 0xFFFF || case.before.regs[4] & 0xFFFF_FFFF < 16;
+    let below_zero = small && changes_width(iced, case);
     (case.mode != Mode::Bits64 && (beyond || below_zero)).then_some(
         "not run: a #PF of 32-bit code beyond 4 GiB, which Linux takes for erratum 100 of the Opteron and repeats for ever",
     )
