@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind,
-    Register,
+    Code, ConstantOffsets, Decoder, DecoderError, DecoderOptions, Instruction, MemorySize,
+    Mnemonic, OpKind, Register,
 };
 use x86::cpuid::CpuModel;
 use x86::table::{self, Handler};
 
 use crate::state::{
-    Case, DATA, DATA_BYTES, GDT, MAX_LEN, Mode, READ_ONLY, REGION, SELECTOR_CODE32,
-    SELECTOR_CODE64, SELECTOR_DATA, SLOT, SLOT_ENTRY, State, WINDOW_BYTES, WINDOWS, fx,
+    Case, DATA, DATA_BYTES, DATA_SELECTORS, GDT, LDT, MAX_LEN, Mode, READ_ONLY, REGION,
+    SELECTOR_CODE16, SELECTOR_CODE32, SELECTOR_CODE64, SELECTOR_DATA, SLOT, SLOT_ENTRY,
+    STACK_SELECTORS, State, WINDOW_BYTES, WINDOWS, fx,
 };
 use crate::undefined;
 
@@ -65,6 +66,81 @@ impl Rng {
         }
     }
 
+    /// A number at the border of an integer format, or half-way between two integers.
+    fn beside_integer(&mut self) -> f64 {
+        let border = self.pick(&[7, 8, 15, 16, 31, 32, 52, 53, 63, 64]);
+        let base = match self.below(4) {
+            0 => self.below(1000) as f64,
+            1 => 1e18,
+            _ => (border as f64).exp2(),
+        };
+        let step = self.pick(&[-1024.0, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]);
+        base + step
+    }
+
+    /// A number that has to do with `a`, in a format of `exponent` and `fraction` bits: such that a sum cancels or
+    /// rounds half-way, or a product or quotient is about the smallest or largest number.
+    fn relate(&mut self, a: u64, exponent: u32, fraction: u32) -> u64 {
+        let largest = (1 << exponent) - 1;
+        let bias = largest >> 1;
+        let mask = (1 << fraction) - 1;
+        let own = (a >> fraction) as i64 & largest;
+        let sign = self.bits() & 1 << (exponent + fraction);
+        let near = self.below(8) as i64 - 4;
+        let target = match self.below(4) {
+            0 => largest - 3 + self.below(5) as i64,
+            1 => -(i64::from(fraction)) - 2 + self.below(4) as i64,
+            _ => -(self.below(u64::from(fraction) + 2) as i64),
+        };
+        let other = match self.below(6) {
+            0 => return a ^ sign,
+            1 => return a.wrapping_add(near as u64) ^ sign,
+            2 => own + self.below(2 * u64::from(fraction) + 6) as i64 - i64::from(fraction) - 3,
+            3 => target + bias - own,
+            4 => own + bias - target,
+            _ => own,
+        };
+        let significand = match self.below(5) {
+            0 => 0,
+            1 => mask,
+            2 => a & mask,
+            3 => self.bits() & mask & !(mask >> 3),
+            _ => self.bits() & mask,
+        };
+        sign | (other.clamp(0, largest) as u64) << fraction | significand
+    }
+
+    /// The same in extended precision.
+    fn relate80(&mut self, (significand, exponent): (u64, u16)) -> (u64, u16) {
+        let own = i64::from(exponent & 0x7FFF);
+        let sign = self.bits() as u16 & 0x8000;
+        let target = match self.below(3) {
+            0 => 0x7FFF - 3 + self.below(5) as i64,
+            _ => -(self.below(70) as i64),
+        };
+        let other = match self.below(6) {
+            0 => return (significand, exponent ^ sign),
+            1 => {
+                let near = significand.wrapping_add(self.below(8)).wrapping_sub(4);
+                return (near | significand & 1 << 63, exponent ^ sign);
+            }
+            2 => own + self.below(140) as i64 - 70,
+            3 => target + 0x3FFF - own,
+            4 => own + 0x3FFF - target,
+            _ => own,
+        };
+        let fraction = match self.below(5) {
+            0 => 0,
+            1 => !0,
+            2 => significand,
+            3 => self.bits() << 60,
+            _ => self.bits(),
+        };
+        let other = other.clamp(0, 0x7FFF) as u16;
+        let integer = u64::from(other != 0) << 63;
+        (fraction & !(1 << 63) | integer, sign | other)
+    }
+
     /// A single-precision number.
     pub fn float32(&mut self) -> u32 {
         let random = self.bits();
@@ -82,6 +158,7 @@ impl Rng {
             10 => 0x4E80_0000 + ((random >> 40) as u32 & 0x01FF_FFFF),
             11 => 0x3F80_0000 + ((random >> 40) as u32 & 7),
             12 => 0x3F00_0000 | (random >> 40) as u32 & 0x00FF_FFFF,
+            13 => (self.beside_integer() as f32).to_bits() & !(1 << 31),
             _ => (random >> 33) as u32 & 0x7FFF_FFFF,
         }
     }
@@ -106,6 +183,7 @@ impl Rng {
             11 => 0x43C0_0000_0000_0000 + (random >> 10 & 0x003F_FFFF_FFFF_FFFF),
             12 => self.pick(&[0x47E, 0x47F, 0x380, 0x36A, 0x369]) << 52 | random >> 12,
             13 => 0x3FE << 52 | random >> 11,
+            14 => self.beside_integer().to_bits() & !(1 << 63),
             _ => random >> 1,
         }
     }
@@ -211,6 +289,19 @@ const PREFIXES: [&[u8]; 7] = [
     &[0x67],
 ];
 
+const ANY_PREFIX: [u8; 11] = [
+    0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF2, 0xF3, 0xF0,
+];
+
+/// Code segments of each kind.
+const CODE_SELECTORS: [u16; 5] = [
+    SELECTOR_CODE32,
+    SELECTOR_CODE64,
+    SELECTOR_CODE16,
+    0x2F,
+    0x5F,
+];
+
 const POOLS: usize = 32;
 
 /// One-, two- and three-byte opcodes; prefixes are none.
@@ -278,6 +369,14 @@ fn accepted(iced: &Instruction, model: &CpuModel) -> bool {
         Handler::Choose(choose) => choose(iced).is_some(),
     };
     exists && in_family(iced)
+}
+
+/// The instructions that are undefined for ever, which need no row.
+fn is_ud(iced: &Instruction) -> bool {
+    matches!(
+        iced.mnemonic(),
+        Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2
+    )
 }
 
 /// Whether the instruction may run at all.
@@ -355,7 +454,7 @@ impl Catalog {
         let (_, forms) = &self.mnemonics[rng.below(self.mnemonics.len() as u64) as usize];
         let form = &forms[rng.below(forms.len() as u64) as usize];
         let template = &form.templates[rng.below(form.templates.len() as u64) as usize];
-        let mut bytes = [0u8; MAX_LEN + 8];
+        let mut bytes = [0u8; 2 * MAX_LEN + 8];
         let len = encode(rng, template, self.mode, &mut bytes);
         let mut case = Case {
             mode: self.mode,
@@ -367,7 +466,7 @@ impl Catalog {
             *byte = rng.bits() as u8;
         }
         let (iced, offsets) = decode(&bytes[..MAX_LEN], &case);
-        if iced.is_invalid() || !self.makes_sense(&iced, &bytes) {
+        if !self.makes_sense(&iced, &bytes) {
             return None;
         }
         case.len = iced.len() as u8;
@@ -381,7 +480,7 @@ impl Catalog {
         }
         .steer();
         let (iced, _) = decode(&case.code[..code_len], &case);
-        if iced.is_invalid() || iced.len() != code_len || !self.makes_sense(&iced, &case.code) {
+        if iced.len() != code_len || !self.makes_sense(&iced, &case.code) {
             return None;
         }
         let regs = &case.before.regs;
@@ -400,9 +499,17 @@ impl Catalog {
     }
 
     fn makes_sense(&self, iced: &Instruction, bytes: &[u8]) -> bool {
-        table::row(iced.mnemonic()).is_some()
-            && in_family(iced)
-            && !undefined::unsuitable(iced, self.mode, &bytes[..iced.len()])
+        if iced.is_invalid() {
+            let bytes = &bytes[..MAX_LEN];
+            let mut decoder = Decoder::new(self.mode.bits(), bytes, DecoderOptions::NONE);
+            let _ = decoder.decode();
+            return decoder.last_error() == DecoderError::NoMoreBytes
+                || never_valid(bytes, self.mode);
+        }
+        is_ud(iced)
+            || table::row(iced.mnemonic()).is_some()
+                && in_family(iced)
+                && !undefined::unsuitable(iced, self.mode, &bytes[..iced.len()])
     }
 
     fn state(&self, rng: &mut Rng, slot: usize) -> State {
@@ -419,6 +526,19 @@ impl Catalog {
         }
         if random >> 16 & 31 == 0 {
             state.rflags |= 1 << 18;
+        }
+        if random >> 56 & 31 == 0 {
+            state.rflags |= 1 << 8;
+        }
+        if random >> 61 == 0 {
+            for n in [0, 3, 4, 5] {
+                if rng.one_in(2) {
+                    state.segs[n] = rng.pick(&DATA_SELECTORS);
+                }
+            }
+        }
+        if self.mode != Mode::Bits64 && rng.one_in(8) {
+            state.segs[2] = rng.pick(&STACK_SELECTORS);
         }
         let mut mxcsr = 0x1F80 | (random >> 32) as u32 & 0x6000;
         if random >> 20 & 3 == 0 {
@@ -487,6 +607,8 @@ impl Catalog {
         for n in 0..8 {
             let value = if n > 0 && rng.one_in(6) {
                 state.st(n - 1)
+            } else if n > 0 && rng.one_in(3) {
+                rng.relate80(state.st(0))
             } else if rng.one_in(12) {
                 // An MMX register's look.
                 (rng.integer(), 0xFFFF)
@@ -507,18 +629,56 @@ fn extended_state(mnemonic: Mnemonic) -> bool {
     )
 }
 
-/// Decodes at the case's instruction pointer.
+/// Decodes at the case's instruction pointer. What is invalid only for its operands or its LOCK prefix keeps its name;
+/// of anything else that is invalid, all of the bytes count as its length.
 pub fn decode(bytes: &[u8], case: &Case) -> (Instruction, ConstantOffsets) {
-    let mut decoder = Decoder::with_ip(
-        case.mode.bits(),
-        bytes,
-        case.before.rip,
-        DecoderOptions::NONE,
-    );
-    let iced = decoder.decode();
-    let offsets = decoder.get_constant_offsets(&iced);
-    (iced, offsets)
+    let bits = case.mode.bits();
+    let mut last = DecoderOptions::NONE;
+    loop {
+        let mut decoder = Decoder::with_ip(bits, bytes, case.before.rip, last);
+        let mut iced = decoder.decode();
+        let offsets = decoder.get_constant_offsets(&iced);
+        if iced.is_invalid() && last == DecoderOptions::NONE {
+            last = DecoderOptions::NO_INVALID_CHECK;
+            continue;
+        }
+        if iced.is_invalid() {
+            iced.set_len(bytes.len());
+        }
+        return (iced, offsets);
+    }
 }
+
+/// Whether no processor of any make has an instruction of these bytes.
+fn never_valid(bytes: &[u8], mode: Mode) -> bool {
+    const MAKES: u32 = DecoderOptions::NO_INVALID_CHECK
+        | DecoderOptions::AMD
+        | DecoderOptions::FORCE_RESERVED_NOP
+        | DecoderOptions::KNC;
+    [DecoderOptions::NONE, MAKES, EARLIER]
+        .iter()
+        .all(|&options| {
+            let mut decoder = Decoder::new(mode.bits(), bytes, options);
+            decoder.decode().is_invalid()
+                && decoder.last_error() == DecoderError::InvalidInstruction
+        })
+}
+
+/// What processors had once, or have besides.
+const EARLIER: u32 = DecoderOptions::UMOV
+    | DecoderOptions::XBTS
+    | DecoderOptions::CMPXCHG486A
+    | DecoderOptions::OLD_FPU
+    | DecoderOptions::PCOMMIT
+    | DecoderOptions::LOADALL286
+    | DecoderOptions::LOADALL386
+    | DecoderOptions::CL1INVMB
+    | DecoderOptions::MOV_TR
+    | DecoderOptions::JMPE
+    | DecoderOptions::UDBG
+    | DecoderOptions::CYRIX
+    | DecoderOptions::CYRIX_DMI
+    | DecoderOptions::ALTINST;
 
 fn add_templates(
     forms: &mut BTreeMap<(u16, u16), (Mnemonic, Form)>,
@@ -544,10 +704,17 @@ fn add_templates(
     for modrm in 0..=255 {
         bytes[at] = modrm;
         let iced = Decoder::new(mode.bits(), &bytes, DecoderOptions::NONE).decode();
-        if !accepted(&iced, model) {
+        let undefined = is_ud(&iced) || iced.is_invalid() && never_valid(&bytes, mode);
+        if !undefined && !accepted(&iced, model) {
             continue;
         }
         let key = (iced.mnemonic() as u16, iced.code() as u16);
+        // Undefined opcodes are one form a map.
+        let key = if undefined {
+            (key.0, opcode.len() as u16)
+        } else {
+            key
+        };
         let (_, template) = found.entry(key).or_insert_with(|| {
             let template = Template {
                 prefixes,
@@ -602,6 +769,21 @@ fn encode(rng: &mut Rng, template: &Template, mode: Mode, bytes: &mut [u8]) -> u
         at += 1;
     };
     let extra = rng.bits();
+    if extra >> 59 == 0 {
+        // Any number of any prefixes, up to more than an instruction may have. A REX prefix among them means nothing.
+        let most = if extra >> 58 & 1 == 0 {
+            3
+        } else {
+            MAX_LEN as u64 - 1
+        };
+        for _ in 0..rng.below(most + 1) {
+            let rex = mode == Mode::Bits64 && rng.one_in(4);
+            put(match rng.bits() {
+                random if rex => 0x40 | random as u8 & 15,
+                random => ANY_PREFIX[(random >> 32) as usize % ANY_PREFIX.len()],
+            });
+        }
+    }
     if extra & 7 == 0 {
         put([0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x64, 0x65][(extra >> 8 & 7) as usize]);
     }
@@ -640,6 +822,30 @@ fn encode(rng: &mut Rng, template: &Template, mode: Mode, bytes: &mut [u8]) -> u
     };
     put(modrm);
     at
+}
+
+/// Whether the instruction is one of SSE4.2's string comparisons.
+fn compares_text(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::{Pcmpestri, Pcmpestri64, Pcmpestrm, Pcmpestrm64, Pcmpistri, Pcmpistrm};
+    matches!(
+        mnemonic,
+        Pcmpestri | Pcmpestri64 | Pcmpestrm | Pcmpestrm64 | Pcmpistri | Pcmpistrm
+    )
+}
+
+/// Bytes or words of a small alphabet, so that some are equal and some end a string.
+fn text(rng: &mut Rng) -> u128 {
+    let letters = rng.pick(&[2, 3, 5, 40]);
+    let first = rng.pick(&[0, 0, 1, 0x7E, 0xFE]);
+    let words = rng.one_in(2);
+    (0..if words { 8 } else { 16 }).fold(0, |all, n| {
+        let letter = u128::from(first + rng.below(letters));
+        if words {
+            all | (letter & 0xFFFF) << (16 * n)
+        } else {
+            all | (letter & 0xFF) << (8 * n)
+        }
+    })
 }
 
 /// Makes registers, displacement, immediate and memory such that the instruction has something to do.
@@ -825,18 +1031,33 @@ impl Steering<'_> {
     fn content(&mut self, place: u64, size: u64) {
         use MemorySize as M;
         let loads_selector = self.loads_selector();
+        // The register operand beside it.
+        let first = self.iced.op0_register();
+        let own = first.is_xmm().then(|| self.case.before.xmm(first.number()));
         let rng = &mut *self.rng;
         let mut bytes = [0u8; 576];
         let bytes = &mut bytes[..size.min(576) as usize];
         match self.iced.memory_size() {
             M::Float32 | M::Packed64_Float32 | M::Packed128_Float32 => {
-                for chunk in bytes.chunks_exact_mut(4) {
-                    chunk.copy_from_slice(&rng.float32().to_le_bytes());
+                let related = own.filter(|_| rng.one_in(2));
+                for (n, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                    let value = match related {
+                        Some(own) => {
+                            rng.relate((own >> (32 * n)) as u64 & 0xFFFF_FFFF, 8, 23) as u32
+                        }
+                        None => rng.float32(),
+                    };
+                    chunk.copy_from_slice(&value.to_le_bytes());
                 }
             }
             M::Float64 | M::Packed128_Float64 => {
-                for chunk in bytes.chunks_exact_mut(8) {
-                    chunk.copy_from_slice(&rng.float64().to_le_bytes());
+                let related = own.filter(|_| rng.one_in(2));
+                for (n, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+                    let value = match related {
+                        Some(own) => rng.relate((own >> (64 * n)) as u64, 11, 52),
+                        None => rng.float64(),
+                    };
+                    chunk.copy_from_slice(&value.to_le_bytes());
                 }
             }
             M::Float80 => bytes.copy_from_slice(&rng.float80_bytes()),
@@ -861,9 +1082,9 @@ impl Steering<'_> {
                 }
                 let end = bytes.len();
                 let selector = if is_far(self.iced) {
-                    let target = self.target();
+                    let (target, selector) = self.far_target();
                     bytes[..end - 2].copy_from_slice(&target.to_le_bytes()[..end - 2]);
-                    self.code_selector()
+                    selector
                 } else {
                     self.selector()
                 };
@@ -884,6 +1105,16 @@ impl Steering<'_> {
                 bytes[..2].copy_from_slice(&selector.to_le_bytes());
             }
             _ => match self.iced.mnemonic() {
+                Mnemonic::Bound if rng.one_in(2) => {
+                    // Either bound is the index, or next to it.
+                    let half = bytes.len() / 2;
+                    let index =
+                        self.case.before.regs[self.iced.op0_register().full_register().number()];
+                    let low = index.wrapping_sub(rng.below(4)).wrapping_add(1);
+                    let high = index.wrapping_add(rng.below(4)).wrapping_sub(1);
+                    bytes[..half].copy_from_slice(&low.to_le_bytes()[..half]);
+                    bytes[half..].copy_from_slice(&high.to_le_bytes()[..half]);
+                }
                 Mnemonic::Cmpxchg if rng.one_in(2) => {
                     bytes.copy_from_slice(&self.case.before.regs[RAX].to_le_bytes()[..bytes.len()]);
                 }
@@ -892,6 +1123,9 @@ impl Steering<'_> {
                     let regs = &self.case.before.regs;
                     bytes[..half].copy_from_slice(&regs[RAX].to_le_bytes()[..half]);
                     bytes[half..].copy_from_slice(&regs[RDX].to_le_bytes()[..half]);
+                }
+                mnemonic if compares_text(mnemonic) && rng.one_in(2) => {
+                    bytes.copy_from_slice(&text(rng).to_le_bytes()[..bytes.len()]);
                 }
                 // The pool's contents will do.
                 _ if rng.one_in(2) => return,
@@ -971,7 +1205,7 @@ impl Steering<'_> {
                 .pick(&[SELECTOR_DATA, SELECTOR_CODE32, SELECTOR_CODE64]),
             // The GDT but for its last entry, of which Linux has one for each processor.
             5..=6 => self.rng.below(8 * (GDT.len() as u64 - 1)) as u16 & !4,
-            7..=13 => self.rng.below(64) as u16 | 4,
+            7..=13 => self.rng.below(8 * LDT.len() as u64) as u16 | 4,
             14 => self.rng.below(0x1000) as u16 | 4,
             _ => 0x100 | self.rng.bits() as u16,
         }
@@ -986,19 +1220,16 @@ impl Steering<'_> {
         }
     }
 
-    /// What a far transfer loads into CS: mostly the code segment that it is in.
-    fn code_selector(&mut self) -> u16 {
-        let own = self.case.mode.selectors()[1];
-        if !self.rng.one_in(4) {
-            return own;
-        }
-        let selector = self.selector();
-        // Into 64-bit code AMD pushes with a 64-bit stack pointer. Linux takes the #PF of such an address in 32-bit
-        // code for erratum 100 of the Opteron, and tries again for ever.
-        if self.case.mode != Mode::Bits64 && selector & !7 == SELECTOR_CODE64 & !7 {
-            return own;
-        }
-        selector
+    /// Where a far transfer goes, and what it loads into CS: mostly the code segment that it is in.
+    fn far_target(&mut self) -> (u64, u16) {
+        let selector = match self.rng.below(8) {
+            0 => self.selector(),
+            1 => self.rng.pick(&CODE_SELECTORS),
+            _ => self.case.mode.selectors()[1],
+        };
+        let target = self.target();
+        let based = selector & 4 != 0 && self.rng.one_in(2);
+        (if based { target & 0xFFFF } else { target }, selector)
     }
 
     fn immediate(&mut self) {
@@ -1010,8 +1241,7 @@ impl Steering<'_> {
                 self.offsets.immediate_offset(),
                 self.offsets.immediate_size(),
             );
-            let target = self.target();
-            let selector = self.code_selector();
+            let (target, selector) = self.far_target();
             self.case.code[at..at + size].copy_from_slice(&target.to_le_bytes()[..size]);
             self.case.code[at + size..at + size + 2].copy_from_slice(&selector.to_le_bytes());
             return;
@@ -1060,14 +1290,12 @@ impl Steering<'_> {
         let rng = &mut *self.rng;
         let regs = &mut self.case.before.regs;
         match self.iced.mnemonic() {
-            Div | Idiv if rng.one_in(2) => {
-                regs[RDX] = if rng.one_in(2) { 0 } else { !0 };
-                if rng.one_in(2) {
-                    regs[RAX] = rng.bits() & 0xFF;
-                }
-            }
+            Div | Idiv => self.dividend(),
             Loop | Loope | Loopne if rng.one_in(2) => regs[RCX] = rng.below(3),
             Pcmpestri | Pcmpestri64 | Pcmpestrm | Pcmpestrm64 => {
+                self.lanes();
+                let Self { rng, case, .. } = self;
+                let regs = &mut case.before.regs;
                 for reg in [RAX, RDX] {
                     if !rng.one_in(4) {
                         regs[reg] = rng.below(40).wrapping_sub(20);
@@ -1082,12 +1310,13 @@ impl Steering<'_> {
                 let rax = regs[RAX];
                 self.set(self.iced.op0_register(), rax);
             }
-            _ => {}
+            _ => self.lanes(),
         }
         if self.iced.is_string_instruction()
             && (self.iced.has_rep_prefix() || self.iced.has_repne_prefix())
         {
-            let count = self.rng.below(20);
+            let most = if self.rng.one_in(4) { 300 } else { 20 };
+            let count = self.rng.below(most);
             // The count is as wide as the addresses; what lies above it must not count.
             let wide = (0..self.iced.op_count()).any(|n| {
                 matches!(
@@ -1119,30 +1348,131 @@ impl Steering<'_> {
         }
     }
 
+    /// Makes the dividend of a division fit its divisor, mostly; a quotient at an edge.
+    fn dividend(&mut self) {
+        let rng = &mut *self.rng;
+        let regs = &mut self.case.before.regs;
+        if self.iced.op0_kind() != OpKind::Register || rng.one_in(3) {
+            regs[RDX] = if rng.one_in(2) { 0 } else { !0 };
+            if rng.one_in(2) {
+                regs[RAX] = rng.bits() & 0xFF;
+            }
+            return;
+        }
+        let register = self.iced.op0_register();
+        let bits = register.size() as u32 * 8;
+        let mask = !0u64 >> (64 - bits);
+        let sign_extend = |value: u64| ((value << (64 - bits)) as i64) >> (64 - bits);
+        let (quotient, rest) = (rng.integer(), rng.integer());
+        let divisor = self.get(register) & mask;
+        let dividend = if self.iced.mnemonic() == Mnemonic::Div {
+            let quotient = u128::from(quotient & mask);
+            u128::from(divisor) * quotient + u128::from(rest) % u128::from(divisor.max(1))
+        } else {
+            let (divisor, quotient) = (sign_extend(divisor), sign_extend(quotient));
+            let product = i128::from(divisor) * i128::from(quotient);
+            let rest = u128::from(rest) % u128::from(divisor.unsigned_abs().max(1));
+            let away = rest as i128 * if product < 0 { -1 } else { 1 };
+            product.wrapping_add(away) as u128
+        };
+        if bits == 8 {
+            self.set(Register::AX, dividend as u64);
+            return;
+        }
+        let keep = |old: u64, new: u64| old & !mask | new & mask;
+        let regs = &mut self.case.before.regs;
+        regs[RAX] = keep(regs[RAX], dividend as u64);
+        regs[RDX] = keep(regs[RDX], (dividend >> bits) as u64);
+    }
+
+    /// Numbers or text in XMM registers, as the instruction takes them.
+    fn lanes(&mut self) {
+        let registers = [self.iced.op0_register(), self.iced.op1_register()];
+        if !registers.iter().any(|register| register.is_xmm()) || self.rng.one_in(4) {
+            return;
+        }
+        let mnemonic = self.iced.mnemonic();
+        let name = format!("{mnemonic:?}");
+        let double = name.ends_with("sd") || name.ends_with("pd");
+        let single = name.ends_with("ss") || name.ends_with("ps");
+        if !double && !single && !compares_text(mnemonic) {
+            return;
+        }
+        let mut first = 0;
+        for (n, register) in registers.into_iter().enumerate() {
+            if !register.is_xmm() {
+                continue;
+            }
+            let rng = &mut *self.rng;
+            let related = n == 1 && registers[0].is_xmm() && !rng.one_in(3);
+            let value = if compares_text(mnemonic) {
+                text(rng)
+            } else if double {
+                (0..2).fold(0, |all, lane| {
+                    let bits = match related {
+                        true => rng.relate((first >> (64 * lane)) as u64, 11, 52),
+                        false => rng.float64(),
+                    };
+                    all | u128::from(bits) << (64 * lane)
+                })
+            } else {
+                (0..4).fold(0, |all, lane| {
+                    let bits = match related {
+                        true => rng.relate((first >> (32 * lane)) as u64 & 0xFFFF_FFFF, 8, 23),
+                        false => rng.float32().into(),
+                    };
+                    all | u128::from(bits) << (32 * lane)
+                })
+            };
+            self.case.before.put_xmm(register.number(), value);
+            if n == 0 {
+                first = value;
+            }
+        }
+    }
+
     fn stack(&mut self) {
         let place = self.place(32).wrapping_add(16);
         let offset = (REGION + place).wrapping_sub(self.segment_base(Register::SS));
-        let stack = if self.case.mode == Mode::Bits16 {
-            Register::SP
-        } else {
-            Register::RSP
+        let (stack, frame) = match self.case.stack_mask() {
+            0xFFFF => (Register::SP, Register::BP),
+            _ => (Register::RSP, Register::RBP),
         };
         self.set(stack, offset);
         match self.iced.mnemonic() {
             Mnemonic::Leave | Mnemonic::Enter => {
                 let place = self.place(32).wrapping_add(16);
                 let offset = (REGION + place).wrapping_sub(self.segment_base(Register::SS));
-                let frame = if self.case.mode == Mode::Bits16 {
-                    Register::BP
-                } else {
-                    Register::RBP
-                };
                 self.set(frame, offset);
             }
             Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq => {
-                // Not TF: the trap would come after the INT3.
-                let flags = self.rng.bits() & !0x100;
+                let flags = self.rng.bits();
                 self.case.before.poke(place, &flags.to_le_bytes());
+            }
+            Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
+                let slot = match self.iced.code() {
+                    Code::Iretw => 2,
+                    Code::Iretd => 4,
+                    _ => 8,
+                };
+                let new_stack = REGION + self.place(32).wrapping_add(16);
+                let stack_selector = match self.rng.below(4) {
+                    0 => self.selector(),
+                    1 => self.rng.pick(&STACK_SELECTORS),
+                    _ => SELECTOR_DATA,
+                };
+                let (target, selector) = self.far_target();
+                let frame = [
+                    target,
+                    u64::from(selector),
+                    self.rng.bits(),
+                    new_stack,
+                    u64::from(stack_selector),
+                ];
+                for (n, value) in frame.into_iter().enumerate() {
+                    let at = place + (slot * n) as u64;
+                    self.case.before.poke(at, &value.to_le_bytes()[..slot]);
+                }
             }
             Mnemonic::Retf => {
                 let slot = match self.iced.code() {
@@ -1150,7 +1480,7 @@ impl Steering<'_> {
                     Code::Retfd | Code::Retfd_imm16 => 4,
                     _ => 8,
                 };
-                let (target, selector) = (self.target(), self.code_selector());
+                let (target, selector) = self.far_target();
                 let before = &mut self.case.before;
                 before.poke(place, &target.to_le_bytes()[..slot]);
                 before.poke(place + slot as u64, &selector.to_le_bytes());

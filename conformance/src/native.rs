@@ -20,8 +20,8 @@ use crate::state::{
     State, WINDOWS, fx,
 };
 
-/// Seconds of the thread's own time after which an instruction that does not end is given up.
-const PATIENCE_S: i64 = 2;
+/// Milliseconds of the thread's own time after which an instruction that does not end is given up. A batch takes one.
+const PATIENCE_MS: i64 = 100;
 /// AT_HWCAP2 bit: RDFSBASE and its like work in user mode.
 const HWCAP2_FSGSBASE: u64 = 2;
 /// `uc_flags`: SS is to be loaded as it stands.
@@ -151,11 +151,13 @@ impl Native {
         mode == Mode::Bits64 || self.has_ldt
     }
 
-    fn set_timer(&self, seconds: i64) {
+    fn set_timer(&self, milliseconds: i64) {
         // SAFETY: our own timer and a plain C structure.
         unsafe {
             let mut value: libc::itimerspec = std::mem::zeroed();
-            value.it_value.tv_sec = seconds;
+            value.it_value.tv_nsec = milliseconds * 1_000_000;
+            // The same batch may have another one that does not end.
+            value.it_interval = value.it_value;
             libc::timer_settime(self.timer, 0, &value, std::ptr::null_mut());
         }
     }
@@ -163,12 +165,6 @@ impl Native {
     /// Whether the host is one of AMD's, whose differences from the SDM [`undefined`](crate::undefined) lists.
     pub fn is_amd(&self) -> bool {
         std::arch::x86_64::__cpuid(0).ebx == u32::from_le_bytes(*b"Auth")
-    }
-
-    /// Zeroes the data pages.
-    pub fn clear_data(&mut self) {
-        // SAFETY: our own mapping; no case runs.
-        unsafe { ((REGION + DATA) as *mut u8).write_bytes(0, DATA_BYTES as usize) };
     }
 
     /// Runs cases, each of which has a code slot of its own, and fills in what became of them.
@@ -204,7 +200,7 @@ impl Native {
             EXTRA.host_fs = rdfsbase();
             EXTRA.host_gs = rdgsbase();
             BATCH = &raw mut batch;
-            self.set_timer(PATIENCE_S);
+            self.set_timer(PATIENCE_MS);
             asm!("int3", out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("rdi") _);
             self.set_timer(0);
             BATCH = std::ptr::null_mut();
@@ -288,7 +284,7 @@ fn write_ldt(n: usize) -> bool {
     let desc = UserDesc {
         entry_number: n as u32,
         base_addr: REGION as u32,
-        limit: entry.limit(),
+        limit: entry.limit,
         flags: u32::from(entry.big)
             | entry.contents << 1
             | u32::from(entry.restricted) << 3
@@ -475,6 +471,8 @@ unsafe fn install(context: &mut libc::ucontext_t, case: &Case) {
         let fpstate = context.uc_mcontext.fpregs.cast::<u8>();
         fpstate.copy_from_nonoverlapping(state.fx.as_ptr(), fx::END);
         set_legacy_state(fpstate);
+        // Outside the windows, earlier cases may have left something.
+        ((REGION + DATA) as *mut u8).write_bytes(0, DATA_BYTES as usize);
         let mut start = 0;
         for (offset, len) in WINDOWS {
             let window = (REGION + offset) as *mut u8;

@@ -139,36 +139,80 @@ pub struct LdtEntry {
     pub restricted: bool,
     /// Whether it is present.
     pub present: bool,
+    /// The last byte's offset; of expand-down data, the last one below the segment.
+    pub limit: u32,
 }
 
-/// The LDT: all with base [`REGION`] and a limit of FFFFh (expand-down: 7FFFh).
-pub const LDT: [LdtEntry; 8] = {
-    const fn entry(big: bool, contents: u32, restricted: bool, present: bool) -> LdtEntry {
+/// The LDT: all with base [`REGION`]. Some limits lie amidst the data.
+pub const LDT: [LdtEntry; 12] = {
+    const fn entry(big: bool, contents: u32, restricted: bool, limit: u32) -> LdtEntry {
         LdtEntry {
             big,
             contents,
             restricted,
-            present,
+            present: true,
+            limit,
+        }
+    }
+    const fn absent(of: LdtEntry) -> LdtEntry {
+        LdtEntry {
+            present: false,
+            ..of
         }
     }
     [
-        entry(false, 2, false, true),
-        entry(false, 0, false, true),
-        entry(true, 0, false, true),
-        entry(false, 0, true, true),
-        entry(false, 1, false, true),
-        entry(true, 2, true, true),
-        entry(false, 0, false, false),
-        entry(true, 3, false, false),
+        entry(false, 2, false, 0xFFFF),
+        entry(false, 0, false, 0xFFFF),
+        entry(true, 0, false, 0xFFFF),
+        entry(false, 0, true, 0xFFFF),
+        entry(false, 1, false, 0x7FFF),
+        entry(true, 2, true, 0xFFFF),
+        absent(entry(false, 0, false, 0xFFFF)),
+        absent(entry(true, 3, false, 0xFFFF)),
+        entry(true, 0, false, 0x9106),
+        entry(false, 0, false, 0x90FD),
+        entry(true, 1, false, 0x8F04),
+        entry(true, 2, false, 0xFFFF),
     ]
 };
 
-impl LdtEntry {
-    /// Its limit.
-    pub fn limit(self) -> u32 {
-        if self.contents == 1 { 0x7FFF } else { 0xFFFF }
-    }
+/// Selectors that DS, ES, FS and GS can hold before a case: null ones, flat data, and of the LDT what is data or can be
+/// read.
+pub const DATA_SELECTORS: [u16; 11] = [
+    0,
+    SELECTOR_DATA,
+    SELECTOR_CODE32,
+    SELECTOR_CODE16,
+    SELECTOR_DATA16,
+    SELECTOR_DATA32,
+    0x1F,
+    0x27,
+    0x47,
+    0x4F,
+    0x57,
+];
+/// Those that SS can hold.
+pub const STACK_SELECTORS: [u16; 7] = [
+    SELECTOR_DATA,
+    SELECTOR_DATA16,
+    SELECTOR_DATA32,
+    0x27,
+    0x47,
+    0x4F,
+    0x57,
+];
 
+/// The descriptor of a selector; 0 where there is none.
+pub fn descriptor(selector: u16) -> u64 {
+    let n = usize::from(selector >> 3);
+    if selector & 4 == 0 {
+        GDT.get(n).copied().unwrap_or(0)
+    } else {
+        LDT.get(n).map_or(0, |entry| entry.descriptor())
+    }
+}
+
+impl LdtEntry {
     /// The descriptor that Linux makes of it: accessed, DPL 3, AVL set.
     pub fn descriptor(self) -> u64 {
         let kind = u64::from(!self.restricted) << 1 | u64::from(self.contents) << 2 | 1;
@@ -178,7 +222,7 @@ impl LdtEntry {
             | u64::from(self.present) << 7
             | 1 << 12
             | u64::from(self.big) << 14;
-        u64::from(self.limit()) & 0xFFFF
+        u64::from(self.limit) & 0xFFFF
             | (REGION & 0xFF_FFFF) << 16
             | attributes << 40
             | (REGION >> 24) << 56
@@ -369,6 +413,17 @@ impl State {
         None
     }
 
+    /// A byte at an offset in the region; 0 outside of what can be read.
+    pub fn peek(&self, offset: u64) -> u8 {
+        match Self::window_index(offset) {
+            Some(index) => self.data[index],
+            None if (READ_ONLY..READ_ONLY + 4096).contains(&offset) => {
+                read_only_byte(offset - READ_ONLY)
+            }
+            None => 0,
+        }
+    }
+
     /// Writes bytes at an offset in the region; what lies outside the windows is dropped.
     pub fn poke(&mut self, offset: u64, bytes: &[u8]) {
         for (i, &byte) in bytes.iter().enumerate() {
@@ -551,11 +606,23 @@ impl Case {
 
     /// The base of a segment as the case's own selectors have it.
     pub fn segment_base(&self, segment: Register) -> u64 {
-        match (self.mode, segment) {
-            (Mode::Bits16, _) | (Mode::Bits32, Register::FS | Register::GS) => REGION,
-            (Mode::Bits64, Register::FS) => self.before.bases[0],
-            (Mode::Bits64, Register::GS) => self.before.bases[1],
-            _ => 0,
+        let selector = match (self.mode, segment) {
+            (Mode::Bits64, Register::FS) => return self.before.bases[0],
+            (Mode::Bits64, Register::GS) => return self.before.bases[1],
+            (Mode::Bits64, _) => return 0,
+            _ => self.before.segs[segment.number()],
+        };
+        let descriptor = descriptor(selector);
+        descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000
+    }
+
+    /// What of RSP is the stack pointer.
+    pub fn stack_mask(&self) -> u64 {
+        let big = descriptor(self.before.segs[2]) >> 54 & 1 != 0;
+        match self.mode {
+            Mode::Bits64 => !0,
+            _ if big => 0xFFFF_FFFF,
+            _ => 0xFFFF,
         }
     }
 

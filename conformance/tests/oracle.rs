@@ -34,8 +34,7 @@ fn random_instructions_match_the_host() {
         seed: 2024,
         cases: 60_000,
         mnemonics: Vec::new(),
-        // 16-bit code has a known difference in CALL m16:32, which `conformance oracle --mode 16` shows.
-        modes: vec![Mode::Bits64, Mode::Bits32],
+        modes: Mode::ALL.to_vec(),
     };
     let report = oracle.run(&options).expect("all modes have instructions");
     for mode in &report.absent {
@@ -95,6 +94,35 @@ const FACTS: &[(&str, &str)] = &[
     (
         "ARPL writes only what it changes",
         "32 f263822de772fa rdx=258de021",
+    ),
+    (
+        "an instruction of more than 15 bytes is #GP",
+        "64 2e2e2e2e2e2e2e2e2e2e2e2e2e0f12",
+    ),
+    (
+        "a REP of single elements goes on to its end",
+        "32 f3a6 rflags=602 rcx=5 rsi=20008e80 rdi=20008f00",
+    ),
+    (
+        "with TF a REP traps after each iteration",
+        "64 f3a4 rflags=302 rcx=3 rsi=20008e80 rdi=20008f00 8e80:01020304050607080910111213141516",
+    ),
+    ("LOCK where there is nothing to lock is #UD", "16 f090"),
+    (
+        "IRET may set TF, which waits for the next instruction",
+        "16 66cf rsp=8f00 8f00:20100000070000000203000000000000",
+    ),
+    (
+        "a 16-bit stack pointer keeps the upper half of ESP in 32-bit code",
+        "32 50 rax=12345678 rsp=ffff9000 ss=f",
+    ),
+    (
+        "an expand-down segment begins behind its limit",
+        "16 a1ff7f ds=27",
+    ),
+    (
+        "RCPPS may find its result about 2^-126 tiny",
+        "64 0f53c2 xmm2=7e800000",
     ),
 ];
 

@@ -55,7 +55,7 @@ pub(crate) fn decode_into(
         DecoderError::None => {}
         DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::Incomplete,
         DecoderError::NoMoreBytes => return fault(too_long, offset, MAX_LEN as u8),
-        _ if decoder.position() == MAX_LEN && goes_on(bytes, bitness) => {
+        _ if bytes.len() == MAX_LEN && exceeds_limit(bytes, bitness) => {
             return fault(too_long, offset, MAX_LEN as u8);
         }
         _ => return fault(undefined, offset, decoder.position() as u8),
@@ -101,26 +101,39 @@ fn exchange_behind_f3(bytes: &[u8]) -> Option<[u8; MAX_LEN]> {
     Some(plain)
 }
 
-/// Whether 15 bytes that are no instruction are the beginning of a longer one, which iced does not tell: whether they
-/// still are when a prefix is left out that has no say in the length. So long an instruction has one.
-#[cold]
-fn goes_on(bytes: &[u8], bitness: u32) -> bool {
-    let is_prefix = |byte: &u8| {
+/// Whether the instruction goes on behind its 15th byte, which is #GP, whatever else is wrong with it (SDM vol. 2A
+/// §2.3.11).
+///
+/// iced calls such bytes invalid, like an undefined opcode, but tells what goes on behind 14 bytes. So one byte is left
+/// out. There is always one without a meaning: no instruction has more than 12 bytes but for legacy prefixes, hence
+/// this one has four, and only four groups of them change what is decoded.
+fn exceeds_limit(bytes: &[u8], bitness: u32) -> bool {
+    let rex = |byte: u8| bitness == 64 && byte & 0xF0 == 0x40;
+    let legacy = |byte: u8| {
         matches!(
             byte,
             0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
         )
     };
-    let count = bytes.iter().take_while(|byte| is_prefix(byte)).count();
-    let prefixes = &bytes[..count];
-    let sizes = |byte: u8| matches!(byte, 0x66 | 0x67);
-    let spare =
-        (0..count).find(|&n| !sizes(prefixes[n]) || prefixes[n + 1..].contains(&prefixes[n]));
-    let Some(spare) = spare else {
-        return false;
-    };
-    let mut rest = bytes.to_vec();
-    rest.remove(spare);
+    let prefixes = bytes
+        .iter()
+        .take_while(|&&byte| rex(byte) || legacy(byte))
+        .count();
+    let meaningless = (0..prefixes).find(|&n| {
+        let later = |any: fn(u8) -> bool| bytes[n + 1..prefixes].iter().any(|&byte| any(byte));
+        match bytes[n] {
+            0x66 => later(|byte| byte == 0x66),
+            0x67 => later(|byte| byte == 0x67),
+            0xF2 | 0xF3 => later(|byte| matches!(byte, 0xF2 | 0xF3)),
+            // A REX prefix counts in front of the opcode only.
+            byte if rex(byte) => n + 1 < prefixes,
+            _ => true,
+        }
+    });
+    let Some(n) = meaningless else { return false };
+    let mut rest = [0; MAX_LEN - 1];
+    rest[..n].copy_from_slice(&bytes[..n]);
+    rest[n..].copy_from_slice(&bytes[n + 1..]);
     let mut decoder = Decoder::new(bitness, &rest, DecoderOptions::NONE);
     let _ = decoder.decode();
     decoder.last_error() == DecoderError::NoMoreBytes
@@ -416,5 +429,25 @@ fn register_number(register: Register) -> u8 {
         R8L | R9L | R10L | R11L | R12L | R13L | R14L | R15L => register as u8 - R8L as u8 + 8,
         ES | CS | SS | DS | FS | GS => register as u8 - ES as u8,
         _ => register.number() as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_behind_15_bytes_is_too_long_and_not_undefined() {
+        let with_overrides = |tail: &[u8]| {
+            let mut bytes = [0x2E; MAX_LEN];
+            bytes[MAX_LEN - tail.len()..].copy_from_slice(tail);
+            bytes
+        };
+        // MOVLPS lacks its ModR/M byte; UD2 is undefined, but whole.
+        assert!(exceeds_limit(&with_overrides(&[0x0F, 0x12]), 64));
+        assert!(exceeds_limit(&[0x66; MAX_LEN], 32));
+        assert!(exceeds_limit(&[0x48; MAX_LEN], 64));
+        assert!(!exceeds_limit(&with_overrides(&[0x0F, 0x0B]), 64));
+        assert!(!exceeds_limit(&with_overrides(&[0x90]), 16));
     }
 }

@@ -8,11 +8,11 @@ use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::flag;
 use crate::table::Ends;
-use crate::vcpu::{Vcpu, is_canonical};
+use crate::vcpu::{Vcpu, attention, is_canonical};
 
 impl Vcpu {
-    /// Executes the instruction at the instruction pointer, a REP to its end, and nothing beside it: no interrupt, no
-    /// single-step trap, no breakpoint. INT n enters its handler, as that is what it does.
+    /// Executes the instruction at the instruction pointer, a REP to its end (with TF, one iteration), and nothing
+    /// beside it: no interrupt, no single-step trap, no breakpoint. INT n enters its handler, as that is what it does.
     ///
     /// # Errors
     /// What the fetch or the instruction raised. It has not been delivered: the state is as the handler would find
@@ -23,15 +23,23 @@ impl Vcpu {
         self.slice_end = !0;
         let ip = self.cpu.regs[Reg::RIP];
         let (insn, ends) = self.fetch_one(ip)?;
+        // What waits for attention would end a REP early. With TF each iteration is one by itself.
+        let waiting = std::mem::take(&mut self.attention);
+        let single = self.cpu.rflags & bits::TF != 0;
+        if single {
+            self.attention = attention::STEP;
+        }
         let mut result = (insn.exec)(self, &insn);
-        // An iteration may have asked for attention, which ends a REP for the run loop to look around.
-        while insn.has(flag::REP | flag::REPNE)
+        // An iteration may ask for attention itself, which ends a REP for the run loop to look around.
+        while !single
+            && insn.has(flag::REP | flag::REPNE)
             && insn.iced_code().is_string_instruction()
             && result.is_ok()
             && self.cpu.regs[Reg::RIP] == ip
         {
             result = (insn.exec)(self, &insn);
         }
+        self.attention |= waiting;
         self.retired += std::mem::take(&mut self.extra_retired);
         match result {
             Ok(()) => {
