@@ -1,6 +1,8 @@
 //! The machine: a bus, its processors, and the loop that shares virtual time between them.
 
-use platform::{Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Output, PhysAddr};
+use platform::{
+    Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Output, PhysAddr, TextScreen,
+};
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
 use x86::cpuid::CpuModel;
@@ -405,6 +407,14 @@ impl Machine {
         let bus = self.bus_mut();
         bus.input(display, &Input::Render);
         bus.frame.take()
+    }
+
+    /// The characters on the display now; `None` unless it is in a text mode.
+    pub fn read_text(&mut self) -> Option<TextScreen> {
+        let display = self.config.display;
+        let bus = self.bus_mut();
+        bus.input(display, &Input::ReadText);
+        bus.frame.take()?.text
     }
 
     /// SHA-256 over virtual time, processors, devices, wires, timers and all of RAM.

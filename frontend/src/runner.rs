@@ -189,9 +189,8 @@ impl Run {
         self.drain();
         if self.session.script.wants_screen() && self.machine.now_ns() >= self.next_screen_ns {
             self.next_screen_ns = self.machine.now_ns() + SCREEN_NS;
-            let frame = self.machine.render();
-            let text = frame.as_ref().and_then(|frame| frame.text.as_ref());
-            self.session.script.screen(text);
+            let text = self.machine.read_text();
+            self.session.script.screen(text.as_ref());
         }
         if self.session.script.check(&mut self.typist) {
             return Some(end(Cause::Until));

@@ -124,13 +124,17 @@ impl Device for Vga {
     }
 
     fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
-        if let Input::Render = input {
-            let frame = render::render(
-                &self.state.registers,
-                self.state.memory.words(),
-                ctx.now_ns(),
-            );
-            ctx.present(frame);
+        let State { registers, memory } = &self.state;
+        match input {
+            Input::Render => {
+                let frame = render::render(registers, memory.words(), ctx.now_ns());
+                ctx.present(frame);
+            }
+            Input::ReadText => {
+                let frame = render::read_text(registers, memory.words(), ctx.now_ns());
+                ctx.present(frame);
+            }
+            _ => {}
         }
     }
 

@@ -15,20 +15,22 @@ const GLYPH_BYTES: usize = 32;
 
 /// The picture at `now_ns`.
 pub(super) fn render(registers: &Registers, memory: &[u32; PLANE_BYTES], now_ns: u64) -> Frame {
-    let timing = registers.timing();
-    let screen = Screen {
-        registers,
-        memory,
-        lines: scan_lines(registers, &timing),
-        frame_number: timing.frame_number(now_ns),
-        timing,
-    };
+    let screen = Screen::new(registers, memory, now_ns);
     if !registers.screen_on() {
         screen.blank()
     } else if registers.graphics[6] & 1 == 0 {
         screen.text()
     } else {
         screen.graphics()
+    }
+}
+
+/// The characters on the screen at `now_ns`, in a frame without pixels.
+pub(super) fn read_text(registers: &Registers, memory: &[u32; PLANE_BYTES], now_ns: u64) -> Frame {
+    let is_text = registers.screen_on() && registers.graphics[6] & 1 == 0;
+    Frame {
+        text: is_text.then(|| Screen::new(registers, memory, now_ns).cells()),
+        ..Frame::default()
     }
 }
 
@@ -115,7 +117,18 @@ fn pixel_pan(registers: &Registers, char_dots: usize) -> usize {
     }
 }
 
-impl Screen<'_> {
+impl<'a> Screen<'a> {
+    fn new(registers: &'a Registers, memory: &'a [u32; PLANE_BYTES], now_ns: u64) -> Self {
+        let timing = registers.timing();
+        Self {
+            registers,
+            memory,
+            lines: scan_lines(registers, &timing),
+            frame_number: timing.frame_number(now_ns),
+            timing,
+        }
+    }
+
     /// The address in the planes that the CRT controller puts out.
     fn address(&self, counter: u32, row: u8) -> usize {
         let crtc = &self.registers.crtc;

@@ -160,8 +160,12 @@ fn colour(n: u8) -> u32 {
 }
 
 fn render(bus: &mut Bus) -> Frame {
+    bus.input(VGA, &Input::ReadText);
+    let text = bus.frame.take().unwrap().text;
     bus.input(VGA, &Input::Render);
-    bus.frame.take().unwrap()
+    let frame = bus.frame.take().unwrap();
+    assert_eq!(text, frame.text, "both ways to read the characters");
+    frame
 }
 
 /// Puts a glyph into the font at `offset` of plane 2, as a BIOS does.

@@ -73,6 +73,8 @@ pub enum Input {
     PowerButton,
     /// The display is asked to `present` a frame. Must not change the device's state.
     Render,
+    /// As [`Render`](Self::Render), but only the characters of a text mode are asked for: the frame has no pixels.
+    ReadText,
 }
 
 /// Which way a DMA transfer goes.
