@@ -102,6 +102,20 @@ fn target(iced: &Instruction, case: &Case) -> u64 {
     (address.unwrap_or_default() & mask).wrapping_sub(REGION)
 }
 
+/// Whether the case is 15 bytes of a VEX encoding behind prefixes that make it #UD (SDM vol. 2A §2.3.2 to §2.3.4).
+fn vex_behind_prefixes(case: &Case) -> bool {
+    let code = &case.code[..case.len.into()];
+    let rex = |byte: u8| case.mode == Mode::Bits64 && byte & 0xF0 == 0x40;
+    let opcode = code
+        .iter()
+        .take_while(|&&byte| is_prefix(byte) || rex(byte))
+        .count();
+    let forbids = |&byte: &u8| matches!(byte, 0x66 | 0xF0 | 0xF2 | 0xF3) || rex(byte);
+    code.len() == MAX_LEN
+        && matches!(code.get(opcode), Some(0xC4 | 0xC5))
+        && code[..opcode].iter().any(forbids)
+}
+
 /// Whether the opcode is defined by itself, and has no prefix that might make it another one.
 fn defined_without_prefixes(case: &Case) -> bool {
     let code = &case.code[..case.len.into()];
@@ -274,9 +288,15 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         {
             Some("AMD's IRET looks at the new RIP before the new SS, which the SDM leaves open")
         }
-        Mnemonic::INVALID if either(6, 13) && !defined_without_prefixes(case) => Some(
-            "an undefined opcode of more than 15 bytes: #UD and #GP are of one priority (SDM vol. 3A §6.9)",
-        ),
+        mnemonic
+            if either(6, 13)
+                && (mnemonic == Mnemonic::INVALID && !defined_without_prefixes(case)
+                    || vex_behind_prefixes(case)) =>
+        {
+            Some(
+                "an undefined opcode of more than 15 bytes: #UD and #GP are of one priority (SDM vol. 3A §6.9)",
+            )
+        }
         _ if host.state.get32(fx::MXCSR) & MISALIGNED_SSE != 0 => {
             Some("AMD's MXCSR has a bit for misaligned SSE (AMD64 APM vol. 1 §4.2.2)")
         }
@@ -300,7 +320,7 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         Push if iced.op0_register().is_segment_register() && a != b && (b == 14 || b == 17) => {
             Some("AMD writes all 32 bits of a pushed selector's slot, Intel 16 (SDM vol. 2B, PUSH)")
         }
-        Pop if iced.op0_register().is_segment_register() && a != b && (b == 14 || b == 17) => {
+        Pop if iced.op0_register().is_segment_register() && a != b && matches!(b, 12 | 14 | 17) => {
             Some("AMD reads all 32 bits of a popped selector's slot, Intel 16 (SDM vol. 2B, PUSH)")
         }
         _ => None,

@@ -92,6 +92,10 @@ const FACTS: &[(&str, &str)] = &[
         "64 f249cb rsp=20008f10 8f10:fffff7ffffffffff2300e8e8e8e8e8e8",
     ),
     (
+        "an address-size prefix cuts the bit offset of BT too",
+        "64 6766f3490fa30ce528900020 rcx=8000000000000000",
+    ),
+    (
         "ARPL writes only what it changes",
         "32 f263822de772fa rdx=258de021",
     ),

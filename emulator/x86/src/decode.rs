@@ -109,15 +109,9 @@ fn exchange_behind_f3(bytes: &[u8]) -> Option<[u8; MAX_LEN]> {
 /// this one has four, and only four groups of them change what is decoded.
 fn exceeds_limit(bytes: &[u8], bitness: u32) -> bool {
     let rex = |byte: u8| bitness == 64 && byte & 0xF0 == 0x40;
-    let legacy = |byte: u8| {
-        matches!(
-            byte,
-            0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
-        )
-    };
     let prefixes = bytes
         .iter()
-        .take_while(|&&byte| rex(byte) || legacy(byte))
+        .take_while(|&&byte| rex(byte) || is_legacy_prefix(byte))
         .count();
     let meaningless = (0..prefixes).find(|&n| {
         let later = |any: fn(u8) -> bool| bytes[n + 1..prefixes].iter().any(|&byte| any(byte));
@@ -246,7 +240,7 @@ fn convert(iced: &Instruction, exec: ExecFn, bytes: &[u8], offset: u16, mode_key
                     insn.op_size = iced.op_register(0).size() as u8;
                 }
             }
-            OpKind::Memory => memory_operand(&mut insn, iced, n, long, flat),
+            OpKind::Memory => memory_operand(&mut insn, iced, bytes, n, long, flat),
             OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
                 insn.imm = iced.near_branch_target();
             }
@@ -280,7 +274,14 @@ fn convert(iced: &Instruction, exec: ExecFn, bytes: &[u8], offset: u16, mode_key
     insn
 }
 
-fn memory_operand(insn: &mut Insn, iced: &Instruction, n: u32, long: bool, flat: bool) {
+fn memory_operand(
+    insn: &mut Insn,
+    iced: &Instruction,
+    bytes: &[u8],
+    n: u32,
+    long: bool,
+    flat: bool,
+) {
     insn.mem_op = n as u8;
     insn.op_size = iced.memory_size().size() as u8;
     let (base, index) = (iced.memory_base(), iced.memory_index());
@@ -300,7 +301,7 @@ fn memory_operand(insn: &mut Insn, iced: &Instruction, n: u32, long: bool, flat:
         (Register::None, Register::None) => match iced.memory_displ_size() {
             2 => 2,
             8 => 8,
-            4 if long && !has_address_prefix(iced) => 8,
+            4 if long && !has_address_prefix(bytes) => 8,
             4 => 4,
             _ => 8,
         },
@@ -324,10 +325,20 @@ fn memory_operand(insn: &mut Insn, iced: &Instruction, n: u32, long: bool, flat:
     set_segment(insn, segment, long, flat);
 }
 
-/// A displacement-only operand in 64-bit mode has a 4-byte displacement whether or not the address
-/// size was overridden; the sign of the value tells, and where it does not, both give one address.
-fn has_address_prefix(iced: &Instruction) -> bool {
-    iced.memory_displacement64() >> 31 == 1
+/// Whether a byte before the opcode is a prefix of the 8086 or the 80386 (SDM vol. 2A §2.1.1).
+fn is_legacy_prefix(byte: u8) -> bool {
+    matches!(
+        byte,
+        0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3
+    )
+}
+
+/// Whether there is an address-size prefix, which nothing else tells of a displacement alone.
+fn has_address_prefix(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .take_while(|&&byte| byte & 0xF0 == 0x40 || is_legacy_prefix(byte))
+        .any(|&byte| byte == 0x67)
 }
 
 /// Strings, XLAT and MASKMOV: the address registers are implied.
@@ -406,15 +417,9 @@ fn operand_size_attribute(bytes: &[u8], mode_key: u32) -> u8 {
 /// What FOP shows of an x87 instruction: the low three bits of the escape byte, and the ModR/M byte
 /// (SDM vol. 1 §8.1.9). `None` for any other instruction.
 fn x87_opcode(bytes: &[u8]) -> Option<u16> {
-    let prefix = |byte: &u8| {
-        matches!(
-            byte,
-            0x66 | 0x67 | 0x2E | 0x36 | 0x3E | 0x26 | 0x64 | 0x65 | 0xF0 | 0xF2 | 0xF3
-        )
-    };
     let at = bytes
         .iter()
-        .position(|byte| !prefix(byte) && byte & 0xF0 != 0x40)?;
+        .position(|&byte| !is_legacy_prefix(byte) && byte & 0xF0 != 0x40)?;
     (bytes[at] & 0xF8 == 0xD8)
         .then(|| u16::from(bytes[at] & 7) << 8 | u16::from(*bytes.get(at + 1).unwrap_or(&0)))
 }
