@@ -60,7 +60,9 @@ pub(crate) fn decode_into(
         }
         _ => return fault(undefined, offset, decoder.position() as u8),
     }
-    let Some(row) = table::row(iced.mnemonic()).filter(|row| model.has(row.feature)) else {
+    let has_form = table::form_features(iced.code()).all(|feature| model.has(feature));
+    let Some(row) = table::row(iced.mnemonic()).filter(|row| has_form && model.has(row.feature))
+    else {
         return fault(undefined, offset, iced.len() as u8);
     };
     let exec = match row.handler {

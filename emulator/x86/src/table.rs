@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use iced_x86::{Instruction, Mnemonic};
+use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic};
 
 use crate::cpuid::Feature;
 use crate::insn::ExecFn;
@@ -136,10 +136,29 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     ops::FAMILIES.iter().flat_map(|family| family.iter())
 }
 
+/// The vector extensions that one form of an instruction needs, where they differ by its operands: PADDD came to the
+/// XMM registers with SSE2.
+pub(crate) fn form_features(code: Code) -> impl Iterator<Item = Feature> {
+    code.cpuid_features()
+        .iter()
+        .map(move |feature| match feature {
+            // SDM vol. 1 §11.4.3, though vol. 2 has it as MMX.
+            CpuidFeature::MMX if code == Code::Paddq_mm_mmm64 => Feature::Sse2,
+            CpuidFeature::MMX => Feature::Mmx,
+            CpuidFeature::SSE => Feature::Sse,
+            CpuidFeature::SSE2 => Feature::Sse2,
+            CpuidFeature::SSE3 => Feature::Sse3,
+            CpuidFeature::SSSE3 => Feature::Ssse3,
+            CpuidFeature::SSE4_1 => Feature::Sse41,
+            CpuidFeature::SSE4_2 => Feature::Sse42,
+            CpuidFeature::AES => Feature::Aes,
+            CpuidFeature::PCLMULQDQ => Feature::Pclmulqdq,
+            _ => Feature::Base,
+        })
+}
+
 #[cfg(test)]
 mod tests {
-    use iced_x86::{Code, CpuidFeature};
-
     use super::*;
 
     /// What x86-64-v2 and the extras of the `max` model consist of.
@@ -225,5 +244,56 @@ mod tests {
         missing.sort();
         missing.dedup();
         assert!(missing.is_empty(), "no row: {}", missing.join(" "));
+    }
+
+    /// The feature of a model that has what iced calls `feature`.
+    fn model_feature(feature: CpuidFeature) -> Feature {
+        match feature {
+            CpuidFeature::INTEL486 => Feature::I486,
+            CpuidFeature::CPUID => Feature::Cpuid,
+            CpuidFeature::CMOV => Feature::Cmov,
+            CpuidFeature::CX8 => Feature::Cx8,
+            CpuidFeature::CMPXCHG16B => Feature::Cx16,
+            CpuidFeature::TSC => Feature::Tsc,
+            CpuidFeature::MSR => Feature::Msr,
+            CpuidFeature::FXSR => Feature::Fxsr,
+            CpuidFeature::SEP => Feature::Sep,
+            CpuidFeature::SYSCALL => Feature::Syscall,
+            CpuidFeature::POPCNT => Feature::Popcnt,
+            CpuidFeature::MOVBE => Feature::Movbe,
+            CpuidFeature::BMI2 => Feature::Bmi2,
+            CpuidFeature::ADX => Feature::Adx,
+            CpuidFeature::RDTSCP => Feature::Rdtscp,
+            CpuidFeature::CLFSH => Feature::Clflush,
+            CpuidFeature::CLFLUSHOPT => Feature::Clflushopt,
+            CpuidFeature::XSAVE => Feature::Xsave,
+            CpuidFeature::RDRAND => Feature::Rdrand,
+            CpuidFeature::RDSEED => Feature::Rdseed,
+            CpuidFeature::FSGSBASE => Feature::FsGsBase,
+            CpuidFeature::SMAP => Feature::Smap,
+            CpuidFeature::INVPCID => Feature::Invpcid,
+            CpuidFeature::RDPMC => Feature::Pmc,
+            CpuidFeature::MONITOR => Feature::Monitor,
+            // MULTIBYTENOP too: its forms are decoded as reserved ones.
+            _ => Feature::Base,
+        }
+    }
+
+    #[test]
+    fn every_form_needs_the_features_that_it_came_with() {
+        let mut missing = Vec::new();
+        for code in Code::values() {
+            let Some(row) = row(code.mnemonic()) else {
+                continue;
+            };
+            let needed: Vec<Feature> = form_features(code).chain([row.feature]).collect();
+            for feature in code.cpuid_features() {
+                let feature = model_feature(*feature);
+                if feature != Feature::Base && !needed.contains(&feature) {
+                    missing.push(format!("{code:?}: {feature:?}"));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "{missing:#?}");
     }
 }

@@ -5,6 +5,7 @@ mod far;
 mod fuzz;
 mod harness;
 mod long;
+mod models;
 mod registers;
 mod tasks;
 mod virtual8086;
