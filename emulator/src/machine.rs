@@ -245,7 +245,9 @@ impl Machine {
     /// Nobody has anything to do: moves time on, or says that the machine waits for the outside.
     fn wait(&mut self, limit: Limit) -> Option<Exit> {
         let dead = |cpu: &Vcpu| {
-            cpu.cpu.rflags & bits::IF == 0 && (!cpu.cpu.nmi_pending || cpu.cpu.nmi_blocked)
+            cpu.cpu.rflags & bits::IF == 0
+                && !cpu.cpu.monitor.waits
+                && (!cpu.cpu.nmi_pending || cpu.cpu.nmi_blocked)
         };
         if self.cpus.iter().all(dead) {
             return Some(Exit::HaltedForEver);

@@ -20,6 +20,7 @@ use std::ops::RangeInclusive;
 use iced_x86::Instruction;
 use platform::PhysAddr;
 
+use crate::cpu::Monitor;
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::exception::Exception;
 use crate::fast;
@@ -581,7 +582,7 @@ impl Vcpu {
             pages
         };
         for page in pages {
-            self.bus().memory.set_code_page(PhysAddr(page << 12), false);
+            self.release_page(page << 12);
         }
         self.blocks.clear();
     }
@@ -598,7 +599,8 @@ impl Vcpu {
         self.bus().memory.read(PhysAddr(phys), &mut buf[..len]);
     }
 
-    fn mark_code_page(&mut self, phys: u64) {
+    /// From now on `code_written` hears of every store to the page of `phys`, if it is RAM.
+    pub(crate) fn mark_code_page(&mut self, phys: u64) {
         let memory = &mut self.bus().memory;
         if !memory.is_code_page(PhysAddr(phys)) {
             memory.set_code_page(PhysAddr(phys), true);
@@ -609,12 +611,28 @@ impl Vcpu {
         }
     }
 
-    /// `len` bytes at `phys`, within one page that holds code, were written by instruction `running`
-    /// of the current block, or by a bus master.
+    /// The page of `phys` holds no code any more.
+    fn release_page(&mut self, phys: u64) {
+        let monitored = self.cpu.monitor.line.map(|line| line >> 12);
+        if monitored != Some(phys >> 12) {
+            self.bus().memory.set_code_page(PhysAddr(phys), false);
+        }
+    }
+
+    /// `len` bytes at `phys`, within one page that holds code or the monitored line, were written by
+    /// instruction `running` of the current block, or by a bus master.
     pub(crate) fn code_written(&mut self, phys: u64, len: u64, running: Option<u16>) {
         let written = self.blocks.written(phys, len, running);
+        if let Some(line) = self.cpu.monitor.line
+            && phys < line + Monitor::LINE_BYTES
+            && line < phys + len
+        {
+            let waited = self.cpu.monitor.waits;
+            self.cpu.monitor = Monitor::default();
+            self.cpu.halted &= !waited;
+        }
         if written.give_back {
-            self.bus().memory.set_code_page(PhysAddr(phys), false);
+            self.release_page(phys);
         }
         if written.buried {
             self.attention |= attention::GRAVEYARD;

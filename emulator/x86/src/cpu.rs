@@ -292,8 +292,10 @@ pub struct Cpu {
     pub x87: X87,
     /// Model-specific registers.
     pub msr: Msrs,
-    /// HLT waits for an interrupt.
+    /// HLT waits for an interrupt, or MWAIT for that or a store.
     pub halted: bool,
+    /// What MONITOR armed and MWAIT waits for.
+    pub monitor: Monitor,
     /// Interrupts and debug traps are held off for one instruction after STI (bit 0) or MOV SS (bit 1).
     pub shadow: u8,
     /// Between an NMI and the next IRET.
@@ -308,7 +310,29 @@ pub struct Cpu {
     pub apic: LocalApic,
 }
 
+/// The monitor of MONITOR and MWAIT (SDM vol. 3A §9.10.3 and vol. 2B, MWAIT).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// The physical address of the armed line.
+    pub line: Option<u64>,
+    /// MWAIT waits.
+    pub waits: bool,
+    /// An interrupt ends the wait of MWAIT even while IF holds it off.
+    pub masked_interrupts: bool,
+}
+
+impl Monitor {
+    /// Bytes of a line, as CPUID leaf 5 says.
+    pub const LINE_BYTES: u64 = 64;
+}
+
 impl Cpu {
+    /// Ends a wait of HLT or MWAIT, and disarms the monitor.
+    pub fn wake(&mut self) {
+        self.halted = false;
+        self.monitor = Monitor::default();
+    }
+
     /// The state after RESET (SDM vol. 3A §9.1.1, table 9-1).
     pub fn new() -> Self {
         let real = |selector: u16, base: u64, attributes: u16| Segment {
@@ -360,6 +384,7 @@ impl Cpu {
                 ..Msrs::default()
             },
             halted: false,
+            monitor: Monitor::default(),
             shadow: 0,
             nmi_blocked: false,
             nmi_pending: false,

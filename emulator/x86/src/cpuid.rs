@@ -49,6 +49,7 @@ const X86_64_ADDS: &[Feature] = &[Clflush, Sse2, Syscall, LongMode, Nx];
 const X86_64_V2_ADDS: &[Feature] = &[Sse3, Ssse3, Cx16, Sse41, Sse42, Popcnt, LahfLm];
 const MAX_ADDS: &[Feature] = &[
     Pclmulqdq,
+    Monitor,
     Movbe,
     Aes,
     Xsave,
@@ -209,12 +210,6 @@ impl CpuModel {
         self.features >> feature as u8 & 1 != 0
     }
 
-    /// The same model with one more feature.
-    pub fn with(mut self, feature: Feature) -> Self {
-        self.features |= 1 << feature as u8;
-        self
-    }
-
     /// Family, model and stepping, as CPUID leaf 1 EAX and as EDX after RESET.
     pub fn signature(&self) -> u32 {
         self.signature
@@ -269,6 +264,7 @@ impl CpuModel {
         } else {
             self.max_basic_leaf()
         };
+        const LINE: u32 = crate::cpu::Monitor::LINE_BYTES as u32;
         match leaf {
             0 => {
                 let word = |text: &[u8; 4]| u32::from_le_bytes(*text);
@@ -284,6 +280,8 @@ impl CpuModel {
             2 if !self.has(LongMode) => [0x0302_0101, 0, 0, 0x0C04_0882],
             2 => [0x0000_0001, 0, 0, 0x002C_307D],
             4 => cache_leaf(subleaf),
+            // Lines of 64 bytes; interrupts can end MWAIT while IF holds them off; no hint is told apart.
+            5 if self.has(Monitor) => [LINE, LINE, 3, 0],
             6 => [self.word(Word::A6), 0, 0, 0],
             7 if subleaf == 0 => [0, self.word(Word::B7), self.word(Word::C7), 0],
             0xD => self.xsave_leaf(subleaf),

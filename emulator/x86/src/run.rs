@@ -336,6 +336,9 @@ impl Vcpu {
                 self.take_interrupt();
             }
         }
+        if self.cpu.monitor.masked_interrupts && self.interrupt_waits() {
+            self.cpu.wake();
+        }
         if self.cpu.halted || self.cpu.wait_for_startup {
             return Some(Exit::Halted);
         }
@@ -348,7 +351,7 @@ impl Vcpu {
         if self.cpu.nmi_pending && !self.cpu.nmi_blocked {
             self.cpu.nmi_pending = false;
             self.cpu.nmi_blocked = true;
-            self.cpu.halted = false;
+            self.cpu.wake();
             self.deliver(Event::Nmi);
             return;
         }
@@ -365,7 +368,7 @@ impl Vcpu {
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
         let vector = self.acknowledge_interrupt();
-        self.cpu.halted = false;
+        self.cpu.wake();
         // A timer whose request was waiting may make another one now.
         self.look_at_timers();
         self.deliver(Event::External(vector));

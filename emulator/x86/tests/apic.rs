@@ -302,3 +302,24 @@ fn no_access_to_the_page_panics() {
         }
     }
 }
+
+#[test]
+fn an_interrupt_that_if_holds_off_ends_mwait_when_ecx_asks_for_it() {
+    // MONITOR, then the board asks for an interrupt, then MWAIT.
+    for (extensions, waits) in [(0, true), (1, false)] {
+        let mut vcpu = machine(&program(&[
+            poke(0xF0, 0x1FF),
+            poke(0x350, 0x700),
+            vec![0xB8, 0, 0x50, 0, 0, 0x31, 0xC9, 0x0F, 0x01, 0xC8],
+            vec![0xB9, extensions, 0, 0, 0, 0xB0, 1, 0xE6, 0x20],
+            vec![0x0F, 0x01, 0xC9],
+            vec![NOP; 50],
+        ]));
+        let exit = vcpu.run(20);
+        assert_eq!(exit == Exit::Halted, waits, "ECX = {extensions}");
+        assert_eq!(log(&mut vcpu), []);
+        vcpu.cpu.rflags |= bits::IF;
+        vcpu.run(40);
+        assert_eq!(log(&mut vcpu), [8], "ECX = {extensions}");
+    }
+}

@@ -1,12 +1,14 @@
 //! Control and debug registers, and the small privileged instructions (SDM vol. 2; vol. 3A chapter 2).
 
 use iced_x86::{Code, Instruction, Mnemonic};
+use platform::PhysAddr;
 
-use crate::cpu::{Mode, Segment, SegmentRegister, control};
+use crate::cpu::{Mode, Monitor, Segment, SegmentRegister, control};
 use crate::cpuid::Feature;
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::{ExecFn, Insn, flag};
+use crate::mmu::Access;
 use crate::ops::interrupt::DR7_GD;
 use crate::run::dr6;
 use crate::table::Row;
@@ -397,27 +399,51 @@ fn invpcid(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     Ok(())
 }
 
+/// MONITOR: arms the line of the operand, if that is RAM; a store to it, or any event, disarms it.
 fn monitor(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     if v.cpu.cpl != 0 {
         return Err(Exception::InvalidOpcode);
     }
-    if v.get::<D>(1) != 0 {
+    if mwait_extensions(v) != 0 {
         return Err(Exception::gp(0));
     }
-    let at = v.get::<Q>(0) & insn.addr_mask;
-    v.load_operand::<crate::width::B>(insn, at)?;
+    let offset = v.get::<Q>(0) & insn.addr_mask;
+    let lin = v.operand_linear(insn, offset, 1, false)?;
+    v.load_linear::<crate::width::B>(insn, lin)?;
+    let phys = v.translate(v.data_bank(), lin, Access::Read)?;
+    v.cpu.monitor = Monitor::default();
+    v.mark_code_page(phys);
+    if v.bus().memory.is_code_page(PhysAddr(phys)) {
+        v.cpu.monitor.line = Some(phys & !(Monitor::LINE_BYTES - 1));
+    }
     Ok(())
 }
 
-/// MWAIT: may go on at any time, and does so at once.
+/// MWAIT: waits while the monitor is armed. The hint in EAX is no more than that: all states are C1.
 fn mwait(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     if v.cpu.cpl != 0 {
         return Err(Exception::InvalidOpcode);
     }
-    if v.get::<D>(1) > 1 {
+    let extensions = mwait_extensions(v);
+    if extensions > 1 {
         return Err(Exception::gp(0));
     }
+    if v.cpu.monitor.line.is_some() {
+        v.cpu.monitor.waits = true;
+        v.cpu.monitor.masked_interrupts = extensions == 1;
+        v.cpu.halted = true;
+        v.attention |= attention::STOP | attention::INTERRUPT;
+    }
     Ok(())
+}
+
+/// RCX in 64-bit mode, else ECX.
+fn mwait_extensions(v: &Vcpu) -> u64 {
+    if v.cpu.mode() == Mode::Long {
+        v.get::<Q>(1)
+    } else {
+        v.get::<D>(1)
+    }
 }
 
 /// The components of XCR0 that exist: x87 and SSE.
