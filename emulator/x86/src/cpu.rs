@@ -231,6 +231,9 @@ pub struct Msrs {
     pub random: u64,
 }
 
+/// IA32_MISC_ENABLE: MONITOR and MWAIT are there (SDM vol. 4 table 2-2).
+pub(crate) const MISC_ENABLE_MONITOR: u64 = 1 << 18;
+
 /// The operating mode (SDM vol. 3A §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -380,7 +383,7 @@ impl Cpu {
                 pat: 0x0007_0406_0007_0406,
                 apic_base: 0xFEE0_0900,
                 // Fast strings; no branch trace store, no precise event-based sampling.
-                misc_enable: 0x1801,
+                misc_enable: 0x1801 | MISC_ENABLE_MONITOR,
                 ..Msrs::default()
             },
             halted: false,

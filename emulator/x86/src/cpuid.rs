@@ -13,7 +13,7 @@
 //! What no instruction implements is not advertised. The local APIC comes with the Pentium III; the
 //! Pentium is one with its APIC strapped off.
 
-use crate::cpu::{Cpu, control};
+use crate::cpu::{Cpu, MISC_ENABLE_MONITOR, control};
 
 /// A CPUID feature that makes instructions exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Feature {
     /// Every model has it.
     Base,
     I486, Cpuid, X87, Tsc, Msr, Cx8, Sep, Cmov, Mmx, Fxsr, Sse, Sse2, Clflush, Sse3, Pclmulqdq, Monitor,
-    Ssse3, Cx16, Sse41, Sse42, Movbe, Popcnt, Aes, Xsave, Xsaveopt, Xsavec, Rdrand, Rdseed, LahfLm, Lzcnt, Bmi1, Bmi2, Prefetchw,
+    Ssse3, Cx16, Sse41, Sse42, Movbe, Popcnt, Aes, Xsave, Xsaveopt, Xsavec, Xsaves, Rdrand, Rdseed, LahfLm, Lzcnt, Bmi1, Bmi2, Prefetchw,
     Syscall, LongMode, Rdtscp, FsGsBase, Smap, Invpcid, Pse, Pae, Pge, Pse36, Vme, De, Nx, Page1g, Smep,
     Umip, Pcid, Mce, Mtrr, Pat, Apic, Adx, Clflushopt, Erms, Mca,
     /// RDPMC: not a CPUID bit of its own.
@@ -55,6 +55,7 @@ const MAX_ADDS: &[Feature] = &[
     Xsave,
     Xsaveopt,
     Xsavec,
+    Xsaves,
     Rdrand,
     Rdseed,
     Lzcnt,
@@ -159,6 +160,7 @@ const BITS: &[(Feature, Word, u8)] = &[
     (Rdpid, Word::C7, 22),
     (Xsaveopt, Word::AD, 0),
     (Xsavec, Word::AD, 1),
+    (Xsaves, Word::AD, 3),
     (LahfLm, Word::C8, 0),
     (Lzcnt, Word::C8, 5),
     (Prefetchw, Word::C8, 8),
@@ -315,6 +317,9 @@ impl CpuModel {
         } else {
             0
         };
+        if cpu.msr.misc_enable & MISC_ENABLE_MONITOR == 0 {
+            ecx &= !(1 << 3);
+        }
         let mut edx = self.word(Word::D1);
         if self.has(Apic) {
             ebx |= u32::from(cpu.apic.id()) << 24;

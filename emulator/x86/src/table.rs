@@ -203,6 +203,10 @@ mod tests {
                 | RDTSCP
                 | CLFSH
                 | XSAVE
+                | XSAVEOPT
+                | XSAVEC
+                | XSAVES
+                | MONITOR
                 | PREFETCHW
                 | RDRAND
                 | RDSEED
@@ -267,6 +271,9 @@ mod tests {
             CpuidFeature::CLFSH => Feature::Clflush,
             CpuidFeature::CLFLUSHOPT => Feature::Clflushopt,
             CpuidFeature::XSAVE => Feature::Xsave,
+            CpuidFeature::XSAVEOPT => Feature::Xsaveopt,
+            CpuidFeature::XSAVEC => Feature::Xsavec,
+            CpuidFeature::XSAVES => Feature::Xsaves,
             CpuidFeature::RDRAND => Feature::Rdrand,
             CpuidFeature::RDSEED => Feature::Rdseed,
             CpuidFeature::FSGSBASE => Feature::FsGsBase,

@@ -72,6 +72,7 @@ mod number {
     pub const MTRR_FIX4K_LAST: u32 = 0x26F;
     pub const PAT: u32 = 0x277;
     pub const TSC_DEADLINE: u32 = 0x6E0;
+    pub const XSS: u32 = 0xDA0;
     pub const MTRR_DEF_TYPE: u32 = 0x2FF;
     pub const EFER: u32 = 0xC000_0080;
     pub const STAR: u32 = 0xC000_0081;
@@ -106,6 +107,7 @@ impl Vcpu {
             STAR | LSTAR | CSTAR | FMASK | FS_BASE | GS_BASE | KERNEL_GS_BASE => Feature::LongMode,
             TSC_AUX => Feature::Rdtscp,
             TSC_DEADLINE => Feature::TscDeadline,
+            XSS => Feature::Xsaves,
             MISC_ENABLE => Feature::Sse2,
             // The rest came with the P6 family.
             _ => Feature::Cmov,
@@ -144,7 +146,7 @@ impl Vcpu {
         let msr = &self.cpu.msr;
         Ok(match register {
             P5_MC_ADDR | P5_MC_TYPE | PLATFORM_ID | EBL_CR_POWERON | BBL_CR_CTL | BBL_CR_CTL3
-            | PERFCTR0 | PERFCTR1 | EVNTSEL0 | EVNTSEL1 | PERF_STATUS | MCG_CAP => 0,
+            | PERFCTR0 | PERFCTR1 | EVNTSEL0 | EVNTSEL1 | PERF_STATUS | MCG_CAP | XSS => 0,
             TSC => self.time_stamp(insn.number),
             APIC_BASE if self.model.has(Feature::Apic) => msr.apic_base,
             APIC_BASE => msr.apic_base & !apic::ENABLE,
@@ -228,6 +230,9 @@ impl Vcpu {
             SYSENTER_EIP => msr.sysenter_eip = value,
             MCG_STATUS => msr.mcg_status = value & 7,
             MISC_ENABLE => msr.misc_enable = value,
+            // No supervisor state component exists.
+            XSS if value != 0 => return Err(bad()),
+            XSS => {}
             DEBUG_CTL => {
                 if value & !0x1FC3 != 0 {
                     return Err(bad());

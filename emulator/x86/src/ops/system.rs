@@ -3,7 +3,7 @@
 use iced_x86::{Code, Instruction, Mnemonic};
 use platform::PhysAddr;
 
-use crate::cpu::{Mode, Monitor, Segment, SegmentRegister, control};
+use crate::cpu::{MISC_ENABLE_MONITOR, Mode, Monitor, Segment, SegmentRegister, control};
 use crate::cpuid::Feature;
 use crate::exception::Exception;
 use crate::flags::bits;
@@ -401,7 +401,7 @@ fn invpcid(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// MONITOR: arms the line of the operand, if that is RAM; a store to it, or any event, disarms it.
 fn monitor(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
-    if v.cpu.cpl != 0 {
+    if !monitor_is_there(v) {
         return Err(Exception::InvalidOpcode);
     }
     if mwait_extensions(v) != 0 {
@@ -421,7 +421,7 @@ fn monitor(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 
 /// MWAIT: waits while the monitor is armed. The hint in EAX is no more than that: all states are C1.
 fn mwait(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
-    if v.cpu.cpl != 0 {
+    if !monitor_is_there(v) {
         return Err(Exception::InvalidOpcode);
     }
     let extensions = mwait_extensions(v);
@@ -435,6 +435,11 @@ fn mwait(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
         v.attention |= attention::STOP | attention::INTERRUPT;
     }
     Ok(())
+}
+
+/// IA32_MISC_ENABLE can hide both, and above CPL 0 they are not there anyway.
+fn monitor_is_there(v: &Vcpu) -> bool {
+    v.cpu.cpl == 0 && v.cpu.msr.misc_enable & MISC_ENABLE_MONITOR != 0
 }
 
 /// RCX in 64-bit mode, else ECX.

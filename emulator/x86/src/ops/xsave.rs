@@ -1,4 +1,5 @@
-//! XSAVE, XSAVEOPT, XSAVEC, XRSTOR and XGETBV, for the state components x87 (bit 0) and SSE (bit 1).
+//! XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS and XGETBV, for the state components x87 (bit 0) and SSE (bit 1).
+//! There are no supervisor components: IA32_XSS stays 0.
 //!
 //! SDM vol. 1 chapter 13. The legacy area is FXSAVE's, with the header of 64 bytes behind it; both components lie in
 //! the legacy area, so that the compacted format differs in the header only. XSAVEOPT leaves out components in their
@@ -24,7 +25,7 @@ const MXCSR_INITIAL: u32 = 0x1F80;
 /// Legacy area and header.
 const AREA: usize = 576;
 
-/// Which of the three save instructions.
+/// Which of the save instructions; XSAVES is like XSAVEC.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Plain,
@@ -133,8 +134,36 @@ fn xsavec<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> 
     save(v, insn, Form::Compacted, WIDE)
 }
 
-/// XRSTOR, XRSTOR64. What is requested and not in the area gets its initial configuration.
+/// XSAVES, XSAVES64.
+fn xsaves<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+    supervisor(v)?;
+    save(v, insn, Form::Compacted, WIDE)
+}
+
+/// The check that XSAVES and XRSTORS add.
+fn supervisor(v: &Vcpu) -> Result<(), Exception> {
+    if v.cpu.cr4 & control::CR4_OSXSAVE == 0 {
+        return Err(Exception::InvalidOpcode);
+    }
+    if v.cpu.cpl != 0 {
+        return Err(Exception::gp(0));
+    }
+    Ok(())
+}
+
+/// XRSTOR, XRSTOR64.
 fn xrstor<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+    restore(v, insn, false, WIDE)
+}
+
+/// XRSTORS, XRSTORS64: takes the compacted format alone.
+fn xrstors<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
+    supervisor(v)?;
+    restore(v, insn, true, WIDE)
+}
+
+/// What is requested and not in the area gets its initial configuration.
+fn restore(v: &mut Vcpu, insn: &Insn, compacted_only: bool, wide: bool) -> Result<(), Exception> {
     let (offset, requested) = begin(v, insn, false)?;
     let mut image = [0; AREA];
     v.load_bytes(insn, offset, &mut image)?;
@@ -147,7 +176,9 @@ fn xrstor<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> 
             && present & !listed == 0
             && image[528..].iter().all(|&byte| byte == 0)
     } else {
-        present & !v.cpu.xcr0 == 0 && image[520..536].iter().all(|&byte| byte == 0)
+        !compacted_only
+            && present & !v.cpu.xcr0 == 0
+            && image[520..536].iter().all(|&byte| byte == 0)
     };
     let mxcsr = if compacted && present & SSE_STATE == 0 {
         MXCSR_INITIAL
@@ -172,7 +203,7 @@ fn xrstor<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> 
     }
     if requested & X87_STATE != 0 {
         if present & X87_STATE != 0 {
-            restore_legacy_x87(&mut v.cpu.x87, &image, WIDE);
+            restore_legacy_x87(&mut v.cpu.x87, &image, wide);
         } else {
             v.cpu.x87 = X87::INIT;
         }
@@ -204,6 +235,10 @@ pub const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Xsaveopt64, xsaveopt::<true>).needs(Feature::Xsaveopt),
     Row::plain(Mnemonic::Xsavec, xsavec::<false>).needs(Feature::Xsavec),
     Row::plain(Mnemonic::Xsavec64, xsavec::<true>).needs(Feature::Xsavec),
+    Row::plain(Mnemonic::Xsaves, xsaves::<false>).needs(Feature::Xsaves),
+    Row::plain(Mnemonic::Xsaves64, xsaves::<true>).needs(Feature::Xsaves),
+    Row::plain(Mnemonic::Xrstors, xrstors::<false>).needs(Feature::Xsaves),
+    Row::plain(Mnemonic::Xrstors64, xrstors::<true>).needs(Feature::Xsaves),
     Row::plain(Mnemonic::Xrstor, xrstor::<false>).needs(Feature::Xsave),
     Row::plain(Mnemonic::Xrstor64, xrstor::<true>).needs(Feature::Xsave),
     Row::plain(Mnemonic::Xgetbv, xgetbv).needs(Feature::Xsave),

@@ -180,3 +180,56 @@ fn hints_of_later_processors_do_nothing_from_the_p6_on() {
         Machine::with_model("pentium", &code).expect_fault(UD, None);
     }
 }
+
+#[test]
+fn xsaves_and_xrstors_take_the_compacted_format_at_cpl0() {
+    const AREA: u64 = 0x9000;
+    // xsaves [esi]; pxor xmm0, xmm0; xrstors [esi]; hlt
+    let code = [
+        0x0F, 0xC7, 0x2E, 0x66, 0x0F, 0xEF, 0xC0, 0x0F, 0xC7, 0x1E, 0xF4,
+    ];
+    let prepare = |m: &mut Machine| {
+        m.v.cpu.cr4 |= control::CR4_OSFXSR | control::CR4_OSXSAVE;
+        m.v.cpu.xcr0 = 3;
+        m.v.cpu.xmm[0] = 0x1234;
+        m.v.cpu.regs[Reg::RSI] = AREA;
+        m.v.cpu.regs[Reg::RAX] = 2;
+        m.v.update_mode();
+    };
+    let mut m = Machine::new(&code);
+    prepare(&mut m);
+    m.run();
+    assert_eq!(m.v.cpu.xmm[0], 0x1234);
+    // XSTATE_BV and XCOMP_BV.
+    assert_eq!(m.peek64(AREA + 512), 2);
+    assert_eq!(m.peek64(AREA + 520), 1 << 63 | 2);
+
+    let mut m = Machine::user(&code);
+    prepare(&mut m);
+    m.expect_fault(GP, Some(0));
+    // An area of XSAVE.
+    let mut m = Machine::new(&code[7..]);
+    prepare(&mut m);
+    m.expect_fault(GP, Some(0));
+    // wrmsr: IA32_XSS has no bits.
+    let mut m = Machine::new(&[0x0F, 0x30]);
+    prepare(&mut m);
+    m.v.cpu.regs[Reg::RCX] = 0xDA0;
+    m.expect_fault(GP, Some(0));
+}
+
+#[test]
+fn ia32_misc_enable_hides_monitor() {
+    // mov ecx, 1A0h; rdmsr; and eax, ~40000h; wrmsr; mov eax, 1; cpuid; xor ecx, ecx; monitor
+    let code = [
+        0xB9, 0xA0, 1, 0, 0, 0x0F, 0x32, 0x25, 0xFF, 0xFF, 0xFB, 0xFF, 0x0F, 0x30, 0xB8, 1, 0, 0,
+        0, 0x0F, 0xA2, 0x89, 0xCF, 0x31, 0xC9, 0x0F, 0x01, 0xC8,
+    ];
+    let mut m = Machine::new(&code);
+    m.expect_fault(UD, None);
+    assert_eq!(m.v.cpu.regs[Reg::RDI] & 1 << 3, 0);
+    // mov eax, 1; cpuid; mov edi, ecx; hlt
+    let mut m = Machine::new(&[&code[14..23], &[0xF4]].concat());
+    m.run();
+    assert_ne!(m.v.cpu.regs[Reg::RDI] & 1 << 3, 0);
+}
