@@ -99,6 +99,9 @@ impl Vcpu {
                 to_others,
             } => self.send_message(message, to_self, to_others),
         }
+        // No other device of the bus arms a timer at a store, and port I/O ends its block.
+        self.look_at_timers();
+        self.cut_block_at_slice_end(number);
     }
 
     fn send_message(&mut self, message: InterruptMessage, to_self: bool, to_others: bool) {
