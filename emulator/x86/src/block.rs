@@ -650,6 +650,19 @@ impl Vcpu {
         }
     }
 
+    /// Ends the running block behind its instruction `number`, which may have brought the end of the slice forward,
+    /// if the rest would run past that.
+    pub(crate) fn cut_block_at_slice_end(&mut self, number: u16) {
+        let current = self.blocks.current;
+        if !current.is_null() {
+            // SAFETY: the block that runs is live.
+            let count = unsafe { (*current).count };
+            if u64::from(count) > self.slice_end.saturating_sub(self.retired) {
+                self.cut_block(number);
+            }
+        }
+    }
+
     /// Drops the blocks that bus masters wrote to.
     pub(crate) fn drain_code_writes(&mut self) {
         for (addr, len) in self.bus().memory.take_code_writes() {

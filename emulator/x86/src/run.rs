@@ -329,6 +329,11 @@ impl Vcpu {
             self.cpu.pending_debug = 0;
             self.cpu.dr[6] |= dr6::BT;
             self.raise(Exception::debug(true));
+        } else if self.cpu.pending_debug & dr6::BS != 0 && self.cpu.shadow & 2 == 0 {
+            // SYSRET loaded TF.
+            self.cpu.pending_debug = 0;
+            self.cpu.dr[6] |= dr6::BS;
+            self.raise(Exception::debug(true));
         }
         if self.attention & attention::INTERRUPT != 0 {
             self.look_at_pins();
@@ -403,6 +408,10 @@ impl Vcpu {
         }
         let completed = self.run_block(block, 1);
         self.attention |= attention::INTERRUPT;
+        if !completed {
+            // An instruction that is tried again steps when it has completed.
+            self.cpu.pending_debug &= !dr6::BS;
+        }
         // After MOV SS the traps wait for the instruction that follows.
         if completed && self.cpu.shadow & 2 == 0 && self.cpu.pending_debug & dr6::BT == 0 {
             let met = std::mem::take(&mut self.cpu.pending_debug);

@@ -233,6 +233,50 @@ fn an_interrupt_to_itself_comes_before_the_next_instruction() {
     }
 }
 
+#[test]
+fn an_nmi_to_itself_comes_before_the_next_instruction_whatever_if_says() {
+    for (limit, flag) in [(1000, STI), (5, STI), (1000, NOP), (5, NOP)] {
+        let mut vcpu = machine(&program(&[
+            poke(0xF0, 0x1FF),
+            vec![flag, NOP],
+            poke(0x300, 0x400),
+            vec![0x41; 20], // inc ecx
+            vec![HLT],
+        ]));
+        vcpu.cpu.regs[Reg::RCX] = 0;
+        let mut exit = Exit::Budget;
+        while exit == Exit::Budget {
+            let until = vcpu_retired(&mut vcpu) + limit;
+            exit = vcpu.run(until);
+        }
+        assert_eq!(log(&mut vcpu), [2]);
+        assert_eq!(vcpu.cpu.regs[Reg::RCX], 0, "slices of {limit}");
+    }
+}
+
+#[test]
+fn a_count_that_ends_within_its_own_block_interrupts_at_its_instruction() {
+    for limit in [1000, 5, 1] {
+        let mut vcpu = machine(&program(&[
+            poke(0xF0, 0x1FF),
+            poke(0x3E0, 0xB),
+            poke(0x320, 0x40),
+            vec![STI, NOP],
+            poke(0x380, 4),
+            vec![0x41; 20], // inc ecx
+            vec![HLT],
+        ]));
+        vcpu.cpu.regs[Reg::RCX] = 0;
+        let mut exit = Exit::Budget;
+        while exit == Exit::Budget {
+            let until = vcpu_retired(&mut vcpu) + limit;
+            exit = vcpu.run(until);
+        }
+        assert_eq!(log(&mut vcpu), [0x40]);
+        assert_eq!(vcpu.cpu.regs[Reg::RCX], 3, "slices of {limit}");
+    }
+}
+
 fn vcpu_retired(vcpu: &mut Vcpu) -> u64 {
     vcpu.bus().clock.retired()
 }

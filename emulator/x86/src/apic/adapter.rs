@@ -99,6 +99,9 @@ impl Vcpu {
                 to_others,
             } => self.send_message(message, to_self, to_others),
         }
+        // No other device of the bus arms a timer at a store, and port I/O ends its block.
+        self.look_at_timers();
+        self.cut_block_at_slice_end(number);
     }
 
     fn send_message(&mut self, message: InterruptMessage, to_self: bool, to_others: bool) {
@@ -260,13 +263,14 @@ impl Vcpu {
     }
 
     /// A device was accessed by a load or store, which may have made an interrupt deliverable: then the
-    /// running block ends behind it, wherever a slice would have ended.
+    /// running block ends behind it, wherever a slice would have ended. An NMI does not ask for IF, and of
+    /// a message nobody knows before it is taken.
     pub(crate) fn after_device_access(&mut self, number: u16) {
-        if self.cpu.rflags & bits::IF == 0 {
-            return;
-        }
         let processor = self.number;
-        if self.interrupt_waits() || self.bus().messages.has_for(processor) {
+        if self.cpu.nmi_pending && !self.cpu.nmi_blocked
+            || self.bus().messages.has_for(processor)
+            || self.cpu.rflags & bits::IF != 0 && self.interrupt_waits()
+        {
             self.cut_block(number);
         }
     }

@@ -130,6 +130,8 @@ fn syscall(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     Ok(())
 }
 
+/// SYSRET. SDM vol. 2B. That it traps by the TF of R11 the manual leaves open: processors do it as if the SYSCALL
+/// had only then completed, which debuggers that step over a SYSCALL rely on.
 fn sysret(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     check_syscall(v)?;
     let mut ip = v.cpu.regs[Reg::RCX];
@@ -147,5 +149,11 @@ fn sysret(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let flags = v.cpu.regs[11] & !(bits::RF | bits::VM);
     let mask = v.writable_flags() | bits::VM;
     v.write_rflags(flags, mask);
+    // The trap follows the TF that SYSRET loads, at once, and not, as after POPF and IRET, an instruction later.
+    if v.cpu.rflags & bits::TF != 0 {
+        v.cpu.pending_debug |= dr6::BS;
+    } else {
+        v.cpu.pending_debug &= !dr6::BS;
+    }
     Ok(())
 }

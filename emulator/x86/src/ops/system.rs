@@ -35,6 +35,10 @@ pub const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Wbinvd, nothing)
         .needs(Feature::I486)
         .privileged(),
+    // WBINVD with an F3 prefix, which models that do not know WBNOINVD ignore (SDM vol. 2D).
+    Row::plain(Mnemonic::Wbnoinvd, nothing)
+        .needs(Feature::I486)
+        .privileged(),
     Row::plain(Mnemonic::Monitor, monitor).needs(Feature::Monitor),
     Row::plain(Mnemonic::Mwait, mwait)
         .needs(Feature::Monitor)

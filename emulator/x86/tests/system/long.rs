@@ -131,6 +131,47 @@ fn syscall_and_sysret_switch_privilege() {
 }
 
 #[test]
+fn sysret_traps_at_once_when_it_loads_tf() {
+    // syscall; nop. Kernel at 1300h: sysretq. FMASK clears TF, R11 brings it back.
+    for stepping in [true, false] {
+        let mut m = Machine::long(&[0x0F, 0x05, 0x90, 0xF4], 3);
+        m.v.cpu.msr.star = u64::from(sel::LONG0) << 32 | u64::from(sel::DATA_LONG3 - 8) << 48;
+        m.v.cpu.msr.lstar = 0x1300;
+        m.v.cpu.msr.sfmask = 0x100;
+        // or r11, 100h; sysretq
+        let or_r11: [u8; 7] = [0x49, 0x81, 0xCB, 0x00, 0x01, 0, 0];
+        for (n, byte) in or_r11.into_iter().chain([0x48, 0x0F, 0x07]).enumerate() {
+            m.poke8(0x1300 + n as u64, byte);
+        }
+        if stepping {
+            m.v.cpu.rflags |= 0x100;
+            m.v.update_mode();
+        }
+        m.run();
+        assert_eq!(m.vector(), Some(1));
+        assert_eq!(quad(&mut m, 0), CODE + 2);
+        assert_eq!(quad(&mut m, 1), u64::from(sel::LONG3 | 3));
+        assert_eq!(quad(&mut m, 2) & 0x100, 0x100);
+        assert_eq!(m.v.cpu.dr[6] & 1 << 14, 1 << 14);
+    }
+}
+
+#[test]
+fn sysret_that_clears_tf_does_not_trap() {
+    // sysretq with TF = 1 at CPL 0, to a HLT at 1300h.
+    let mut m = Machine::long(&[0x48, 0x0F, 0x07], 0);
+    m.v.cpu.msr.star = u64::from(sel::LONG0) << 32 | u64::from(sel::DATA_LONG3 - 8) << 48;
+    m.v.cpu.regs[Reg::RCX] = 0x1300;
+    m.v.cpu.regs[11] = 0x2;
+    m.v.cpu.rflags |= 0x100;
+    m.v.update_mode();
+    m.poke8(0x1300, 0xF4);
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 1), 0x1300);
+}
+
+#[test]
 fn a_64_bit_call_gate_takes_the_stack_of_the_tss_and_nulls_ss() {
     // call far [1200h]; the operand is m16:32
     let mut m = Machine::long(&[0xFF, 0x1C, 0x25, 0x00, 0x12, 0, 0], 3);

@@ -31,6 +31,17 @@ fn reserved_bits_of_cr4_and_absent_registers_fault() {
 }
 
 #[test]
+fn wbnoinvd_is_wbinvd_to_a_processor_that_does_not_know_it() {
+    // wbnoinvd; hlt
+    let code = [0xF3, 0x0F, 0x09, 0xF4];
+    let mut m = Machine::new(&code);
+    m.run();
+    assert_eq!(m.ip(), CODE + 4);
+    Machine::user(&code).expect_fault(GP, Some(0));
+    Machine::with_model("i386", &code).expect_fault(UD, None);
+}
+
+#[test]
 fn lmsw_cannot_leave_protected_mode() {
     // mov ax, 8; lmsw ax; smsw ax; hlt
     let mut m = Machine::new(&[0x66, 0xB8, 8, 0, 0x0F, 0x01, 0xF0, 0x0F, 0x01, 0xE0, 0xF4]);
