@@ -81,10 +81,28 @@ pub fn screen_lines(screen: &TextScreen) -> Vec<String> {
     .collect()
 }
 
-fn screen_text(screen: &TextScreen) -> ScreenText {
+/// The texts that a regex is looked for in: without the blanks at the ends of lines; and with those in front of the
+/// cursor, where a prompt ends.
+fn screen_texts(screen: &TextScreen) -> impl Iterator<Item = ScreenText> {
+    let lines = screen_lines(screen);
+    let with_prompt = screen.cursor.and_then(|(column, row)| {
+        let mut lines = lines.clone();
+        let line = lines.get_mut(row)?;
+        let blanks = column.checked_sub(line.chars().count())?;
+        line.extend(std::iter::repeat_n(' ', blanks));
+        Some(lines)
+    });
+    let columns = screen.columns;
+    [Some(lines), with_prompt]
+        .into_iter()
+        .flatten()
+        .map(move |lines| screen_text(&lines, columns))
+}
+
+fn screen_text(lines: &[String], columns: usize) -> ScreenText {
     let mut result = ScreenText::default();
-    for (row, line) in screen_lines(screen).iter().enumerate() {
-        let mut cell = row * screen.columns;
+    for (row, line) in lines.iter().enumerate() {
+        let mut cell = row * columns;
         for c in line.chars() {
             let mut buf = [0; 4];
             let bytes = c.encode_utf8(&mut buf).as_bytes();
@@ -133,15 +151,17 @@ impl Screen {
 
     /// Whether the regex matches where something is new; what is on the screen then is old.
     fn take_match(&mut self, regex: &Regex) -> bool {
-        let text = screen_text(&self.seen);
-        let is_fresh = |range: std::ops::Range<usize>| {
-            range.clone().any(|at| {
-                text.text[at] != b'\n' && self.fresh.get(text.cells[at]).copied().unwrap_or(false)
-            })
-        };
-        let matched = regex
-            .find_iter(&text.text)
-            .any(|found| is_fresh(found.range()));
+        let matched = screen_texts(&self.seen).any(|text| {
+            let is_fresh = |mut range: std::ops::Range<usize>| {
+                range.any(|at| {
+                    text.text[at] != b'\n'
+                        && self.fresh.get(text.cells[at]).copied().unwrap_or(false)
+                })
+            };
+            regex
+                .find_iter(&text.text)
+                .any(|found| is_fresh(found.range()))
+        });
         if matched {
             self.fresh.fill(false);
         }
@@ -274,7 +294,8 @@ impl Script {
                 }
             }
         }
-        self.screen.changed && regex.is_match(&screen_text(&self.screen.seen).text)
+        self.screen.changed
+            && screen_texts(&self.screen.seen).any(|text| regex.is_match(&text.text))
     }
 
     fn check_send(&mut self, typist: &mut Typist) {
@@ -384,6 +405,28 @@ mod tests {
         assert!(!typed(&mut script, &["1", "2", "3", "booting", "A:>dir"]));
         assert!(!typed(&mut script, &["3", "booting", "A:>dir", "FILE"]));
         assert!(typed(&mut script, &["booting", "A:>dir", "FILE", "A:>"]));
+    }
+
+    #[test]
+    fn a_prompt_on_the_screen_ends_in_blanks_at_the_cursor() {
+        let matches = |pattern: &str, cursor| {
+            let mut script = Script::new(Some(pattern), &[format!("{pattern}=>x")]).unwrap();
+            let mut now = screen(&["#", "", "login:"]);
+            now.cursor = cursor;
+            script.screen(Some(&now));
+            let mut typist = Typist::default();
+            let until = script.check(&mut typist);
+            assert_eq!(until, !typist.is_idle());
+            until
+        };
+        assert!(matches("login: ", Some((7, 2))));
+        assert!(matches("login: $", Some((7, 2))));
+        assert!(matches("login:$", Some((7, 2))));
+        assert!(!matches("# ", Some((7, 2))));
+        assert!(!matches("login: ", Some((6, 2))));
+        assert!(!matches("login: ", Some((3, 2))));
+        assert!(!matches("login: ", Some((3, 9))));
+        assert!(!matches("login: ", None));
     }
 
     #[test]
