@@ -186,7 +186,8 @@ impl Vcpu {
         }
         self.cpu.cr0 = new;
         self.cpu.efer = efer;
-        if (old ^ new) & (CR0_PG | CR0_WP | CR0_PE) != 0 {
+        // PE changes only while nothing is translated, whatever its value.
+        if (old ^ new) & (CR0_PG | CR0_WP) != 0 {
             self.flush_tlb(true);
         }
         self.update_mode();
