@@ -1,7 +1,8 @@
 //! Damaged kernels: the loaders refuse them or load something, and neither panic nor ask for more
 //! memory than the machine has.
 
-use emulator::boot::{self, Image, KernelKind, KernelSetup, Module};
+use emulator::Preload;
+use emulator::boot::{self, Image, KernelKind, KernelSetup, MemoryKind, Module};
 use platform::testkit::Rng;
 
 use crate::seeds::for_each_seed;
@@ -185,13 +186,19 @@ fn check(kind: KernelKind, kernel: Vec<u8>, ram_bytes: u64) -> bool {
         held <= ram_bytes,
         "{held} bytes for a machine of {ram_bytes}"
     );
-    for preload in &loaded.preloads {
-        let len = preload.bytes.len() as u64 + preload.zeros;
+    // RAM beyond the hole below 4 GiB has addresses beyond its size. The RSDP lies in the BIOS's range.
+    let rsdp = 0xE_0000..=1 << 20;
+    let ram = boot::memory_map(ram_bytes);
+    let ram = ram.iter().filter(|range| range.kind == MemoryKind::Ram);
+    let homes: Vec<_> = ram.map(|range| range.start..=range.end()).collect();
+    for Preload { addr, bytes, zeros } in &loaded.preloads {
+        let end = addr.checked_add(bytes.len() as u64 + zeros).unwrap();
         assert!(
-            preload
-                .addr
-                .checked_add(len)
-                .is_some_and(|end| end <= ram_bytes)
+            homes
+                .iter()
+                .chain([&rsdp])
+                .any(|home| home.contains(addr) && home.contains(&end)),
+            "{addr:#x}..{end:#x} is no RAM of {ram_bytes:#x}"
         );
     }
     true
