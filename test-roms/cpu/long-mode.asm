@@ -199,6 +199,39 @@ leave3: mov     rax, [rsp + 8]
         expect  qword [seen + 8], USTACK, "INT from ring 3 pushed its RSP"
         expect  qword [seen + 16], UDATA64, "and its SS"
 
+        ; IRET from a stack in the upper half to 32-bit code of ring 3, which sees nothing of it.
+        gate64  0x42, leave32, INT_GATE | DPL3
+        mov     eax, 1
+        mov     es, eax
+        inc     eax
+        mov     fs, eax
+        inc     eax
+        mov     gs, eax
+        mov     rsp, 0xFFFFFFFF80000000 + MSTACK - 0x100
+        push    UDATA64
+        push    USTACK
+        push    2
+        push    UCODE32
+        push    ring3_32
+        iretq
+bits 32
+ring3_32:
+        int     0x42
+bits 64
+leave32:
+        mov     rdx, [rsp + 24]
+        mov     [seen], rdx
+        mov     edi, es
+        mov     esi, fs
+        mov     ebp, gs
+        xor     eax, eax
+        mov     ss, eax
+        mov     rsp, [saved_rsp]
+        expect  qword [seen], USTACK, "IRET to 32-bit code leaves nothing above ESP"
+        or      edi, esi
+        or      edi, ebp
+        expect  rdi, 0, "IRET to an outer ring clears the RPL of null selectors"
+
         ; Compatibility mode: 32-bit code under the same tables, and back.
         mov     rbx, rsp
         mov     esp, MSTACK - 0x100

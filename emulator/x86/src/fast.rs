@@ -74,12 +74,7 @@ impl<const LONG: bool, const SEG: bool> Fast<LONG, SEG> {
 
     #[inline(always)]
     fn set_sp(&mut self, sp: u64) {
-        let rsp = &mut self.0.cpu.regs[Reg::RSP];
-        *rsp = if LONG {
-            sp
-        } else {
-            (*rsp & !0xFFFF_FFFF) | (sp & 0xFFFF_FFFF)
-        };
+        self.0.cpu.regs[Reg::RSP] = if LONG { sp } else { sp & 0xFFFF_FFFF };
     }
 
     /// Declines a call to where no code can be, before anything is pushed.

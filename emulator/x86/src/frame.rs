@@ -4,7 +4,7 @@ use crate::cpu::{Mode, Reg, Segment, SegmentRegister, control};
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::mmu::Access;
-use crate::vcpu::{Vcpu, is_canonical};
+use crate::vcpu::{Vcpu, is_canonical, merge_sp};
 
 /// SS, ESP, EFLAGS, CS, EIP, an error code, four segments and the 31 parameters of a call gate.
 const MAX_ENTRIES: usize = 48;
@@ -133,6 +133,6 @@ impl Frame {
     /// Writes the stack pointer register, in the width of the frame's stack.
     pub fn commit_sp(&self, v: &mut Vcpu) {
         let rsp = &mut v.cpu.regs[Reg::RSP];
-        *rsp = (*rsp & !self.mask) | self.sp;
+        *rsp = merge_sp(*rsp, self.sp, self.mask);
     }
 }

@@ -359,7 +359,7 @@ impl Vcpu {
         Ok(descriptor)
     }
 
-    /// Makes ES, DS, FS and GS null where an outer level may not use them (SDM vol. 2B, RET).
+    /// Makes ES, DS, FS and GS null where an outer level may not use them (SDM vol. 2A, IRET).
     pub(crate) fn drop_inner_segments(&mut self) {
         for seg in [
             SegmentRegister::ES,
@@ -369,7 +369,9 @@ impl Vcpu {
         ] {
             let value = &self.cpu.segs[seg];
             let conforming = value.is_code() && value.attributes & Segment::TYPE_CONFORMING != 0;
-            if value.dpl() < self.cpu.cpl && !conforming && value.present() {
+            let inner = value.dpl() < self.cpu.cpl && !conforming && value.present();
+            // A null selector loses its RPL.
+            if inner || is_null(value.selector) {
                 // The base stays, as FS and GS have it whatever their selector in 64-bit mode.
                 let base = value.base;
                 self.set_segment(

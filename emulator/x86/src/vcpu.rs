@@ -570,11 +570,12 @@ impl Vcpu {
         Ok(value)
     }
 
-    /// Writes as much of the stack pointer as the stack is wide.
+    /// Writes as much of the stack pointer as the stack is wide. As with any register, ESP is
+    /// zero-extended (SDM vol. 1 §3.4.1.1): code that a 64-bit kernel returns to sees nothing of its stack.
     #[inline(always)]
     pub fn set_sp(&mut self, sp: u64) {
         let rsp = &mut self.cpu.regs[Reg::RSP];
-        *rsp = (*rsp & !self.sp_mask) | (sp & self.sp_mask);
+        *rsp = merge_sp(*rsp, sp, self.sp_mask);
     }
 
     /// The linear address of `size` bytes at `offset` in segment `seg`.
@@ -633,6 +634,13 @@ impl Vcpu {
         self.a20_mask = mask;
         changed
     }
+}
+
+/// `rsp` after a write of `sp` as the pointer of a stack with the mask `mask`.
+#[inline(always)]
+pub(crate) fn merge_sp(rsp: u64, sp: u64, mask: u64) -> u64 {
+    let kept = if mask == 0xFFFF { !mask } else { 0 };
+    rsp & kept | sp & mask
 }
 
 /// Whether bits 63 to 47 of a linear address are equal (48-bit linear addresses).

@@ -8,7 +8,7 @@ use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
 use crate::ops::far::{load_pointer, peek};
 use crate::table::Row;
-use crate::vcpu::{Vcpu, is_canonical};
+use crate::vcpu::{Vcpu, is_canonical, merge_sp};
 use crate::width::{D, Q, W16};
 
 /// The rows; MOV, PUSH and POP of segment registers are chosen by [`choose_mov`] and [`choose_stack`].
@@ -120,7 +120,7 @@ fn pop(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     load(v, insn.r[0].into(), selector, true)?;
     // The stack that was popped decides how wide its pointer is.
     let after = sp.wrapping_add(stack_size(insn).into());
-    v.cpu.regs[Reg::RSP] = (sp & !mask) | (after & mask);
+    v.cpu.regs[Reg::RSP] = merge_sp(sp, after, mask);
     Ok(())
 }
 

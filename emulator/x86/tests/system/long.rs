@@ -99,6 +99,52 @@ fn iretq_returns_to_user_and_to_compatibility_mode() {
 }
 
 #[test]
+fn iretq_to_32_bit_code_leaves_nothing_of_the_kernels_stack_and_null_selectors() {
+    // iretq; push eax; hlt (#GP)
+    let mut m = Machine::long(&[0x48, 0xCF], 0);
+    let top = m.peek64(0x4_0000);
+    m.poke64(0x4_0000 + 8 * 511, top);
+    let top = m.peek64(0x4_1000);
+    m.poke64(0x4_1000 + 8 * 511, top);
+    let high = 0xFFFF_FFFF_C000_0000;
+    m.v.cpu.regs[Reg::RSP] = high + STACK;
+    for (seg, selector) in [
+        (SegmentRegister::DS, 0),
+        (SegmentRegister::ES, 1),
+        (SegmentRegister::FS, 2),
+        (SegmentRegister::GS, 3),
+    ] {
+        m.set_seg(seg, selector, 0, 0, 0);
+    }
+    m.set_seg(SegmentRegister::GS, 3, 0x1234, 0, 0);
+    let frame = [
+        0x1100,
+        sel::CODE3.into(),
+        2,
+        0x5_0000_7800,
+        u64::from(sel::DATA_LONG3 | 3),
+    ];
+    for (n, value) in frame.into_iter().enumerate() {
+        m.poke64(STACK + 8 * n as u64, value);
+    }
+    m.poke8(0x1100, 0x50);
+    m.poke8(0x1101, 0xF4);
+    m.run();
+    assert_eq!(m.vector(), Some(GP));
+    assert_eq!(quad(&mut m, 1), 0x1101);
+    assert_eq!(quad(&mut m, 4), 0x77FC);
+    for seg in [
+        SegmentRegister::DS,
+        SegmentRegister::ES,
+        SegmentRegister::FS,
+        SegmentRegister::GS,
+    ] {
+        assert_eq!(m.selector(seg), 0);
+    }
+    assert_eq!(m.v.cpu.segs[SegmentRegister::GS].base, 0x1234);
+}
+
+#[test]
 fn iret_with_nt_faults_in_long_mode() {
     let mut m = Machine::long(&[0x48, 0xCF], 0);
     m.v.cpu.rflags |= 1 << 14;
