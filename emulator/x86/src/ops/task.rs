@@ -187,7 +187,6 @@ impl Vcpu {
             .wrapping_add(u64::from(old.selector & !7));
         self.sys_touch(old.base, u64::from(old_layout.limit) + 1, true)?;
         self.sys_touch(tss.base(), u64::from(layout.limit) + 1, nested)?;
-        let image = self.read_image(tss.base(), layout)?;
         if source != Source::Return {
             self.sys_touch(tss.address, 8, true)?;
         }
@@ -209,7 +208,8 @@ impl Vcpu {
         if source != Source::Return {
             self.mark_busy(tss.address, true)?;
         }
-        Ok(image)
+        // A task that returns to itself gets what has just been saved (SDM vol. 3A §7.3).
+        self.read_image(tss.base(), layout)
     }
 
     fn read_image(&mut self, base: u64, layout: &Layout) -> Result<Image, Exception> {
@@ -225,7 +225,7 @@ impl Vcpu {
         let step = if layout.wide { 4 } else { 2 };
         for n in 0..8 {
             let value = self.load_field(base, layout, layout.regs + step * n)?;
-            // A 16-bit task's upper halves are not defined; they start as 0.
+            // SDM vol. 3A §7.6: a 16-bit task's upper halves are not maintained. Here they start as 0.
             image.regs[n as usize] = value;
         }
         for n in 0..layout.seg_count {
@@ -330,15 +330,19 @@ impl Vcpu {
             self.cpu.cr3 = image.cr3;
             self.flush_tlb(false);
         }
-        self.load_task_ldt(image.ldt)?;
-        if virtual8086 {
+        // A fault here does not keep the other segments from being loaded: its handler may need the
+        // stack (SDM vol. 3A §6.15, Interrupt 10).
+        let ldt = self.load_task_ldt(image.ldt);
+        let segments = if virtual8086 {
             for seg in 0..6 {
                 self.set_segment(seg, virtual8086_segment(image.segs[seg]));
             }
+            Ok(())
         } else {
-            self.load_task_segments(&image.segs, cpl)?;
-        }
+            self.load_task_segments(&image.segs, cpl)
+        };
         self.update_mode();
+        ldt.and(segments)?;
         if image.ip > self.cpu.segs[SegmentRegister::CS].limit.into() {
             return Err(Exception::gp(0));
         }
@@ -375,45 +379,72 @@ impl Vcpu {
         Ok(())
     }
 
-    /// SS, the data segments and CS of a new task (SDM vol. 3A table 7-1).
+    /// CS, SS and the data segments of a new task: loads all that can be loaded, and returns the first
+    /// fault in the order of SDM vol. 3A table 7-1.
     fn load_task_segments(&mut self, segs: &[u16; 6], cpl: u8) -> Result<(), Exception> {
-        let ss = segs[SegmentRegister::SS];
-        if is_null(ss) {
-            return Err(Exception::invalid_tss(0));
+        let (cs, ss) = (segs[SegmentRegister::CS], segs[SegmentRegister::SS]);
+        let code = self.task_code(cs);
+        let level = match &code {
+            Ok(code) if code.is_conforming() && code.dpl() > cpl => false,
+            Ok(code) if !code.is_conforming() && code.dpl() != cpl => false,
+            _ => true,
+        };
+        let mut result = invalid_unless(level, cs);
+
+        let stack = self.task_stack(ss, cpl);
+        result = result.and(stack.as_ref().map(|_| ()).map_err(|&fault| fault));
+        result = result.and(code.and_then(|mut code| {
+            if !code.present() {
+                return Err(Exception::not_present(error_of(cs)));
+            }
+            if level {
+                self.mark_accessed(&mut code)?;
+                self.set_segment(SegmentRegister::CS, code.segment(cs));
+            }
+            Ok(())
+        }));
+        let matching = (ss & RPL) as u8 == cpl;
+        result = result.and(invalid_unless(matching, ss));
+        if let Ok(mut stack) = stack
+            && matching
+        {
+            self.mark_accessed(&mut stack)?;
+            self.set_segment(SegmentRegister::SS, stack.segment(ss));
         }
-        let mut stack = self.check_stack(ss, cpl, Exception::invalid_tss)?;
-        self.mark_accessed(&mut stack)?;
-        self.set_segment(SegmentRegister::SS, stack.segment(ss));
         for seg in [
             SegmentRegister::DS,
             SegmentRegister::ES,
             SegmentRegister::FS,
             SegmentRegister::GS,
         ] {
-            let value = self.task_data_segment(segs[seg], cpl)?;
-            self.set_segment(seg, value);
+            let data = self.task_data_segment(segs[seg], cpl);
+            result = result.and(data.map(|value| self.set_segment(seg, value)));
         }
-        let cs = segs[SegmentRegister::CS];
-        if is_null(cs) {
+        result
+    }
+
+    /// A code segment's descriptor, whatever its level.
+    fn task_code(&mut self, selector: u16) -> Result<Descriptor, Exception> {
+        if is_null(selector) {
             return Err(Exception::invalid_tss(0));
         }
-        let error = error_of(cs);
-        let mut code = self.read_descriptor(cs, Exception::invalid_tss)?;
-        let allowed = code.is_code()
-            && if code.is_conforming() {
-                code.dpl() <= cpl
-            } else {
-                code.dpl() == cpl
-            };
-        if !allowed {
-            return Err(Exception::invalid_tss(error));
+        let code = self.read_descriptor(selector, Exception::invalid_tss)?;
+        invalid_unless(code.is_code(), selector)?;
+        Ok(code)
+    }
+
+    /// A stack segment's descriptor, whatever the selector's RPL.
+    fn task_stack(&mut self, selector: u16, cpl: u8) -> Result<Descriptor, Exception> {
+        if is_null(selector) {
+            return Err(Exception::invalid_tss(0));
         }
-        if !code.present() {
-            return Err(Exception::not_present(error));
+        let stack = self.read_descriptor(selector, Exception::invalid_tss)?;
+        invalid_unless(stack.is_writable_data(), selector)?;
+        if !stack.present() {
+            return Err(Exception::stack(error_of(selector)));
         }
-        self.mark_accessed(&mut code)?;
-        self.set_segment(SegmentRegister::CS, code.segment(cs));
-        Ok(())
+        invalid_unless(stack.dpl() == cpl, selector)?;
+        Ok(stack)
     }
 
     fn task_data_segment(&mut self, selector: u16, cpl: u8) -> Result<Segment, Exception> {
@@ -431,5 +462,13 @@ impl Vcpu {
         }
         self.mark_accessed(&mut data)?;
         Ok(data.segment(selector))
+    }
+}
+
+fn invalid_unless(condition: bool, selector: u16) -> Result<(), Exception> {
+    if condition {
+        Ok(())
+    } else {
+        Err(Exception::invalid_tss(error_of(selector)))
     }
 }

@@ -161,6 +161,53 @@ fn faults_of_the_new_task_are_raised_in_it() {
 }
 
 #[test]
+fn a_fault_of_a_new_task_finds_its_stack_and_comes_in_the_manuals_order() {
+    // (offsets in the TSS and values, vector, error): SDM vol. 3A table 7-1
+    for (fields, vector, error) in [
+        // The handler is on the new task's stack, though it was the LDT that failed.
+        (vec![(0x60, sel::BEYOND)], TS, sel::BEYOND),
+        (
+            vec![(0x60, sel::BEYOND), (0x4C, sel::DATA0)],
+            TS,
+            sel::BEYOND,
+        ),
+        (
+            vec![(0x4C, sel::DATA0), (0x54, sel::BEYOND)],
+            TS,
+            sel::DATA0,
+        ),
+        (
+            vec![(0x54, sel::ABSENT), (0x48, sel::BEYOND)],
+            NP,
+            sel::ABSENT,
+        ),
+    ] {
+        let mut m = Machine::new(&jmp(sel::TSS_B, 0));
+        fill_b(&mut m);
+        for (at, value) in fields {
+            m.poke32(TSS_B + at, value.into());
+        }
+        m.expect_fault(vector, Some(error.into()));
+        assert_eq!(m.v.cpu.regs[Reg::RSP], 0x7800 - 16);
+        assert_eq!(m.stack(1), 0x1200);
+    }
+}
+
+#[test]
+fn a_task_that_returns_to_itself_goes_on_from_what_it_has_just_saved() {
+    // iretd; hlt
+    let mut m = Machine::new(&[0xCF, 0xF4]);
+    m.v.cpu.rflags |= NT;
+    m.v.cpu.regs[Reg::RBX] = 0x5A5A;
+    m.poke32(TSS_A, sel::TSS_A.into());
+    m.run();
+    assert_eq!(m.ip(), CODE + 2);
+    assert_eq!(m.v.cpu.regs[Reg::RBX], 0x5A5A);
+    assert_eq!(m.v.cpu.rflags & NT, 0);
+    assert_eq!(access(&mut m, sel::TSS_A), 0x89);
+}
+
+#[test]
 fn the_trap_bit_raises_a_debug_trap_before_the_first_instruction() {
     let mut m = Machine::new(&jmp(sel::TSS_B, 0));
     fill_b(&mut m);
