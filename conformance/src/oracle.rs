@@ -25,6 +25,8 @@ use crate::undefined;
 
 /// RFLAGS bits that are compared: all that user mode can see, but for RF, which a fault's saved image sets.
 const RFLAGS: u64 = bits::ARITH | bits::TF | bits::DF | bits::IOPL | bits::NT | bits::AC | bits::ID;
+/// What 32 and 16-bit code finds in the upper halves of its registers, of which it must see nothing.
+const HIDDEN: u64 = 0x5EC7_0DD5 << 32;
 /// Where the interpreter's region lies in its physical memory; the same offsets.
 const PHYS: u64 = 0x10_0000;
 const PML4: u64 = 0x1000;
@@ -299,6 +301,11 @@ impl Interpreter {
         cpu.shadow = 0;
         cpu.pending_debug = 0;
         cpu.regs[..16].copy_from_slice(&state.regs);
+        if case.mode != Mode::Bits64 {
+            for reg in &mut cpu.regs[..16] {
+                *reg |= HIDDEN;
+            }
+        }
         cpu.regs[Reg::RIP] = state.rip;
         cpu.lazy = LazyFlags::EXPLICIT;
         cpu.rflags = state.rflags;
