@@ -233,9 +233,9 @@ pub fn is_prefix(byte: u8) -> bool {
 /// Why a case that differs is no difference.
 pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Option<&'static str> {
     use Mnemonic::{
-        Call, Cmpsb, Cmpsd, Cmpsq, Cmpsw, Cvtpi2ps, Enter, Fxrstor, Fxrstor64, Fxsave, Fxsave64,
-        Insb, Insd, Insw, Iret, Iretd, Iretq, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop, Push,
-        Retf, Verw,
+        Call, Cmpsb, Cmpsd, Cmpsq, Cmpsw, Cvtpi2ps, Fxrstor, Fxrstor64, Fxsave, Fxsave64, Insb,
+        Insd, Insw, Iret, Iretd, Iretq, Maskmovdqu, Maskmovq, Outsb, Outsd, Outsw, Pop, Push, Retf,
+        Verw,
     };
     let (a, b) = (ours.fault.vector, host.fault.vector);
     let either = |x: u8, y: u8| (a, b) == (x, y) || (a, b) == (y, x);
@@ -251,9 +251,6 @@ pub fn excuse(iced: &Instruction, case: &Case, ours: &After, host: &After) -> Op
         _ if case.mode == Mode::Bits32 && wraps && (either(14, 13) || either(14, 12)) => Some(
             "an access across 4 GiB may or may not violate a limit of 4 GiB (SDM vol. 3A §5.3)",
         ),
-        Enter if either(14, 17) || completed(a) && b == 17 => {
-            Some("ENTER's check of the new stack top need not check its alignment (SDM vol. 2A)")
-        }
         _ if wide && (a == 17 || b == 17) => Some(
             "#AC for more than 8 bytes depends on the implementation (SDM vol. 3A §6.15, vol. 1 §11.4.1.3)",
         ),

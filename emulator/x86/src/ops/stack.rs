@@ -175,9 +175,9 @@ fn enter_frames<W: Width>(v: &mut Vcpu, insn: &Insn, size: u64, level: u16) -> D
         v.push::<W>(insn, W::zext(frame))?;
     }
     let sp = v.cpu.regs[Reg::RSP].wrapping_sub(size) & v.sp_mask;
-    // The manual checks that the new top of the stack can be written.
-    let lin = v.checked_linear(SegmentRegister::SS, sp, 1, true)?;
-    v.touch(SegmentRegister::SS as u8, lin, 1, true)?;
+    // The new top of the stack must take a write (SDM vol. 2A): processors try one of the operand's width.
+    let lin = v.checked_linear(SegmentRegister::SS, sp, W::BYTES, true)?;
+    v.touch_for_update(SegmentRegister::SS as u8, lin, W::BYTES)?;
     v.set_sp(sp);
     v.set::<W>(Reg::RBP as u8, frame);
     Ok(())
