@@ -385,9 +385,9 @@ impl Vcpu {
         let (cs, ss) = (segs[SegmentRegister::CS], segs[SegmentRegister::SS]);
         let code = self.task_code(cs);
         let level = match &code {
-            Ok(code) if code.is_conforming() && code.dpl() > cpl => false,
-            Ok(code) if !code.is_conforming() && code.dpl() != cpl => false,
-            _ => true,
+            Ok(code) if code.is_conforming() => code.dpl() <= cpl,
+            Ok(code) => code.dpl() == cpl,
+            Err(_) => true,
         };
         let mut result = invalid_unless(level, cs);
 
@@ -451,14 +451,12 @@ impl Vcpu {
         if is_null(selector) {
             return Ok(null_segment(selector));
         }
-        let error = error_of(selector);
         let mut data = self.read_descriptor(selector, Exception::invalid_tss)?;
         let outside = data.dpl() < cpl || data.dpl() < (selector & RPL) as u8;
-        if !data.is_readable() || !data.is_conforming() && outside {
-            return Err(Exception::invalid_tss(error));
-        }
+        let allowed = data.is_readable() && (data.is_conforming() || !outside);
+        invalid_unless(allowed, selector)?;
         if !data.present() {
-            return Err(Exception::not_present(error));
+            return Err(Exception::not_present(error_of(selector)));
         }
         self.mark_accessed(&mut data)?;
         Ok(data.segment(selector))

@@ -226,3 +226,16 @@ fn lar_lsl_and_verr_see_what_privilege_allows() {
     assert_eq!(m.v.cpu.regs[Reg::RCX], 5);
     assert_eq!(m.v.cpu.regs[Reg::RBX], 0);
 }
+
+#[test]
+fn enter_tries_a_write_of_its_width_at_the_new_top_of_the_stack() {
+    // enter size, 0; hlt, on a stack of 64 KiB whose pointer wraps: SDM vol. 2A, ENTER
+    for (top, vector) in [(0xFFFCu16, None), (0xFFFD, Some(SS)), (0xFFFF, Some(SS))] {
+        let size = (STACK as u16 - 4).wrapping_sub(top).to_le_bytes();
+        let mut m = Machine::new(&[0xC8, size[0], size[1], 0, 0xF4]);
+        m.set_seg(SegmentRegister::SS, sel::DATA0, 0, 0xFFFF, 0x0093);
+        m.v.update_mode();
+        m.run();
+        assert_eq!(m.vector(), vector, "{top:x}");
+    }
+}
