@@ -46,7 +46,7 @@ IMAGE is told apart by its content. Its own disk is written to; --ephemeral keep
 
 Examples:
   glassbox run freedos.img                       a disk image, in a window
-  glassbox run --cdrom setup.iso --disk new.img --boot cdrom
+  glassbox run --floppy setup.img --disk new.img --boot floppy
   glassbox run --kernel bzImage --initrd initrd.img --append console=ttyS0 \\
       --display none --serial stdio              Linux on this terminal; Ctrl-] leaves
   glassbox run boot.img --display none --until 'login: ' --timeout 60 --report report.json
