@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::apic::LocalApic;
-use crate::flags::{FlagOp, LazyFlags, bits};
+use crate::flags::{LazyFlags, bits};
 
 /// Numbers of the general registers in [`Cpu::regs`].
 #[allow(non_snake_case, missing_docs)]
@@ -307,6 +307,10 @@ pub struct Cpu {
     pub nmi_pending: bool,
     /// #DB conditions (DR6 bits) that were met and not yet reported.
     pub pending_debug: u64,
+    /// A repeated string instruction stands between two iterations. While a processor runs, `Vcpu` knows better.
+    pub within_repeat: bool,
+    /// The processor has shut down (triple fault).
+    pub shutdown: bool,
     /// After INIT, a processor that is not the bootstrap one waits for a start-up message.
     pub wait_for_startup: bool,
     /// The local APIC; its task priority is CR8.
@@ -330,12 +334,6 @@ impl Monitor {
 }
 
 impl Cpu {
-    /// Ends a wait of HLT or MWAIT, and disarms the monitor.
-    pub fn wake(&mut self) {
-        self.halted = false;
-        self.monitor = Monitor::default();
-    }
-
     /// The state after RESET (SDM vol. 3A §9.1.1, table 9-1).
     pub fn new() -> Self {
         let real = |selector: u16, base: u64, attributes: u16| Segment {
@@ -392,6 +390,8 @@ impl Cpu {
             nmi_blocked: false,
             nmi_pending: false,
             pending_debug: 0,
+            within_repeat: false,
+            shutdown: false,
             wait_for_startup: false,
             apic: LocalApic::new(0, true),
         };
@@ -438,7 +438,7 @@ impl Cpu {
     /// Evaluates the arithmetic flags into `rflags` for good.
     pub fn materialize_flags(&mut self) {
         self.rflags = self.rflags();
-        self.lazy.op = FlagOp::Explicit;
+        self.lazy = LazyFlags::EXPLICIT;
     }
 
     /// IOPL.

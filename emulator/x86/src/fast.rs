@@ -318,7 +318,7 @@ unsafe fn next(insn: &Insn) -> &Insn {
 #[cold]
 #[inline(never)]
 fn stop(v: &mut Vcpu, insn: &Insn, exception: Exception) -> Done {
-    v.blocks.stopped = insn;
+    v.stopped = insn;
     Err(exception)
 }
 

@@ -5,7 +5,7 @@
 //! stands in [`table`].
 
 pub mod apic;
-pub mod block;
+pub mod code;
 pub mod cpu;
 pub mod cpuid;
 pub mod decode;

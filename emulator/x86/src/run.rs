@@ -1,6 +1,6 @@
 //! The run loop: blocks, and what comes between them.
 
-use crate::block::{Block, Link};
+use crate::code::Block;
 use crate::cpu::{Reg, SegmentRegister};
 use crate::exception::Exception;
 use crate::flags::bits;
@@ -15,6 +15,8 @@ pub enum Exit {
     Budget,
     /// HLT waits for an interrupt.
     Halted,
+    /// The processor waits for another one, which should have its turn: it spins, or has sent a message.
+    Yield,
     /// Triple fault: the processor has shut down.
     Shutdown,
     /// A device asks the machine for something: see `Bus::request`.
@@ -37,7 +39,7 @@ impl Vcpu {
         self.slice_end = until;
         self.attention |= attention::DEVICE | attention::INTERRUPT;
         let exit = self.run_blocks();
-        self.blocks.current = std::ptr::null_mut();
+        self.current = std::ptr::null_mut();
         let retired = self.retired;
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
@@ -46,6 +48,7 @@ impl Vcpu {
 
     fn run_blocks(&mut self) -> Exit {
         loop {
+            self.current = std::ptr::null_mut();
             if self.attention != 0
                 && let Some(exit) = self.look_around()
             {
@@ -87,7 +90,7 @@ impl Vcpu {
         let flat = self.mode_key & 6 != 0;
         loop {
             let start = self.cpu.regs[Reg::RIP];
-            self.blocks.current = block;
+            self.current = block;
             // SAFETY: the block is live while it runs: dropping it only replaces handlers behind the
             // running instruction, and freeing waits for `look_around`.
             let (first, count) = unsafe { (&*(*block).insns.as_ptr(), (*block).count) };
@@ -137,16 +140,14 @@ impl Vcpu {
     fn find_successor(&mut self, block: *mut Block, distance: u64) -> Option<*mut Block> {
         let next = self.find_block().ok()?;
         // SAFETY: both are live: finding a block frees none.
-        let (block, serial) = unsafe { (&mut *block, (*next).serial) };
-        // Within the block's page no change of the page tables can send the jump elsewhere.
-        // A block that is dropped already must not be found again.
-        if serial != 0 && (block.phys & 0xFFF).wrapping_add(distance) < 4096 {
-            block.links.swap(0, 1);
-            block.links[0] = Link {
-                distance,
-                block: next,
-                serial,
-            };
+        let (linkable, phys) = unsafe {
+            let live = (*block).serial != 0 && (*next).serial != 0;
+            (live, (*block).phys)
+        };
+        // Within the block's page no change of the page tables can send the jump elsewhere. A block that is dropped
+        // already must not be found again.
+        if linkable && (phys & 0xFFF).wrapping_add(distance) < 4096 {
+            self.code.link(block, distance, next);
         }
         Some(next)
     }
@@ -158,7 +159,7 @@ impl Vcpu {
         // SAFETY: the block is live, and `stopped` is one of its instructions.
         let last = unsafe { (*block).insns.as_ptr().add((*block).insns.len() - 1) };
         loop {
-            let insn = self.blocks.stopped;
+            let insn = self.stopped;
             if exception != Exception::Declined {
                 self.leave_block(insn, exception);
                 return false;
@@ -184,7 +185,7 @@ impl Vcpu {
     /// Runs the first `limit` instructions of a block. Returns whether it ran to its end without an
     /// exception.
     fn run_block(&mut self, block: *mut Block, limit: u32) -> bool {
-        self.blocks.current = block;
+        self.current = block;
         // SAFETY: the block is live while it runs: dropping it only replaces handlers behind the
         // running instruction, and freeing waits for `look_around`.
         let (mut insn, end, whole) = unsafe {
@@ -212,6 +213,8 @@ impl Vcpu {
         }
         self.retired += u64::from(limit) + self.extra_retired;
         self.extra_retired = 0;
+        // A cut behind the last instruction that was to run cuts nothing.
+        self.code.mend();
         if !whole {
             // SAFETY: `limit` is at least 1.
             let last = unsafe { &*insn.sub(1) };
@@ -224,6 +227,7 @@ impl Vcpu {
     /// An instruction raised an exception: puts the instruction pointer on it and delivers.
     #[cold]
     fn leave_block(&mut self, insn: *const Insn, exception: Exception) {
+        self.code.mend();
         // SAFETY: `insn` is the instruction that ran.
         let insn = unsafe { &*insn };
         self.retired += u64::from(insn.number) + self.extra_retired;
@@ -238,6 +242,7 @@ impl Vcpu {
         };
         self.set_ip(ip);
         if exception != Exception::Retry {
+            self.current = std::ptr::null_mut();
             self.raise(exception);
         }
     }
@@ -284,7 +289,7 @@ impl Vcpu {
             };
             if exception.vector() == 8 {
                 log::warn!(target: "x86", "triple fault at {:x}", self.cpu.regs[Reg::RIP]);
-                self.shutdown = true;
+                self.cpu.shutdown = true;
                 self.attention |= attention::STOP;
                 return;
             }
@@ -306,13 +311,13 @@ impl Vcpu {
             self.attention &= !attention::GRAVEYARD;
             self.tidy_blocks();
         }
-        if self.shutdown {
+        if self.cpu.shutdown {
             return Some(Exit::Shutdown);
         }
         if self.attention & attention::DEVICE != 0 {
             self.attention &= !attention::DEVICE;
             if self.sample_a20() {
-                self.flush_tlb(true);
+                self.flush_tlb();
             }
             if self.bus().memory.has_code_writes() {
                 self.drain_code_writes();
@@ -342,12 +347,16 @@ impl Vcpu {
             }
         }
         if self.cpu.monitor.masked_interrupts && self.interrupt_waits() {
-            self.cpu.wake();
+            self.wake();
         }
         if self.cpu.halted || self.cpu.wait_for_startup {
             return Some(Exit::Halted);
         }
         self.attention &= !attention::STOP;
+        if self.attention & attention::YIELD != 0 {
+            self.attention &= !attention::YIELD;
+            return Some(Exit::Yield);
+        }
         None
     }
 
@@ -356,7 +365,7 @@ impl Vcpu {
         if self.cpu.nmi_pending && !self.cpu.nmi_blocked {
             self.cpu.nmi_pending = false;
             self.cpu.nmi_blocked = true;
-            self.cpu.wake();
+            self.wake();
             self.deliver(Event::Nmi);
             return;
         }
@@ -373,7 +382,7 @@ impl Vcpu {
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
         let vector = self.acknowledge_interrupt();
-        self.cpu.wake();
+        self.wake();
         // A timer whose request was waiting may make another one now.
         self.look_at_timers();
         self.deliver(Event::External(vector));

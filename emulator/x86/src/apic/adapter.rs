@@ -120,6 +120,8 @@ impl Vcpu {
         }
         if to_others {
             self.bus().messages.send_from(from, message);
+            // Whoever sends waits for what the others do about it.
+            self.give_up_turn();
         }
     }
 
@@ -221,6 +223,7 @@ impl Vcpu {
     /// INIT: like RESET, but memory types, x87, SSE and the model-specific registers stay (SDM vol. 3A
     /// table 10-1). The bootstrap processor goes on at the reset vector, another one waits.
     fn init(&mut self) {
+        self.wake();
         let old = std::mem::take(&mut self.cpu);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.cpu.x87 = old.x87;
@@ -234,7 +237,7 @@ impl Vcpu {
         let bootstrap = self.cpu.msr.apic_base & base::BSP != 0;
         self.cpu.apic.reset(bootstrap);
         self.cpu.wait_for_startup = !bootstrap;
-        self.flush_tlb(true);
+        self.flush_tlb();
         self.update_mode();
     }
 
@@ -268,6 +271,7 @@ impl Vcpu {
     pub(crate) fn after_device_access(&mut self, number: u16) {
         let processor = self.number;
         if self.cpu.nmi_pending && !self.cpu.nmi_blocked
+            || self.attention & attention::YIELD != 0
             || self.bus().messages.has_for(processor)
             || self.cpu.rflags & bits::IF != 0 && self.interrupt_waits()
         {

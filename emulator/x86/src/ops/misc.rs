@@ -33,7 +33,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Cmpxchg8b, cmpxchg8b).needs(Feature::Cx8),
     Row::plain(Mnemonic::Cmpxchg16b, cmpxchg16b).needs(Feature::Cx16),
     Row::plain(Mnemonic::Nop, nop),
-    Row::plain(Mnemonic::Pause, nop),
+    Row::plain(Mnemonic::Pause, pause).ends_block(),
     // ENDBR, RDSSP, PREFETCH and the like are hints or belong to features that no model has, in the opcodes that the P6
     // made NOPs: the decoder is told to see nothing else in them.
     Row::plain(Mnemonic::Reservednop, nop).needs(Feature::HintNop),
@@ -43,6 +43,12 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Clflush, clflush).needs(Feature::Clflush),
     Row::plain(Mnemonic::Clflushopt, clflush).needs(Feature::Clflushopt),
 ];
+
+/// PAUSE: this processor spins, so another one has its turn.
+fn pause(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
+    v.give_up_turn();
+    Ok(())
+}
 
 fn nop(_: &mut Vcpu, _: &Insn) -> Done {
     Ok(())

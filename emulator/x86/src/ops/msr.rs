@@ -310,7 +310,7 @@ impl Vcpu {
         }
         self.cpu.efer = (value & !EFER_LMA) | (old & EFER_LMA);
         if (value ^ old) & EFER_NXE != 0 {
-            self.flush_tlb(true);
+            self.flush_tlb();
         }
         self.update_mode();
         Ok(())

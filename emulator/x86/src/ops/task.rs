@@ -328,7 +328,7 @@ impl Vcpu {
                 self.load_pdptes(image.cr3)?;
             }
             self.cpu.cr3 = image.cr3;
-            self.flush_tlb(false);
+            self.change_address_space(0, false);
         }
         // A fault here does not keep the other segments from being loaded: its handler may need the
         // stack (SDM vol. 3A §6.15, Interrupt 10).
