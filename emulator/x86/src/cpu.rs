@@ -226,6 +226,7 @@ pub struct Msrs {
     pub mcg_status: u64,
     pub bios_sign_id: u64,
     pub debug_ctl: u64,
+    pub spec_ctrl: u64,
     /// State of the generator behind RDRAND and RDSEED, which is deterministic: the same run gives
     /// the same numbers. Not a register; it stands here to be saved with them.
     pub random: u64,

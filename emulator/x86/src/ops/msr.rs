@@ -7,7 +7,7 @@ use iced_x86::Mnemonic;
 
 use crate::apic::adapter::base as apic;
 use crate::cpu::{Reg, SegmentRegister, control};
-use crate::cpuid::Feature;
+use crate::cpuid::{self, Feature};
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::Insn;
@@ -46,11 +46,14 @@ mod number {
     pub const PLATFORM_ID: u32 = 0x17;
     pub const APIC_BASE: u32 = 0x1B;
     pub const EBL_CR_POWERON: u32 = 0x2A;
+    pub const SPEC_CTRL: u32 = 0x48;
+    pub const PRED_CMD: u32 = 0x49;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8B;
     pub const PERFCTR0: u32 = 0xC1;
     pub const PERFCTR1: u32 = 0xC2;
     pub const MTRRCAP: u32 = 0xFE;
+    pub const ARCH_CAPABILITIES: u32 = 0x10A;
     pub const BBL_CR_CTL: u32 = 0x119;
     pub const BBL_CR_CTL3: u32 = 0x11E;
     pub const SYSENTER_CS: u32 = 0x174;
@@ -88,6 +91,9 @@ mod number {
 /// 8 variable ranges, fixed ranges, write combining.
 const MTRRCAP_VALUE: u64 = 0x508;
 
+/// IA32_SPEC_CTRL: IBRS, STIBP, SSBD and BHI_DIS_S. They are kept, and change nothing.
+const SPEC_CTRL_KNOWN: u64 = 1 << 10 | 7;
+
 fn bad() -> Exception {
     Exception::gp(0)
 }
@@ -109,6 +115,9 @@ impl Vcpu {
             TSC_DEADLINE => Feature::TscDeadline,
             XSS => Feature::Xsaves,
             MISC_ENABLE => Feature::Sse2,
+            // STIBP, SSBD and BHI_DIS_S come with it in every model.
+            SPEC_CTRL | PRED_CMD => Feature::Ibrs,
+            ARCH_CAPABILITIES => Feature::ArchCapabilities,
             // The rest came with the P6 family.
             _ => Feature::Cmov,
         }
@@ -159,6 +168,8 @@ impl Vcpu {
             MCG_STATUS => msr.mcg_status,
             MISC_ENABLE => msr.misc_enable,
             DEBUG_CTL => msr.debug_ctl,
+            SPEC_CTRL => msr.spec_ctrl,
+            ARCH_CAPABILITIES => cpuid::ARCH_CAPABILITIES,
             MTRR_VAR_FIRST..=MTRR_VAR_LAST => {
                 let (base, mask) = msr.mtrr_var[((register - MTRR_VAR_FIRST) / 2) as usize];
                 if register & 1 == 0 { base } else { mask }
@@ -239,6 +250,15 @@ impl Vcpu {
                 }
                 msr.debug_ctl = value;
             }
+            SPEC_CTRL => {
+                if value & !SPEC_CTRL_KNOWN != 0 {
+                    return Err(bad());
+                }
+                msr.spec_ctrl = value;
+            }
+            // IBPB: no predictor holds anything.
+            PRED_CMD if value & !1 != 0 => return Err(bad()),
+            PRED_CMD => {}
             MTRR_VAR_FIRST..=MTRR_VAR_LAST => {
                 let range = &mut msr.mtrr_var[((register - MTRR_VAR_FIRST) / 2) as usize];
                 if register & 1 == 0 {

@@ -82,6 +82,71 @@ fn unknown_msr_faults_and_known_ones_keep_their_value() {
     m.expect_fault(GP, Some(0));
 }
 
+/// RDMSR on a model; `None` for #GP(0).
+fn rdmsr(model: &str, register: u32) -> Option<u64> {
+    let mut m = Machine::with_model(model, &[0x0F, 0x32, 0xF4]);
+    m.v.cpu.regs[Reg::RCX] = register.into();
+    m.run();
+    let value = m.v.cpu.regs[Reg::RDX] << 32 | m.v.cpu.regs[Reg::RAX];
+    m.vector().is_none().then_some(value)
+}
+
+/// WRMSR, then RDMSR into ESI and EDI; `None` for #GP(0) of either.
+fn wrmsr(model: &str, register: u32, value: u64) -> Option<u64> {
+    let mut m = Machine::with_model(model, &[0x0F, 0x30, 0x0F, 0x32, 0xF4]);
+    m.v.cpu.regs[Reg::RCX] = register.into();
+    m.v.cpu.regs[Reg::RAX] = value & 0xFFFF_FFFF;
+    m.v.cpu.regs[Reg::RDX] = value >> 32;
+    m.run();
+    let value = m.v.cpu.regs[Reg::RDX] << 32 | m.v.cpu.regs[Reg::RAX];
+    m.vector().is_none().then_some(value)
+}
+
+#[test]
+fn newer_models_say_that_nothing_speculates() {
+    const ARCH_CAPABILITIES: u32 = 0x10A;
+    const SPEC_CTRL: u32 = 0x48;
+    const PRED_CMD: u32 = 0x49;
+    for model in ["x86-64-v2", "max"] {
+        // mov eax, 7; xor ecx, ecx; cpuid; hlt
+        let code = [0xB8, 7, 0, 0, 0, 0x31, 0xC9, 0x0F, 0xA2, 0xF4];
+        let mut m = Machine::with_model(model, &code);
+        m.run();
+        // IBRS and IBPB, STIBP, IA32_ARCH_CAPABILITIES, SSBD.
+        assert_eq!(m.v.cpu.regs[Reg::RDX], 0xAC00_0000, "{model}");
+        assert_eq!(m.v.cpu.regs[Reg::RAX], 2, "{model}");
+        // mov eax, 7; mov ecx, 2; cpuid; hlt: BHI_CTRL.
+        let code = [0xB8, 7, 0, 0, 0, 0xB9, 2, 0, 0, 0, 0x0F, 0xA2, 0xF4];
+        let mut m = Machine::with_model(model, &code);
+        m.run();
+        assert_eq!(m.v.cpu.regs[Reg::RDX], 1 << 4, "{model}");
+        let capabilities = rdmsr(model, ARCH_CAPABILITIES).expect("announced");
+        // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, the three of
+        // MMIO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO and ITS_NO; neither RSBA (2) nor RRSBA (19).
+        assert_eq!(capabilities, 0x4000_0000_0D10_E17B, "{model}");
+        assert_eq!(wrmsr(model, ARCH_CAPABILITIES, capabilities), None);
+        assert_eq!(rdmsr(model, SPEC_CTRL), Some(0));
+        assert_eq!(wrmsr(model, SPEC_CTRL, 0x407), Some(0x407));
+        assert_eq!(wrmsr(model, SPEC_CTRL, 8), None);
+        assert_eq!(rdmsr(model, PRED_CMD), None);
+        // wrmsr; hlt
+        for (value, legal) in [(0, true), (1, true), (2, false)] {
+            let mut m = Machine::with_model(model, &[0x0F, 0x30, 0xF4]);
+            m.v.cpu.regs[Reg::RCX] = PRED_CMD.into();
+            m.v.cpu.regs[Reg::RAX] = value;
+            m.v.cpu.regs[Reg::RDX] = 0;
+            m.run();
+            assert_eq!(m.vector().is_none(), legal, "{value}");
+        }
+    }
+    for model in ["pentium", "pentium3", "x86-64"] {
+        for register in [SPEC_CTRL, ARCH_CAPABILITIES] {
+            assert_eq!(rdmsr(model, register), None, "{model}");
+        }
+        assert_eq!(wrmsr(model, PRED_CMD, 1), None, "{model}");
+    }
+}
+
 #[test]
 fn cpuid_reports_family_and_features() {
     // mov eax, 1; cpuid; hlt
