@@ -109,6 +109,20 @@ const LINE: [(&str, &[Feature], u32); 7] = [
     ("max", MAX_ADDS, 0x0002_06C2),
 ];
 
+/// The processors that the models announce, as far as registers that belong to one kind of them go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Generation {
+    /// Pentium, and what came before it without such registers.
+    P5,
+    P6,
+    /// 06_0F.
+    Core,
+    /// 06_1A.
+    Nehalem,
+    /// 06_2C.
+    Westmere,
+}
+
 /// Registers of a CPUID leaf that hold feature bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
@@ -296,6 +310,27 @@ impl CpuModel {
     /// Family, model and stepping, as CPUID leaf 1 EAX and as EDX after RESET.
     pub fn signature(&self) -> u32 {
         self.signature
+    }
+
+    /// Which processor the signature is of.
+    pub(crate) fn generation(&self) -> Generation {
+        match self.signature & !0xF {
+            0x0680 => Generation::P6,
+            0x06F0 => Generation::Core,
+            0x1_06A0 => Generation::Nehalem,
+            0x2_06C0 => Generation::Westmere,
+            _ => Generation::P5,
+        }
+    }
+
+    /// What a microcode update is called that is loaded, 0 for none: for the newer models those of their
+    /// originals that brought IA32_SPEC_CTRL.
+    pub(crate) fn microcode_revision(&self) -> u32 {
+        match self.generation() {
+            Generation::Nehalem => 0x1D,
+            Generation::Westmere => 0x1F,
+            _ => 0,
+        }
     }
 
     /// MAXPHYADDR.
