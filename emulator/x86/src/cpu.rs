@@ -1,5 +1,7 @@
 //! The architectural state of one processor.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::apic::LocalApic;
@@ -226,6 +228,9 @@ pub struct Msrs {
     pub mcg_status: u64,
     pub bios_sign_id: u64,
     pub debug_ctl: u64,
+    pub spec_ctrl: u64,
+    /// Registers of the announced model that have been written since the reset.
+    pub of_model: BTreeMap<u32, u64>,
     /// State of the generator behind RDRAND and RDSEED, which is deterministic: the same run gives
     /// the same numbers. Not a register; it stands here to be saved with them.
     pub random: u64,

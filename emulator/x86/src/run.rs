@@ -416,6 +416,9 @@ impl Vcpu {
             self.cpu.pending_debug |= dr6::BS;
         }
         let completed = self.run_block(block, 1);
+        // Of loads of SS in a row the second holds nothing off: SDM vol. 3A §6.8.3 warrants it of the first only
+        // (AMD's Zen holds off after each).
+        self.cpu.shadow &= !(shadow & 2);
         self.attention |= attention::INTERRUPT;
         if !completed {
             // An instruction that is tried again steps when it has completed.
