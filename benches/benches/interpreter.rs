@@ -79,7 +79,8 @@ fn loops(c: &mut Criterion) {
     for (name, code) in LOOPS {
         let mut guest = Guest::new(code);
         for register in 0..5 {
-            guest.vcpu.cpu.xmm[register] = u128::from(1.0f64.to_bits()) * (1 << 64 | 1);
+            let ones = u128::from(1.0f64.to_bits()) * (1 << 64 | 1);
+            guest.vcpu.cpu.set_xmm(register, ones);
         }
         group.bench_function(*name, |b| b.iter(|| guest.run(BATCH)));
     }

@@ -463,7 +463,7 @@ fn load_image(cpu: &mut Cpu, state: &State) {
     }
     cpu.mxcsr = state.get32(fx::MXCSR);
     for n in 0..16 {
-        cpu.xmm[n] = state.xmm(n);
+        cpu.set_xmm(n, state.xmm(n));
     }
 }
 
@@ -481,7 +481,7 @@ fn save_image(cpu: &Cpu, state: &mut State) {
     }
     state.put32(fx::MXCSR, cpu.mxcsr);
     for n in 0..16 {
-        state.put_xmm(n, cpu.xmm[n]);
+        state.put_xmm(n, cpu.xmm(n));
     }
 }
 

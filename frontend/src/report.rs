@@ -201,7 +201,7 @@ impl CpuReport {
                 .iter()
                 .map(|(mantissa, _)| hex(*mantissa))
                 .collect(),
-            xmm: cpu.xmm.iter().map(|xmm| format!("{xmm:#034x}")).collect(),
+            xmm: (0..16).map(|n| format!("{:#034x}", cpu.xmm(n))).collect(),
         }
     }
 }

@@ -202,6 +202,16 @@ impl X87 {
     };
 }
 
+/// A vector register of 512 bits, the lowest quarter first (SDM vol. 1 §15.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C, align(64))]
+pub struct Vector(pub [u128; 4]);
+
+impl Vector {
+    /// All bits clear.
+    pub const ZERO: Self = Self([0; 4]);
+}
+
 /// Model-specific registers that are plain storage or have no better place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -294,8 +304,12 @@ pub struct Cpu {
     pub dr: [u64; 8],
     /// SSE control and status.
     pub mxcsr: u32,
-    /// XMM0 to XMM15.
-    pub xmm: [u128; 16],
+    /// The vector registers: XMM, YMM and ZMM are the low 128, 256 and all 512 bits.
+    pub vectors: [Vector; 32],
+    /// The opmask registers, K0 to K7.
+    pub opmask: [u64; 8],
+    /// Rights of the protection keys (SDM vol. 3A §4.6.2).
+    pub pkru: u32,
     /// x87 and MMX.
     pub x87: X87,
     /// Model-specific registers.
@@ -376,7 +390,9 @@ impl Cpu {
             pdpte: [0; 4],
             dr: [0, 0, 0, 0, 0, 0, 0xFFFF_0FF0, 0x400],
             mxcsr: 0x1F80,
-            xmm: [0; 16],
+            vectors: [Vector::ZERO; 32],
+            opmask: [0; 8],
+            pkru: 0,
             x87: X87 {
                 control: 0x0040,
                 tag: 0x5555,
@@ -438,6 +454,18 @@ impl Cpu {
     /// RFLAGS with the arithmetic flags evaluated.
     pub fn rflags(&self) -> u64 {
         (self.rflags & !bits::ARITH) | self.lazy.evaluate(self.rflags)
+    }
+
+    /// XMM register `n`, 0 to 31.
+    #[inline(always)]
+    pub fn xmm(&self, n: usize) -> u128 {
+        self.vectors[n].0[0]
+    }
+
+    /// Writes XMM register `n` as the instructions of legacy SSE do: the bits above stay (SDM vol. 1 §14.8).
+    #[inline(always)]
+    pub fn set_xmm(&mut self, n: usize, value: u128) {
+        self.vectors[n].0[0] = value;
     }
 
     /// Evaluates the arithmetic flags into `rflags` for good.

@@ -445,12 +445,12 @@ impl Emit for Vcpu {
 
     #[inline(always)]
     fn xmm(&mut self, n: u8) -> u128 {
-        self.cpu.xmm[usize::from(n & 15)]
+        self.cpu.xmm(usize::from(n & 31))
     }
 
     #[inline(always)]
     fn set_xmm(&mut self, n: u8, value: u128) {
-        self.cpu.xmm[usize::from(n & 15)] = value;
+        self.cpu.set_xmm(usize::from(n & 31), value);
     }
 
     #[inline(always)]

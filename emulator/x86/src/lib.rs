@@ -26,7 +26,7 @@ pub mod table;
 pub mod vcpu;
 pub mod width;
 
-pub use cpu::{Cpu, Mode, Reg, Segment, SegmentRegister};
+pub use cpu::{Cpu, Mode, Reg, Segment, SegmentRegister, Vector};
 pub use emit::Emit;
 pub use exception::Exception;
 pub use insn::{ExecFn, Insn};

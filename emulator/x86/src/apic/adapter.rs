@@ -220,14 +220,16 @@ impl Vcpu {
         }
     }
 
-    /// INIT: like RESET, but memory types, x87, SSE and the model-specific registers stay (SDM vol. 3A
-    /// table 10-1). The bootstrap processor goes on at the reset vector, another one waits.
+    /// INIT: like RESET, but memory types, x87, vector and opmask registers, PKRU and the model-specific registers
+    /// stay (SDM vol. 3A table 10-1). The bootstrap processor goes on at the reset vector, another one waits.
     fn init(&mut self) {
         self.wake();
         let old = std::mem::take(&mut self.cpu);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.cpu.x87 = old.x87;
-        self.cpu.xmm = old.xmm;
+        self.cpu.vectors = old.vectors;
+        self.cpu.opmask = old.opmask;
+        self.cpu.pkru = old.pkru;
         self.cpu.mxcsr = old.mxcsr;
         self.cpu.xcr0 = old.xcr0;
         self.cpu.msr = old.msr;

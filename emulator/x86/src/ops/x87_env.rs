@@ -288,8 +288,8 @@ fn fxsave<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> 
     image[28..32].copy_from_slice(&MXCSR_MASK.to_le_bytes());
     let mut end = 160;
     if v.cpu.cr4 & control::CR4_OSFXSR != 0 {
-        for xmm in &v.cpu.xmm[..xmm_count(insn)] {
-            image[end..end + 16].copy_from_slice(&xmm.to_le_bytes());
+        for n in 0..xmm_count(insn) {
+            image[end..end + 16].copy_from_slice(&v.cpu.xmm(n).to_le_bytes());
             end += 16;
         }
     }
@@ -308,8 +308,11 @@ fn fxrstor<const WIDE: bool>(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception>
         }
         v.cpu.mxcsr = mxcsr;
         let registers = image[160..].chunks_exact(16);
-        for (xmm, bytes) in v.cpu.xmm.iter_mut().zip(registers).take(xmm_count(insn)) {
-            *xmm = u128::from_le_bytes(bytes.try_into().expect("sixteen bytes"));
+        for (n, bytes) in registers.take(xmm_count(insn)).enumerate() {
+            v.cpu.set_xmm(
+                n,
+                u128::from_le_bytes(bytes.try_into().expect("sixteen bytes")),
+            );
         }
     }
     restore_legacy_x87(&mut v.cpu.x87, &image, WIDE);

@@ -2,7 +2,7 @@
 
 use platform::{Bus, Clock, GuestMemory, IrqLine, PhysAddr};
 
-use crate::cpu::{Reg, Segment, SegmentRegister, control};
+use crate::cpu::{Reg, Segment, SegmentRegister, Vector, control};
 use crate::cpuid::CpuModel;
 use crate::decode::{Decoded, decode};
 use crate::exception::Exception;
@@ -349,8 +349,9 @@ fn fill(v: &mut Vcpu) {
     v.cpu.x87.instruction = (0x1234_5678, 0x11);
     v.cpu.x87.operand = (0x9ABC_DEF0, 0x22);
     v.cpu.mxcsr = 0x1FA0;
-    for (n, xmm) in v.cpu.xmm.iter_mut().enumerate() {
-        *xmm = 0x1111_2222_3333_4444_5555_6666_7777_0000 + n as u128;
+    for n in 0..16 {
+        v.cpu
+            .set_xmm(n, 0x1111_2222_3333_4444_5555_6666_7777_0000 + n as u128);
     }
     v.cpu.regs[Reg::RBX] = 0x2000;
 }
@@ -360,7 +361,7 @@ fn fxrstor_brings_back_what_fxsave_saved() {
     let mut v = flat_vcpu();
     fill(&mut v);
     v.bus().memory.write(PhysAddr(0x2000), &[0xEE; 512]);
-    let before = format!("{:?} {:x?}", v.cpu.x87, &v.cpu.xmm[..8]);
+    let before = format!("{:?} {:x?}", v.cpu.x87, &v.cpu.vectors[..8]);
     run(&mut v, &[&[0x0F, 0xAE, 0x03]]);
     let image: [u8; 512] = v.bus().memory.read_array(PhysAddr(0x2000));
     assert_eq!(image[..8], [0x7F, 0x03, 0x00, 0x30, 0xC0, 0, 0x23, 0x01]);
@@ -377,7 +378,7 @@ fn fxrstor_brings_back_what_fxsave_saved() {
         [0xEE; 224],
         "32-bit code saves eight XMM registers"
     );
-    v.cpu.xmm = [0; 16];
+    v.cpu.vectors = [Vector::ZERO; 32];
     v.cpu.mxcsr = 0x1F80;
     v.cpu.x87.st = [(5, 5); 8];
     fninit(&mut v);
@@ -387,7 +388,7 @@ fn fxrstor_brings_back_what_fxsave_saved() {
         assert_eq!(after.st[n].0, 0);
         after.st[n] = (0, 0);
     }
-    assert_eq!(format!("{after:?} {:x?}", &v.cpu.xmm[..8]), before);
+    assert_eq!(format!("{after:?} {:x?}", &v.cpu.vectors[..8]), before);
     assert_eq!(v.cpu.mxcsr, 0x1FA0);
     v.bus()
         .memory
@@ -415,13 +416,18 @@ fn xsave_saves_what_is_requested_and_xrstor_initialises_the_rest() {
     run(&mut v, &[&[0x0F, 0xAE, 0x23]]);
     let image: [u8; 576] = v.bus().memory.read_array(PhysAddr(0x2000));
     assert_eq!((image[0], image[512], image[24]), (0, 2, 0xA0), "SSE only");
-    assert_eq!(image[160..176], v.cpu.xmm[0].to_le_bytes());
+    assert_eq!(image[160..176], v.cpu.xmm(0).to_le_bytes());
     v.cpu.regs[Reg::RAX] = 3;
-    v.cpu.xmm = [7; 16];
+    v.cpu.vectors = [Vector([7; 4]); 32];
     run(&mut v, &[&[0x0F, 0xAE, 0x2B]]);
     assert_eq!(v.cpu.x87.tag, 0xFFFF, "x87 is initialised");
-    assert_eq!(v.cpu.xmm[1], 0x1111_2222_3333_4444_5555_6666_7777_0001);
-    assert_eq!(v.cpu.xmm[8], 7, "32-bit code has eight XMM registers");
+    assert_eq!(v.cpu.xmm(1), 0x1111_2222_3333_4444_5555_6666_7777_0001);
+    assert_eq!(
+        v.cpu.vectors[1].0[1..],
+        [7; 3],
+        "legacy forms keep the upper part"
+    );
+    assert_eq!(v.cpu.xmm(8), 7, "32-bit code has eight XMM registers");
     // XSAVEC: compacted, x87 in its initial configuration.
     run(&mut v, &[&[0x0F, 0xC7, 0x23]]);
     let image: [u8; 576] = v.bus().memory.read_array(PhysAddr(0x2000));

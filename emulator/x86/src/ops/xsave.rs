@@ -69,7 +69,7 @@ fn in_use(v: &Vcpu) -> u64 {
         && x87.instruction == (0, 0)
         && x87.operand == (0, 0)
         && x87.st == X87::INIT.st;
-    let sse = v.cpu.xmm.iter().any(|&xmm| xmm != 0);
+    let sse = (0..16).any(|n| v.cpu.xmm(n) != 0);
     (u64::from(!initial) * X87_STATE) | (u64::from(sse) * SSE_STATE)
 }
 
@@ -99,14 +99,9 @@ fn save(v: &mut Vcpu, insn: &Insn, form: Form, wide: bool) -> Result<(), Excepti
         image[28..32].copy_from_slice(&MXCSR_MASK.to_le_bytes());
     }
     if saved & SSE_STATE != 0 {
-        for (xmm, bytes) in v
-            .cpu
-            .xmm
-            .iter()
-            .zip(image[160..].chunks_exact_mut(16))
-            .take(xmm_count(insn))
-        {
-            bytes.copy_from_slice(&xmm.to_le_bytes());
+        let registers = image[160..].chunks_exact_mut(16);
+        for (n, bytes) in registers.take(xmm_count(insn)).enumerate() {
+            bytes.copy_from_slice(&v.cpu.xmm(n).to_le_bytes());
         }
     }
     let header = if form == Form::Compacted {
@@ -190,15 +185,11 @@ fn restore(v: &mut Vcpu, insn: &Insn, compacted_only: bool, wide: bool) -> Resul
     }
     if requested & SSE_STATE != 0 {
         v.cpu.mxcsr = mxcsr;
-        for (xmm, bytes) in v
-            .cpu
-            .xmm
-            .iter_mut()
-            .zip(image[160..].chunks_exact(16))
-            .take(xmm_count(insn))
-        {
+        let registers = image[160..].chunks_exact(16);
+        for (n, bytes) in registers.take(xmm_count(insn)).enumerate() {
             let value = u128::from_le_bytes(bytes.try_into().expect("sixteen bytes"));
-            *xmm = if present & SSE_STATE != 0 { value } else { 0 };
+            v.cpu
+                .set_xmm(n, if present & SSE_STATE != 0 { value } else { 0 });
         }
     }
     if requested & X87_STATE != 0 {

@@ -352,7 +352,7 @@ fn xsaves_and_xrstors_take_the_compacted_format_at_cpl0() {
     let prepare = |m: &mut Machine| {
         m.v.cpu.cr4 |= control::CR4_OSFXSR | control::CR4_OSXSAVE;
         m.v.cpu.xcr0 = 3;
-        m.v.cpu.xmm[0] = 0x1234;
+        m.v.cpu.set_xmm(0, 0x1234);
         m.v.cpu.regs[Reg::RSI] = AREA;
         m.v.cpu.regs[Reg::RAX] = 2;
         m.v.update_mode();
@@ -360,7 +360,7 @@ fn xsaves_and_xrstors_take_the_compacted_format_at_cpl0() {
     let mut m = Machine::new(&code);
     prepare(&mut m);
     m.run();
-    assert_eq!(m.v.cpu.xmm[0], 0x1234);
+    assert_eq!(m.v.cpu.xmm(0), 0x1234);
     // XSTATE_BV and XCOMP_BV.
     assert_eq!(m.peek64(AREA + 512), 2);
     assert_eq!(m.peek64(AREA + 520), 1 << 63 | 2);
