@@ -283,6 +283,7 @@ impl Machine {
         let cpu = &mut self.cpus[self.turn.cpu];
         cpu.attach_shared(bus, &mut self.code);
         let result = act(cpu);
+        log::trace!(target: "machine", "processor {} at {:x}", self.turn.cpu, cpu.cpu.regs[x86::Reg::RIP]);
         let mut bus = cpu.detach_shared(&mut self.code);
         if self.code.wakes_anybody() {
             for cpu in &mut self.cpus {

@@ -1,6 +1,6 @@
 //! The run loop: blocks, and what comes between them.
 
-use crate::code::Block;
+use crate::code::{Block, Link};
 use crate::cpu::{Reg, SegmentRegister};
 use crate::exception::Exception;
 use crate::flags::bits;
@@ -85,21 +85,23 @@ impl Vcpu {
 
     /// Runs `block` and those that follow it, each as a whole, until one raises an exception or asks
     /// for attention, or the next one may not run as a whole.
-    fn run_whole_blocks(&mut self, mut block: *mut Block) {
+    fn run_whole_blocks(&mut self, block: *mut Block) {
         // The mode changes only with a call for attention.
         let flat = self.mode_key & 6 != 0;
+        // SAFETY: the block is live while it runs, and its instructions stay where they are: dropping it only
+        // replaces handlers behind the running instruction, and freeing waits for `look_around`.
+        let mut next = unsafe { Block::link_to(block, 0) };
         loop {
-            let start = self.cpu.regs[Reg::RIP];
+            let (block, start) = (next.block, self.cpu.regs[Reg::RIP]);
             self.current = block;
-            // SAFETY: the block is live while it runs: dropping it only replaces handlers behind the
-            // running instruction, and freeing waits for `look_around`.
-            let (first, count) = unsafe { (&*(*block).insns.as_ptr(), (*block).count) };
+            // SAFETY: as above.
+            let first = unsafe { &*next.first };
             if let Err(exception) = (first.fast)(self, first)
                 && !self.resume(block, exception)
             {
                 return;
             }
-            self.retired += u64::from(count);
+            self.retired += u64::from(next.count);
             if self.extra_retired != 0 {
                 self.retired += std::mem::take(&mut self.extra_retired);
             }
@@ -107,49 +109,49 @@ impl Vcpu {
                 return;
             }
             // SAFETY: as above.
-            let next = if unsafe { (*block).linkable } {
-                let distance = self.cpu.regs[Reg::RIP].wrapping_sub(start);
-                // SAFETY: as above.
-                match unsafe { (*block).linked(distance) } {
-                    Some(next) => next,
-                    None => match self.find_successor(block, distance) {
-                        Some(next) => next,
-                        None => return,
-                    },
-                }
-            } else {
-                match self.find_block() {
-                    Ok(next) => next,
-                    // The caller finds it out again, and raises it.
-                    Err(_) => return,
-                }
+            let ended = unsafe { &*block };
+            let distance = self.cpu.regs[Reg::RIP].wrapping_sub(start);
+            next = match ended.linked(distance) {
+                Some(&link) => link,
+                None => match self.find_successor(block, distance) {
+                    Some(link) => link,
+                    None => return,
+                },
             };
-            // SAFETY: `next` is live, as `block` is.
-            let count = unsafe { (*next).count };
-            if u64::from(count) > self.slice_end.saturating_sub(self.retired)
-                || !flat && !self.fits_code_segment(next)
+            if u64::from(next.count) > self.slice_end.saturating_sub(self.retired)
+                || !flat && !self.fits_code_segment(next.block)
             {
                 return;
             }
-            block = next;
         }
     }
 
     /// Finds the block at the instruction pointer, which `block` does not link to yet. `None` when it
     /// cannot be fetched: the caller tries again and raises the exception.
-    fn find_successor(&mut self, block: *mut Block, distance: u64) -> Option<*mut Block> {
+    #[inline(always)]
+    fn find_successor(&mut self, block: *mut Block, distance: u64) -> Option<Link> {
         let next = self.find_block().ok()?;
         // SAFETY: both are live: finding a block frees none.
-        let (linkable, phys) = unsafe {
+        unsafe {
+            if (*block).linkable {
+                self.note_successor(block, distance, next);
+            }
+            Some(Block::link_to(next, 0))
+        }
+    }
+
+    #[cold]
+    fn note_successor(&mut self, block: *mut Block, distance: u64, next: *mut Block) {
+        // SAFETY: both are live.
+        let (live, phys) = unsafe {
             let live = (*block).serial != 0 && (*next).serial != 0;
             (live, (*block).phys)
         };
         // Within the block's page no change of the page tables can send the jump elsewhere. A block that is dropped
         // already must not be found again.
-        if linkable && (phys & 0xFFF).wrapping_add(distance) < 4096 {
+        if live && (phys & 0xFFF).wrapping_add(distance) < 4096 {
             self.code.link(block, distance, next);
         }
-        Some(next)
     }
 
     /// A chain of handlers stopped in `block`: with an exception, or because one left its instruction to

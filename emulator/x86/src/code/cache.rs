@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use platform::{GuestMemory, PhysAddr, granules};
 
 use super::page::CodePage;
-use super::{Block, Link, NO_LINK, granule_numbers};
+use super::{Block, NO_LINK, granule_numbers};
 use crate::cpu::Monitor;
 use crate::insn::ExecFn;
 use crate::{decode, fast};
@@ -267,13 +267,7 @@ impl CodeCache {
                     entry.1 = 1;
                 }
             }
-            (*from).links = [
-                Link {
-                    distance,
-                    block: to,
-                },
-                older,
-            ];
+            (*from).links = [Block::link_to(to, distance), older];
             (*to).incoming.push((from, 0));
         }
     }

@@ -71,19 +71,25 @@ pub(crate) struct Block {
     pub key: u32,
 }
 
-/// A remembered successor.
+/// A remembered successor, with what of it is needed to run it: what stands here need not be fetched from there.
 #[derive(Clone, Copy)]
-struct Link {
+pub(crate) struct Link {
     /// How far the successor lies from the block's first byte. The block's place in its page decides
     /// with it whether the successor lies in the same page, whatever linear address that page has.
     distance: u64,
-    block: *mut Block,
+    pub block: *mut Block,
+    /// Its first instruction.
+    pub first: *const Insn,
+    /// How many instructions it has.
+    pub count: u32,
 }
 
 const NO_LINK: Link = Link {
     // No two canonical addresses are so far apart.
     distance: 1 << 63,
     block: std::ptr::null_mut(),
+    first: std::ptr::null(),
+    count: 0,
 };
 
 impl Block {
@@ -103,13 +109,25 @@ impl Block {
         }
     }
 
+    /// A link to `block`.
+    ///
+    /// # Safety
+    /// `block` is live.
+    pub unsafe fn link_to(block: *mut Self, distance: u64) -> Link {
+        // SAFETY: by the caller.
+        let (first, count) = unsafe { ((*block).insns.as_ptr(), (*block).count) };
+        Link {
+            distance,
+            block,
+            first,
+            count,
+        }
+    }
+
     /// The remembered successor at `distance` from the block's first byte.
     #[inline(always)]
-    pub fn linked(&self, distance: u64) -> Option<*mut Block> {
-        self.links
-            .iter()
-            .find(|link| link.distance == distance)
-            .map(|link| link.block)
+    pub fn linked(&self, distance: u64) -> Option<&Link> {
+        self.links.iter().find(|link| link.distance == distance)
     }
 
     /// Whether one of `len` bytes at `phys` is the block's.
