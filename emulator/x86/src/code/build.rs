@@ -58,7 +58,7 @@ impl Vcpu {
             if let Some(second) = unsafe { (*found).second_page } {
                 let next = (lin & !0xFFF).wrapping_add(4096) & self.linear_mask();
                 if self.translate_fetch(next)?.0 != second {
-                    self.code_written(phys, 1, None);
+                    self.code_written(phys, 1, false, None);
                     block = None;
                 }
             }
@@ -95,7 +95,7 @@ impl Vcpu {
         let mut bytes = [0u8; MAX_BYTES + MAX_LEN];
         let room = ((4096 - (phys & 0xFFF)) as usize).min(MAX_BYTES);
         self.fetch_bytes(phys, &mut bytes[..room]);
-        let mut block = Block::new(phys, self.mode_key);
+        let mut block = Block::new(phys, self.mode_key, self.code.take_room());
         let mut offset = 0usize;
         let mut ends = Ends::No;
         let mut previous = Instruction::default();
@@ -172,7 +172,7 @@ impl Vcpu {
         }
         if from_device {
             // Nobody tells us when a device's memory changes, so such code is decoded each time.
-            self.code_written(phys, 1, None);
+            self.code_written(phys, 1, false, None);
         }
         Ok(block)
     }
@@ -248,8 +248,14 @@ impl Vcpu {
     }
 
     /// `len` bytes at `phys`, within one page and in granules with code or a monitored line, were written by
-    /// instruction `running` of the current block, or by a bus master.
-    pub(crate) fn code_written(&mut self, phys: u64, len: u64, running: Option<u16>) {
+    /// instruction `running` of the current block, or by a bus master. `same`: with the values that were there, as by a
+    /// trampoline that is set up for the same call again.
+    pub(crate) fn code_written(&mut self, phys: u64, len: u64, same: bool, running: Option<u16>) {
+        if same {
+            self.code.wake(phys, len);
+            self.heed_monitors();
+            return;
+        }
         let current = self.current;
         let running = running
             .filter(|_| !current.is_null())
@@ -291,7 +297,7 @@ impl Vcpu {
     /// Drops the blocks that bus masters wrote to, and wakes who monitors what they wrote.
     pub fn drain_code_writes(&mut self) {
         for (addr, len) in self.bus().memory.take_code_writes() {
-            self.code_written(addr.0, len, None);
+            self.code_written(addr.0, len, false, None);
         }
     }
 }

@@ -8,11 +8,13 @@ use platform::{GuestMemory, PhysAddr, granules};
 use super::page::CodePage;
 use super::{Block, NO_LINK, granule_numbers};
 use crate::cpu::Monitor;
-use crate::insn::ExecFn;
+use crate::insn::{ExecFn, Insn};
 use crate::{decode, fast};
 
 /// Blocks take at most this much of the host's memory, in bytes; then the oldest quarter goes.
 const MAX_BYTES: usize = 96 << 20;
+/// The memory of so many dropped blocks is kept for new ones.
+const MAX_ROOM: usize = 64;
 /// A processor that was away for longer than so many new code pages starts with an empty TLB.
 const MAX_PROTECTED: usize = 64;
 
@@ -83,6 +85,8 @@ pub struct CodeCache {
     pool: Pool,
     free: Vec<*mut Block>,
     graveyard: Vec<*mut Block>,
+    /// The memory of dropped blocks' instructions, for the next ones.
+    room: Vec<Vec<Insn>>,
     /// Blocks by age, with their serials: a dropped one has another.
     ages: VecDeque<(*mut Block, u64)>,
     serial: u64,
@@ -123,6 +127,7 @@ impl CodeCache {
             pool: Pool::default(),
             free: Vec::new(),
             graveyard: Vec::new(),
+            room: Vec::new(),
             ages: VecDeque::new(),
             serial: 0,
             bytes: 0,
@@ -180,6 +185,11 @@ impl CodeCache {
     #[inline]
     pub(super) fn get(&self, phys: u64, key: u32) -> Option<*mut Block> {
         self.map.get(&(phys, key)).copied()
+    }
+
+    /// Memory for a block's instructions.
+    pub(super) fn take_room(&mut self) -> Vec<Insn> {
+        self.room.pop().unwrap_or_else(|| Vec::with_capacity(8))
     }
 
     /// Adds a block. The pages of its bytes are code pages from now on; the caller has taken away the right to write
@@ -248,7 +258,11 @@ impl CodeCache {
             // SAFETY: a dropped block of the pool, which does not run.
             let block = unsafe { &mut *block };
             self.bytes -= block.footprint();
-            block.insns = Vec::new();
+            let mut room = std::mem::take(&mut block.insns);
+            if self.room.len() < MAX_ROOM && room.capacity() <= 2 * super::MAX_INSNS {
+                room.clear();
+                self.room.push(room);
+            }
             block.incoming = Vec::new();
         }
         self.free.append(&mut self.graveyard);
@@ -488,7 +502,8 @@ impl CodeCache {
         }
     }
 
-    fn wake(&mut self, phys: u64, len: u64) {
+    /// Notes the processors that monitor one of `len` bytes at `phys`.
+    pub(crate) fn wake(&mut self, phys: u64, len: u64) {
         for &(number, line) in &self.monitors {
             if phys < line + Monitor::LINE_BYTES && line < phys + len {
                 self.woken |= 1 << (number & 63);

@@ -93,10 +93,10 @@ const NO_LINK: Link = Link {
 };
 
 impl Block {
-    /// A block without instructions.
-    fn new(phys: u64, key: u32) -> Self {
+    /// A block without instructions, which go into the empty `room`.
+    fn new(phys: u64, key: u32, room: Vec<Insn>) -> Self {
         Self {
-            insns: Vec::with_capacity(8),
+            insns: room,
             count: 0,
             bytes: 0,
             linkable: true,

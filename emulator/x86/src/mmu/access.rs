@@ -399,13 +399,17 @@ impl Vcpu {
                 let near_code =
                     memory.code_mask(PhysAddr(phys)) & granules(phys & 0xFFF, size.into()) != 0;
                 let bytes = value.to_le_bytes();
+                let mut before = bytes;
                 // SAFETY: the page is 4096 bytes long and the caller keeps `within + size` inside it.
                 unsafe {
-                    page.add(within)
-                        .copy_from_nonoverlapping(bytes.as_ptr(), size.into())
-                };
+                    let place = page.add(within);
+                    if near_code {
+                        place.copy_to_nonoverlapping(before.as_mut_ptr(), size.into());
+                    }
+                    place.copy_from_nonoverlapping(bytes.as_ptr(), size.into());
+                }
                 if near_code {
-                    self.code_written(phys, size.into(), Some(number));
+                    self.code_written(phys, size.into(), before == bytes, Some(number));
                 }
             }
             Page::Rom(_) => {}

@@ -131,12 +131,36 @@ pub struct Tlb {
     pcid: u16,
     /// Regions of 2 MiB, by number, in which pieces of large pages may be known; of 1 GiB with the top bit set.
     large: HashSet<u64>,
-    /// A translation that instructions were fetched by was driven out, so that a flush of its page would not tell.
-    fetched_lost: bool,
+    /// Pages whose translation instructions were fetched by and which was driven out, so that a flush of the page would
+    /// not find it: by translations that are not global, and by global ones.
+    lost: [PageSet; 2],
     /// Count changes of what linear addresses lead to, without and with global translations.
     generations: [u64; 2],
     /// Page walks so far.
     pub walks: u64,
+}
+
+/// A set of pages that may say yes too often.
+#[derive(Clone, Copy)]
+struct PageSet([u64; 16]);
+
+impl PageSet {
+    const EMPTY: Self = Self([0; 16]);
+
+    fn place(page: u64) -> (usize, u64) {
+        let hash = (page >> 12).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+        ((hash >> 6) as usize, 1 << (hash & 63))
+    }
+
+    fn add(&mut self, page: u64) {
+        let (word, bit) = Self::place(page);
+        self.0[word] |= bit;
+    }
+
+    fn may_have(&self, page: u64) -> bool {
+        let (word, bit) = Self::place(page);
+        self.0[word] & bit != 0
+    }
 }
 
 /// Large regions beyond this number are given up, with all translations.
@@ -159,7 +183,7 @@ impl Tlb {
             context: 2,
             pcid: 0,
             large: HashSet::new(),
-            fetched_lost: false,
+            lost: [PageSet::EMPTY; 2],
             generations: [1, 1],
             walks: 0,
         })
@@ -305,7 +329,7 @@ impl Tlb {
             });
         let old = ways[way];
         if old.leaf & Leaf::FETCHED != 0 && old.page != NO_TAG {
-            self.fetched_lost = true;
+            self.lost[usize::from(old.leaf & Leaf::GLOBAL != 0)].add(old.page);
         }
         ways[way] = Known {
             page,
@@ -355,9 +379,12 @@ impl Tlb {
     }
 
     fn leads_elsewhere(&mut self, globals: bool) {
-        self.fetched_lost &= !globals;
+        self.lost[0] = PageSet::EMPTY;
         self.generations[0] += 1;
-        self.generations[1] += u64::from(globals);
+        if globals {
+            self.lost[1] = PageSet::EMPTY;
+            self.generations[1] += 1;
+        }
     }
 
     /// Numbers that change when linear addresses may lead elsewhere: by translations that are not global, and by global
@@ -446,8 +473,8 @@ impl Tlb {
             }
         }
         let global_context = self.global_context;
-        let mut fetched = self.fetched_lost;
-        let mut fetched_global = fetched && globals;
+        let mut fetched_global = globals && self.lost[1].may_have(page);
+        let mut fetched = fetched_global || self.lost[0].may_have(page);
         for known in &mut self.known[Self::set(page)] {
             let global = globals && known.context == global_context;
             if known.page == page && (known.context == context || global) {

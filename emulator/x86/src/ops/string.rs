@@ -147,7 +147,10 @@ impl StringOp for Movs {
             return 0;
         }
         let source = v.direct_read_sized(from, bytes);
-        let target = v.direct_write_sized(to, bytes);
+        let target = match v.direct_write_sized(to, bytes) {
+            None => v.write_beside_code(to, bytes),
+            target => target,
+        };
         let (Some(source), Some(target)) = (source, target) else {
             return 0;
         };
@@ -207,9 +210,12 @@ impl StringOp for Stos {
         if count < 2 {
             return 0;
         }
-        let Some(target) = v.direct_write_sized(to, count * W::BYTES) else {
-            return 0;
+        let bytes = count * W::BYTES;
+        let target = match v.direct_write_sized(to, bytes) {
+            None => v.write_beside_code(to, bytes),
+            target => target,
         };
+        let Some(target) = target else { return 0 };
         let value = v.get::<W>(A);
         for n in 0..count {
             // SAFETY: the pointer is good for `count` elements by the TLB.
