@@ -3,7 +3,7 @@
 %define KIND "bios"
 %include "real.inc"
 
-work:   rounds  60000
+work:   rounds  120000
 .round: mov     ah, 2                   ; the cursor goes to a row of 25
         mov     bh, 0
         mov     dl, [left]

@@ -1,4 +1,4 @@
-; halt.asm - idle: HLT until the timer's next interrupt, a thousand times a second
+; halt.asm - idle: HLT until the timer's next interrupt, 10,000 times a second
 ;
 ; A machine whose time follows the wall sleeps here; what is left is the cost of waking up.
 
@@ -6,7 +6,7 @@
 %include "real.inc"
 
 PIT     equ     0x40
-DIVISOR equ     1193
+DIVISOR equ     119
 
 work:   cli
         mov     word [8 * 4], tick
@@ -17,7 +17,7 @@ work:   cli
         out     PIT, al
         mov     al, DIVISOR >> 8
         out     PIT, al
-        rounds  5000
+        rounds  100000
 .round: sti
         hlt
         cli

@@ -555,7 +555,7 @@ static const struct kind {
     {"sse2-double", 300, eliminations, NULL}, /* Gaussian elimination in doubles */
     {"sse2-integer", 15000, sse2_integers, NULL}, /* packed integers */
     {"x87", 4000000, x87, NULL}, /* 80-bit arithmetic, with square roots and divisions */
-    {"rewrite", 100000, rewrites, rewrite_prepare}, /* code whose immediate changes before each call */
+    {"rewrite", 1000000, rewrites, rewrite_prepare}, /* code whose immediate changes before each call */
 };
 
 /* A mark is out, and the port quiet again, before the work goes on. */
