@@ -161,7 +161,11 @@ def watch(process, start, serial, pattern, timeout):
                 looked_at = max(looked_at, whole_lines)
             if pid:
                 process.returncode = os.waitstatus_to_exitcode(status)
-                return Run(marks, text, process.returncode, now - start, usage.ru_utime + usage.ru_stime)
+                cpu = usage.ru_utime + usage.ru_stime
+                if cpu_seconds(os.getpid()) is not None:
+                    # Marks without a time were read when the process had just ended, and its clock with it.
+                    marks = [mark if mark.cpu is not None else dataclasses.replace(mark, cpu=cpu) for mark in marks]
+                return Run(marks, text, process.returncode, now - start, cpu)
             if now - start > timeout:
                 raise Failed(f"no end after {timeout} s; the guest's last words: {last_line(text)}")
             time.sleep(POLL_S)
