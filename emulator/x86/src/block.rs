@@ -20,10 +20,10 @@ use std::ops::RangeInclusive;
 use iced_x86::Instruction;
 use platform::PhysAddr;
 
+use crate::chain;
 use crate::cpu::Monitor;
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::exception::Exception;
-use crate::fast;
 use crate::insn::Insn;
 use crate::table::Ends;
 use crate::vcpu::{Vcpu, attention};
@@ -346,7 +346,7 @@ impl BlockCache {
                 let insns = (*pointer).insns.as_mut_ptr();
                 for i in usize::from(number) + 1..(*pointer).insns.len() {
                     (*insns.add(i)).exec = decode::retry;
-                    (*insns.add(i)).fast = fast::retry;
+                    (*insns.add(i)).fast = chain::retry;
                 }
             }
         }
@@ -508,7 +508,7 @@ impl Vcpu {
                     if how == Ends::Branch
                         && let Some(before) = block.insns.last_mut()
                         && let Some(pair) =
-                            fast::choose_pair(&previous, before, &iced, self.mode_key)
+                            chain::choose_pair(&previous, before, &iced, self.mode_key)
                     {
                         before.fast = pair;
                     }
@@ -553,7 +553,7 @@ impl Vcpu {
             });
         }
         // An indirect jump would only drive out what another one remembered.
-        block.linkable = ends == Ends::No || ends == Ends::Branch && fast::is_direct(&previous);
+        block.linkable = ends == Ends::No || ends == Ends::Branch && chain::is_direct(&previous);
         self.mark_code_page(phys);
         if let Some(second) = block.second_page {
             self.mark_code_page(second);

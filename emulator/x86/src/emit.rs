@@ -1,9 +1,9 @@
 //! The primitives in which the frequent instructions are written.
 //!
-//! [`Vcpu`](crate::Vcpu) implements [`Emit`] on plain integers, and the compiler turns each semantic
-//! function into a direct handler. A recompiler implements it by emitting code, so a semantic
-//! function must not look at a value with Rust's own `if`: it uses [`Emit::select`] or a primitive
-//! that decides.
+//! The tiers of the interpreter implement [`Emit`] on plain integers (see `tier`), and the compiler turns each semantic
+//! function into direct handlers. Values are opaque to it: it does not look at one with Rust's own `if`, but uses
+//! [`Emit::select`] or a primitive that decides. So it can be run by whoever wants to know what it does, and not to do
+//! it: the tests print it.
 
 use crate::exception::Exception;
 use crate::flags::{Condition, FlagOp};
@@ -23,9 +23,10 @@ pub enum ShiftOp {
     Sar,
 }
 
-/// An operation on two 128-bit vectors: a type, so that each use compiles to its own code, with a
-/// number by which a recompiler recognises it.
+/// An operation on two 128-bit vectors: a type, so that each use compiles to its own code.
 pub trait VectorOp {
+    /// Its name, for those who print.
+    const NAME: &str;
     /// Computes the result.
     fn apply(a: u128, b: u128) -> u128;
 }
@@ -107,6 +108,10 @@ pub trait Emit {
     fn from_cond(&mut self, cond: Self::Cond) -> Self::Val;
     /// `a == 0`, of all 64 bits.
     fn is_zero(&mut self, a: Self::Val) -> Self::Cond;
+    /// `a != b`, of all 64 bits.
+    fn differ(&mut self, a: Self::Val, b: Self::Val) -> Self::Cond;
+    /// The sign of the low `W` bits in each of them: all ones or 0.
+    fn spread_sign<W: Width>(&mut self, a: Self::Val) -> Self::Val;
 
     /// Sets all six arithmetic flags by operation, operands and result.
     fn set_flags<W: Width>(&mut self, op: FlagOp, a: Self::Val, b: Self::Val, result: Self::Val);
@@ -119,25 +124,41 @@ pub trait Emit {
     /// Whether a condition holds.
     fn condition(&mut self, condition: Condition) -> Self::Cond;
 
-    /// Ends the block at the instruction that follows.
-    fn fall_through(&mut self, insn: &Insn);
-    /// Ends the block at `target` by an indirect branch; `W` is the operand size.
+    /// The address of the instruction that follows.
+    fn next_ip(&mut self, insn: &Insn) -> Self::Val;
+    /// The instruction's own near target, truncated to `W`, the operand size.
+    fn near_target<W: Width>(&mut self, insn: &Insn) -> Self::Val;
+    /// Checks a near branch's target.
     ///
     /// # Errors
-    /// #GP(0) when the target lies outside the code segment or is not canonical.
-    fn jump<W: Width>(&mut self, insn: &Insn, target: Self::Val) -> Result<(), Exception>;
-    /// Ends the block at the instruction's own near target.
-    ///
-    /// # Errors
-    /// As for [`jump`](Self::jump).
-    fn jump_near<W: Width>(&mut self, insn: &Insn) -> Result<(), Exception>;
+    /// #GP(0) when it lies outside the code segment or is not canonical.
+    fn check_target(&mut self, target: Self::Val) -> Result<(), Exception>;
+    /// Ends the block at `target`, which has been checked.
+    fn set_ip(&mut self, target: Self::Val);
     /// Ends the block at the near target if `cond`, else at the instruction that follows.
     ///
     /// # Errors
-    /// As for [`jump`](Self::jump).
+    /// As for [`check_target`](Self::check_target), if `cond`.
     fn branch<W: Width>(&mut self, insn: &Insn, cond: Self::Cond) -> Result<(), Exception>;
-    /// The address of the instruction that follows, truncated to `W`: what CALL pushes.
-    fn return_address<W: Width>(&mut self, insn: &Insn) -> Self::Val;
+
+    /// Ends the block at the instruction that follows.
+    #[inline(always)]
+    fn fall_through(&mut self, insn: &Insn) {
+        let next = self.next_ip(insn);
+        self.set_ip(next);
+    }
+
+    /// Ends the block at `target` by an indirect branch; `W` is the operand size.
+    ///
+    /// # Errors
+    /// As for [`check_target`](Self::check_target).
+    #[inline(always)]
+    fn jump<W: Width>(&mut self, target: Self::Val) -> Result<(), Exception> {
+        let target = self.zext::<W>(target);
+        self.check_target(target)?;
+        self.set_ip(target);
+        Ok(())
+    }
 
     /// Raises #UD, #NM as SSE instructions do with CR0.EM, CR4.OSFXSR and CR0.TS.
     ///

@@ -6,13 +6,15 @@
 
 pub mod apic;
 pub mod block;
+mod chain;
+mod choice;
 pub mod cpu;
 pub mod cpuid;
 pub mod decode;
 pub mod emit;
 pub mod exception;
-mod fast;
 pub mod flags;
+mod flat;
 mod frame;
 pub mod insn;
 mod interp;
@@ -20,9 +22,11 @@ pub mod mmu;
 pub mod ops;
 pub mod run;
 pub mod segment;
+mod segmented;
 pub mod softfloat;
 mod step;
 pub mod table;
+mod tier;
 pub mod vcpu;
 pub mod width;
 

@@ -4,17 +4,35 @@ use std::sync::OnceLock;
 
 use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic};
 
+use crate::choice::{Full, Generic};
 use crate::cpuid::Feature;
+use crate::flags::Condition;
 use crate::insn::ExecFn;
 use crate::ops;
 
 /// How a row finds the function of an instruction.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// One function for all forms.
+    /// One function over the processor for all forms and tiers.
     Plain(ExecFn),
-    /// The form decides; `None` is #UD.
+    /// The same, but the form decides which; `None` is #UD.
     Choose(fn(&Instruction) -> Option<ExecFn>),
+    /// A function over [`Emit`](crate::Emit), of which each tier makes its own handlers.
+    Generic(&'static Generic),
+    /// The form decides which of these it is; `None` is #UD.
+    ByForm(fn(&Instruction) -> Option<Handler>),
+}
+
+impl Handler {
+    /// What there is for the form of `iced`: the full handler, and where it comes from if that has more.
+    pub fn resolve(self, iced: &Instruction) -> Option<(ExecFn, Option<&'static Generic>)> {
+        match self {
+            Self::Plain(exec) => Some((exec, None)),
+            Self::Choose(choose) => Some((choose(iced)?, None)),
+            Self::Generic(generic) => Some(((generic.full)(iced, &Full)?, Some(generic))),
+            Self::ByForm(choose) => choose(iced)?.resolve(iced),
+        }
+    }
 }
 
 /// How an instruction ends its block.
@@ -43,6 +61,8 @@ pub struct Row {
     pub ends_when: Option<fn(&Instruction) -> bool>,
     /// #GP(0) unless the CPL is 0.
     pub privileged: bool,
+    /// The condition of Jcc, CMOVcc and SETcc.
+    pub condition: Option<Condition>,
 }
 
 impl Row {
@@ -51,12 +71,18 @@ impl Row {
         Self::new(mnemonic, Handler::Plain(exec))
     }
 
-    /// A row whose function depends on the form.
+    /// A row whose handler depends on the form.
+    pub const fn by_form(mnemonic: Mnemonic, choose: fn(&Instruction) -> Option<Handler>) -> Self {
+        Self::new(mnemonic, Handler::ByForm(choose))
+    }
+
+    /// A row whose function over the processor depends on the form.
     pub const fn choose(mnemonic: Mnemonic, choose: fn(&Instruction) -> Option<ExecFn>) -> Self {
         Self::new(mnemonic, Handler::Choose(choose))
     }
 
-    const fn new(mnemonic: Mnemonic, handler: Handler) -> Self {
+    /// A row whose handler is `handler`.
+    pub const fn new(mnemonic: Mnemonic, handler: Handler) -> Self {
         Self {
             mnemonic,
             handler,
@@ -64,12 +90,19 @@ impl Row {
             ends: Ends::No,
             ends_when: None,
             privileged: false,
+            condition: None,
         }
     }
 
     /// The feature it needs.
     pub const fn needs(mut self, feature: Feature) -> Self {
         self.feature = feature;
+        self
+    }
+
+    /// It looks at the flags for this.
+    pub const fn if_holds(mut self, condition: Condition) -> Self {
+        self.condition = Some(condition);
         self
     }
 

@@ -2,7 +2,8 @@
 //!
 //! To add an instruction: write its function, `fn name(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception>`,
 //! and a [`Row`] in the `ROWS` of its family. The frequent ones are generic over
-//! [`Emit`](crate::Emit) and [`Width`](crate::Width) instead and get their row by [`Row::choose`].
+//! [`Emit`](crate::Emit), [`Width`](crate::Width) and their operands instead, and their row has the
+//! [`Handler`](crate::table::Handler) that `generic!` makes (see `choice`).
 //!
 //! Rules for a function:
 //! - It commits nothing before its last fault is behind it: memory writes come before register and
@@ -83,6 +84,7 @@ pub const FAMILIES: &[&[Row]] = &[
     packed::ALIAS_ROWS,
     packed::IMMEDIATE_ROWS,
     packed::ROWS,
+    packed::SHIFT_ROWS,
     segments::ROWS,
     shift::ROWS,
     sse_float::ARITHMETIC_ROWS,

@@ -1,15 +1,16 @@
 //! Multiplication and division: MUL, IMUL, DIV, IDIV. SDM vol. 2A and 2B.
 
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic};
 
-use super::form::{self, Memory, Register, Source, by_width};
+use super::form::{Source, by_width};
+use crate::choice::{generic, width};
 use crate::cpu::Reg;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
-use crate::table::Row;
+use crate::table::{Handler, Row};
 use crate::vcpu::Vcpu;
-use crate::width::{D, Q, W16, Width};
+use crate::width::Width;
 
 type Done = Result<(), Exception>;
 
@@ -20,7 +21,7 @@ const HIGH: u8 = 0x20;
 
 pub(crate) const ROWS: &[Row] = &[
     Row::choose(Mnemonic::Mul, by_width!(mul, 0)),
-    Row::choose(Mnemonic::Imul, choose_imul),
+    Row::by_form(Mnemonic::Imul, choose_imul),
     Row::choose(Mnemonic::Div, by_width!(div, 0)),
     Row::choose(Mnemonic::Idiv, by_width!(idiv, 0)),
 ];
@@ -53,48 +54,41 @@ fn imul_one<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
 }
 
 /// IMUL r, r/m and IMUL r, r/m, imm: the product is truncated.
-pub(crate) fn imul_truncated<
-    E: Emit<Val = u64, Cond = bool>,
-    W: Width,
-    S: Source,
-    const IMMEDIATE: bool,
->(
+fn imul_truncated<E: Emit, W: Width, S: Source, const IMMEDIATE: bool>(
     e: &mut E,
     insn: &Insn,
 ) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let a = if IMMEDIATE {
-        W::zext(insn.imm)
+        e.constant(W::zext(insn.imm))
     } else {
         e.reg::<W>(insn.r[0])
     };
     let low = e.mul::<W>(a, b);
     let high = e.mul_high_signed::<W>(a, b);
     e.set_reg::<W>(insn.r[0], low);
-    let sign = if low & W::SIGN != 0 { W::MASK } else { 0 };
-    e.set_flags_mul::<W>(low, high != sign);
+    let sign = e.spread_sign::<W>(low);
+    let overflow = e.differ(high, sign);
+    e.set_flags_mul::<W>(low, overflow);
     Ok(())
 }
 
-fn choose_imul(iced: &Instruction) -> Option<ExecFn> {
-    if iced.op_count() == 1 {
-        let choose: fn(&Instruction) -> Option<ExecFn> = by_width!(imul_one, 0);
-        return choose(iced);
-    }
-    macro_rules! forms {
-        ($w:ty) => {
-            match (iced.op_kind(1) == OpKind::Memory, iced.op_count() == 3) {
-                (false, false) => imul_truncated::<Vcpu, $w, Register<1>, false> as ExecFn,
-                (false, true) => imul_truncated::<Vcpu, $w, Register<1>, true>,
-                (true, false) => imul_truncated::<Vcpu, $w, Memory, false>,
-                (true, true) => imul_truncated::<Vcpu, $w, Memory, true>,
-            }
-        };
-    }
-    Some(match form::width(iced, 0) {
-        16 => forms!(W16),
-        32 => forms!(D),
-        _ => forms!(Q),
+/// What `Semantics` asks of those.
+macro_rules! truncating {
+    () => {
+        const FREQUENT: u8 = width::D | width::Q;
+        const WIDTHS: u8 = width::WORDS;
+    };
+}
+
+fn choose_imul(iced: &Instruction) -> Option<Handler> {
+    Some(match iced.op_count() {
+        1 => {
+            let choose: fn(&Instruction) -> Option<ExecFn> = by_width!(imul_one, 0);
+            Handler::Plain(choose(iced)?)
+        }
+        2 => generic!(Reads<1> imul_truncated::<false> { truncating!(); }),
+        _ => generic!(Reads<1> imul_truncated::<true> { truncating!(); }),
     })
 }
 

@@ -2,32 +2,34 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
+use super::form::{Addressed, VectorSource};
 use super::packed::{build, lane};
 use super::vector::{is_mmx, mm, read_mm, read_scalar, read_xmm, set_mm, set_scalar};
 use super::x87::{check_mmx, enter_mmx};
+use crate::choice::{fixed, generic, width};
 use crate::cpu::Reg;
 use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
-use crate::table::Row;
+use crate::table::{Handler, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, W16, Width};
 
 type Done = Result<(), Exception>;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Movups, choose_whole::<false>).needs(Feature::Sse),
-    Row::choose(Mnemonic::Movupd, choose_whole::<false>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movdqu, choose_whole::<false>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Lddqu, choose_whole::<false>).needs(Feature::Sse3),
-    Row::choose(Mnemonic::Movaps, choose_whole::<true>).needs(Feature::Sse),
-    Row::choose(Mnemonic::Movapd, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movdqa, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movntps, choose_whole::<true>).needs(Feature::Sse),
-    Row::choose(Mnemonic::Movntpd, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movntdq, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movntdqa, choose_whole::<true>).needs(Feature::Sse41),
+    Row::by_form(Mnemonic::Movups, choose_whole::<false>).needs(Feature::Sse),
+    Row::by_form(Mnemonic::Movupd, choose_whole::<false>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movdqu, choose_whole::<false>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Lddqu, choose_whole::<false>).needs(Feature::Sse3),
+    Row::by_form(Mnemonic::Movaps, choose_whole::<true>).needs(Feature::Sse),
+    Row::by_form(Mnemonic::Movapd, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movdqa, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movntps, choose_whole::<true>).needs(Feature::Sse),
+    Row::by_form(Mnemonic::Movntpd, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movntdq, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movntdqa, choose_whole::<true>).needs(Feature::Sse41),
     Row::plain(Mnemonic::Movss, move_scalar::<D>).needs(Feature::Sse),
     Row::plain(Mnemonic::Movlps, move_low).needs(Feature::Sse),
     Row::plain(Mnemonic::Movlpd, move_low).needs(Feature::Sse2),
@@ -106,34 +108,35 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Stmxcsr, stmxcsr).needs(Feature::Sse),
 ];
 
-/// MOVUPS, MOVAPS and all that move 128 bits.
-fn load<E: Emit, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
+/// MOVUPS, MOVAPS and all that move 128 bits to a register.
+fn load<E: Emit, S: VectorSource, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
     e.check_sse()?;
-    let address = e.address(insn);
-    let value = e.load_vector(insn, address, ALIGNED)?;
+    let value = S::read_vector(e, insn, ALIGNED)?;
     e.set_xmm(insn.r[0], value);
     Ok(())
 }
 
-fn store<E: Emit, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
+/// The same to memory.
+fn store<E: Emit, W: Width, A: Addressed, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
     e.check_sse()?;
-    let address = e.address(insn);
+    let address = A::address(e, insn);
     let value = e.xmm(insn.r[1]);
     e.store_vector(insn, address, value, ALIGNED)
 }
 
-fn copy<E: Emit>(e: &mut E, insn: &Insn) -> Done {
-    e.check_sse()?;
-    let value = e.xmm(insn.r[1]);
-    e.set_xmm(insn.r[0], value);
-    Ok(())
+/// What `Semantics` asks of them: the address has any width, and 32 bits exist in all modes.
+macro_rules! frequent {
+    () => {
+        const FREQUENT: u8 = width::D;
+    };
 }
 
-fn choose_whole<const ALIGNED: bool>(iced: &Instruction) -> Option<ExecFn> {
-    Some(match (iced.op_kind(0), iced.op_kind(1)) {
-        (OpKind::Memory, _) => store::<Vcpu, ALIGNED> as ExecFn,
-        (_, OpKind::Memory) => load::<Vcpu, ALIGNED>,
-        _ => copy::<Vcpu>,
+fn choose_whole<const ALIGNED: bool>(iced: &Instruction) -> Option<Handler> {
+    Some(match (iced.op_kind(0) == OpKind::Memory, ALIGNED) {
+        (true, false) => generic!(Addresses store::<false> { fixed!(32); frequent!(); }),
+        (true, true) => generic!(Addresses store::<true> { fixed!(32); frequent!(); }),
+        (false, false) => generic!(ReadsVector load::<false> { frequent!(); }),
+        (false, true) => generic!(ReadsVector load::<true> { frequent!(); }),
     })
 }
 
