@@ -27,6 +27,7 @@ pub mod softfloat;
 mod step;
 pub mod table;
 mod tier;
+pub mod undefined;
 pub mod vcpu;
 pub mod width;
 

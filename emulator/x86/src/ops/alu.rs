@@ -11,6 +11,7 @@ use crate::flags::Condition::{self, A, Ae, B, Be, E, G, Ge, L, Le, Ne, Ns, S};
 use crate::flags::FlagOp;
 use crate::insn::Insn;
 use crate::table::Row;
+use crate::undefined;
 use crate::width::Width;
 
 /// What `Semantics` asks of the frequent ones.
@@ -32,9 +33,9 @@ pub(crate) const ROWS: &[Row] = &[
     Row::new(Mnemonic::Adc, generic!(Combines adc { frequent!(DQ); })),
     Row::new(Mnemonic::Sub, generic!(Combines sub { frequent!(DQ); })),
     Row::new(Mnemonic::Sbb, generic!(Combines sbb { frequent!(DQ); })),
-    Row::new(Mnemonic::And, generic!(Combines and { frequent!(DQ); })),
-    Row::new(Mnemonic::Or, generic!(Combines or { frequent!(DQ); })),
-    Row::new(Mnemonic::Xor, generic!(Combines xor { frequent!(DQ); })),
+    Row::new(Mnemonic::And, generic!(Combines and { frequent!(DQ); })).leaves(undefined::logic),
+    Row::new(Mnemonic::Or, generic!(Combines or { frequent!(DQ); })).leaves(undefined::logic),
+    Row::new(Mnemonic::Xor, generic!(Combines xor { frequent!(DQ); })).leaves(undefined::logic),
     Row::new(
         Mnemonic::Cmp,
         generic!(Combines cmp { frequent!(BDQ); const PAIRS: u16 = BEHIND_CMP; }),
@@ -42,7 +43,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row::new(
         Mnemonic::Test,
         generic!(Combines test { frequent!(BDQ); const PAIRS: u16 = BEHIND_TEST; }),
-    ),
+    )
+    .leaves(undefined::logic),
     Row::new(Mnemonic::Inc, generic!(Changes inc { frequent!(BDQ); })),
     Row::new(Mnemonic::Dec, generic!(Changes dec { frequent!(DQ); })),
     Row::new(Mnemonic::Neg, generic!(Changes neg)),

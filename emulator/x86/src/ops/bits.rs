@@ -10,21 +10,22 @@ use crate::flags::FlagOp;
 use crate::flags::bits::{CF, ZF};
 use crate::insn::{ExecFn, Insn, NO_OPERAND};
 use crate::table::Row;
+use crate::undefined;
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, W16, Width};
 
 type Done = Result<(), Exception>;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Bt, by_width!(bt, 0)),
-    Row::choose(Mnemonic::Bts, by_width!(bts, 0)),
-    Row::choose(Mnemonic::Btr, by_width!(btr, 0)),
-    Row::choose(Mnemonic::Btc, by_width!(btc, 0)),
-    Row::choose(Mnemonic::Bsf, by_width!(bsf, 0)),
-    Row::choose(Mnemonic::Bsr, by_width!(bsr, 0)),
+    Row::choose(Mnemonic::Bt, by_width!(bt, 0)).leaves(undefined::bit),
+    Row::choose(Mnemonic::Bts, by_width!(bts, 0)).leaves(undefined::bit),
+    Row::choose(Mnemonic::Btr, by_width!(btr, 0)).leaves(undefined::bit),
+    Row::choose(Mnemonic::Btc, by_width!(btc, 0)).leaves(undefined::bit),
+    Row::choose(Mnemonic::Bsf, by_width!(bsf, 0)).leaves(undefined::scan),
+    Row::choose(Mnemonic::Bsr, by_width!(bsr, 0)).leaves(undefined::scan),
     Row::choose(Mnemonic::Popcnt, by_width!(popcnt, 0)).needs(Feature::Popcnt),
-    Row::choose(Mnemonic::Lzcnt, by_width!(lzcnt, 0)),
-    Row::choose(Mnemonic::Tzcnt, by_width!(tzcnt, 0)),
+    Row::choose(Mnemonic::Lzcnt, by_width!(lzcnt, 0)).leaves(undefined::count_zeros),
+    Row::choose(Mnemonic::Tzcnt, by_width!(tzcnt, 0)).leaves(undefined::count_zeros),
     Row::choose(Mnemonic::Crc32, choose_crc32).needs(Feature::Sse42),
 ];
 

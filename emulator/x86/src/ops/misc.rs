@@ -9,7 +9,7 @@ use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::flags::{FlagOp, bits};
 use crate::insn::Insn;
-use crate::table::Row;
+use crate::table::{Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, Width};
 
@@ -24,14 +24,18 @@ pub(crate) const ROWS: &[Row] = &[
         let old = v.cpu.lazy.cf(v.cpu.rflags);
         carry(v, !old)
     }),
-    Row::plain(Mnemonic::Cld, |v, _| direction(v, false)),
-    Row::plain(Mnemonic::Std, |v, _| direction(v, true)),
+    Row::plain(Mnemonic::Cld, |v, _| direction(v, false)).native(Native::Call),
+    Row::plain(Mnemonic::Std, |v, _| direction(v, true)).native(Native::Call),
     Row::plain(Mnemonic::Lahf, lahf),
     Row::plain(Mnemonic::Sahf, sahf),
     Row::choose(Mnemonic::Cmpxchg, by_width!(cmpxchg, 0)).needs(Feature::I486),
     Row::choose(Mnemonic::Xadd, by_width!(xadd, 0)).needs(Feature::I486),
-    Row::plain(Mnemonic::Cmpxchg8b, cmpxchg8b).needs(Feature::Cx8),
-    Row::plain(Mnemonic::Cmpxchg16b, cmpxchg16b).needs(Feature::Cx16),
+    Row::plain(Mnemonic::Cmpxchg8b, cmpxchg8b)
+        .native(Native::Call)
+        .needs(Feature::Cx8),
+    Row::plain(Mnemonic::Cmpxchg16b, cmpxchg16b)
+        .native(Native::Call)
+        .needs(Feature::Cx16),
     Row::plain(Mnemonic::Nop, nop),
     Row::plain(Mnemonic::Pause, nop),
     // ENDBR, RDSSP, PREFETCH and the like are hints or belong to features that no model has, in the opcodes that the P6
@@ -40,8 +44,12 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Lfence, nop).needs(Feature::Sse2),
     Row::plain(Mnemonic::Mfence, nop).needs(Feature::Sse2),
     Row::plain(Mnemonic::Sfence, nop).needs(Feature::Sse),
-    Row::plain(Mnemonic::Clflush, clflush).needs(Feature::Clflush),
-    Row::plain(Mnemonic::Clflushopt, clflush).needs(Feature::Clflushopt),
+    Row::plain(Mnemonic::Clflush, clflush)
+        .native(Native::Call)
+        .needs(Feature::Clflush),
+    Row::plain(Mnemonic::Clflushopt, clflush)
+        .native(Native::Call)
+        .needs(Feature::Clflushopt),
 ];
 
 fn nop(_: &mut Vcpu, _: &Insn) -> Done {

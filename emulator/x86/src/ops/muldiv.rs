@@ -9,6 +9,7 @@ use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
 use crate::table::{Handler, Row};
+use crate::undefined;
 use crate::vcpu::Vcpu;
 use crate::width::Width;
 
@@ -20,10 +21,10 @@ const D_REG: u8 = Reg::RDX as u8;
 const HIGH: u8 = 0x20;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Mul, by_width!(mul, 0)),
-    Row::by_form(Mnemonic::Imul, choose_imul),
-    Row::choose(Mnemonic::Div, by_width!(div, 0)),
-    Row::choose(Mnemonic::Idiv, by_width!(idiv, 0)),
+    Row::choose(Mnemonic::Mul, by_width!(mul, 0)).leaves(undefined::multiply),
+    Row::by_form(Mnemonic::Imul, choose_imul).leaves(undefined::multiply),
+    Row::choose(Mnemonic::Div, by_width!(div, 0)).leaves(undefined::divide),
+    Row::choose(Mnemonic::Idiv, by_width!(idiv, 0)).leaves(undefined::divide),
 ];
 
 /// Writes a double-width product or a (remainder, quotient) pair to AH:AL, DX:AX and so on.

@@ -10,6 +10,7 @@ use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::Insn;
 use crate::table::Row;
+use crate::undefined;
 use crate::vcpu::Vcpu;
 use crate::width::{B, Width};
 
@@ -27,31 +28,37 @@ pub(crate) const ROWS: &[Row] = &[
     Row::new(
         Mnemonic::Rol,
         generic!(Combines shift::<0> { frequent!(); }),
-    ),
+    )
+    .leaves(undefined::rotate),
     Row::new(
         Mnemonic::Ror,
         generic!(Combines shift::<1> { frequent!(); }),
-    ),
-    Row::new(Mnemonic::Rcl, generic!(Combines shift::<2>)),
-    Row::new(Mnemonic::Rcr, generic!(Combines shift::<3>)),
+    )
+    .leaves(undefined::rotate),
+    Row::new(Mnemonic::Rcl, generic!(Combines shift::<2>)).leaves(undefined::rotate),
+    Row::new(Mnemonic::Rcr, generic!(Combines shift::<3>)).leaves(undefined::rotate),
     Row::new(
         Mnemonic::Shl,
         generic!(Combines shift::<4> { frequent!(); }),
-    ),
+    )
+    .leaves(undefined::shift),
     Row::new(
         Mnemonic::Shr,
         generic!(Combines shift::<5> { frequent!(); }),
-    ),
+    )
+    .leaves(undefined::shift),
     Row::new(
         Mnemonic::Sal,
         generic!(Combines shift::<4> { frequent!(); }),
-    ),
+    )
+    .leaves(undefined::shift),
     Row::new(
         Mnemonic::Sar,
         generic!(Combines shift::<7> { frequent!(); }),
-    ),
-    Row::choose(Mnemonic::Shld, by_width!(shld, 0)),
-    Row::choose(Mnemonic::Shrd, by_width!(shrd, 0)),
+    )
+    .leaves(undefined::shift_signed),
+    Row::choose(Mnemonic::Shld, by_width!(shld, 0)).leaves(undefined::double_shift),
+    Row::choose(Mnemonic::Shrd, by_width!(shrd, 0)).leaves(undefined::double_shift),
 ];
 
 const OPS: [ShiftOp; 8] = [

@@ -11,7 +11,7 @@ use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
 use crate::softfloat::{Context, F32, F64, Relation, Rounding};
-use crate::table::Row;
+use crate::table::{Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{D, Q, Width};
 
@@ -244,18 +244,22 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Rcpps, |v, insn| {
         approximate_packed(v, insn, reciprocal)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Rcpss, |v, insn| {
         approximate_scalar(v, insn, reciprocal)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Rsqrtps, |v, insn| {
         approximate_packed(v, insn, reciprocal_root)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Rsqrtss, |v, insn| {
         approximate_scalar(v, insn, reciprocal_root)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Roundps, round_packed::<F32>).needs(Feature::Sse41),
     Row::plain(Mnemonic::Roundpd, round_packed::<F64>).needs(Feature::Sse41),

@@ -12,7 +12,7 @@ use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
-use crate::table::{Handler, Row};
+use crate::table::{Handler, Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, W16, Width};
 
@@ -59,8 +59,12 @@ pub(crate) const ROWS: &[Row] = &[
         })
     })
     .needs(Feature::Mmx),
-    Row::plain(Mnemonic::Maskmovq, maskmovq).needs(Feature::Mmx),
-    Row::plain(Mnemonic::Maskmovdqu, maskmovdqu).needs(Feature::Sse2),
+    Row::plain(Mnemonic::Maskmovq, maskmovq)
+        .native(Native::Call)
+        .needs(Feature::Mmx),
+    Row::plain(Mnemonic::Maskmovdqu, maskmovdqu)
+        .native(Native::Call)
+        .needs(Feature::Sse2),
     Row::plain(Mnemonic::Movddup, movddup).needs(Feature::Sse3),
     Row::plain(Mnemonic::Movshdup, |v, insn| duplicate(v, insn, 1)).needs(Feature::Sse3),
     Row::plain(Mnemonic::Movsldup, |v, insn| duplicate(v, insn, 0)).needs(Feature::Sse3),
@@ -104,8 +108,12 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Blendvps, |v, insn| blend_by_sign(v, insn, 4, 32)).needs(Feature::Sse41),
     Row::plain(Mnemonic::Blendvpd, |v, insn| blend_by_sign(v, insn, 2, 64)).needs(Feature::Sse41),
     Row::plain(Mnemonic::Ptest, ptest).needs(Feature::Sse41),
-    Row::plain(Mnemonic::Ldmxcsr, ldmxcsr).needs(Feature::Sse),
-    Row::plain(Mnemonic::Stmxcsr, stmxcsr).needs(Feature::Sse),
+    Row::plain(Mnemonic::Ldmxcsr, ldmxcsr)
+        .native(Native::Call)
+        .needs(Feature::Sse),
+    Row::plain(Mnemonic::Stmxcsr, stmxcsr)
+        .native(Native::Call)
+        .needs(Feature::Sse),
 ];
 
 /// MOVUPS, MOVAPS and all that move 128 bits to a register.

@@ -9,7 +9,7 @@ use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
-use crate::table::{Handler, Row};
+use crate::table::{Handler, Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{D, Q, W16, Width};
 
@@ -18,17 +18,18 @@ type Done = Result<(), Exception>;
 pub(crate) const ROWS: &[Row] = &[
     Row::by_form(Mnemonic::Push, choose_push),
     Row::by_form(Mnemonic::Pop, choose_pop),
-    Row::plain(Mnemonic::Pusha, pusha::<W16>),
-    Row::plain(Mnemonic::Pushad, pusha::<D>),
-    Row::plain(Mnemonic::Popa, popa::<W16>),
-    Row::plain(Mnemonic::Popad, popa::<D>),
+    Row::plain(Mnemonic::Pusha, pusha::<W16>).native(Native::Call),
+    Row::plain(Mnemonic::Pushad, pusha::<D>).native(Native::Call),
+    Row::plain(Mnemonic::Popa, popa::<W16>).native(Native::Call),
+    Row::plain(Mnemonic::Popad, popa::<D>).native(Native::Call),
     Row::choose(Mnemonic::Enter, |iced| {
         Some(match iced.code() {
             Code::Enterw_imm16_imm8 => enter::<W16> as ExecFn,
             Code::Enterd_imm16_imm8 => enter::<D>,
             _ => enter::<Q>,
         })
-    }),
+    })
+    .native(Native::Call),
     Row::choose(Mnemonic::Leave, |iced| {
         Some(match iced.code() {
             Code::Leavew => leave::<W16> as ExecFn,
