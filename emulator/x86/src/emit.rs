@@ -8,6 +8,7 @@
 use crate::exception::Exception;
 use crate::flags::{Condition, FlagOp};
 use crate::insn::Insn;
+use crate::softfloat::Context;
 use crate::width::Width;
 
 /// A shift or rotate, with the count already masked as the instruction masks it.
@@ -31,6 +32,14 @@ pub trait VectorOp {
     fn apply(a: u128, b: u128) -> u128;
 }
 
+/// An operation on vectors of floats, with MXCSR's rules and flags in the context.
+pub trait FloatOp {
+    /// Its name, for those who print.
+    const NAME: &str;
+    /// Computes the result.
+    fn apply(a: u128, b: u128, ctx: &mut Context) -> u128;
+}
+
 /// The primitives. Values are zero-extended to 64 bits unless said otherwise.
 pub trait Emit {
     /// An integer value.
@@ -48,6 +57,9 @@ pub trait Emit {
     fn reg<W: Width>(&mut self, n: u8) -> Self::Val;
     /// Writes general register `n`: 32-bit writes clear the upper half, narrower ones keep the rest.
     fn set_reg<W: Width>(&mut self, n: u8, value: Self::Val);
+
+    /// Writes general register `n` if `cond`, else leaves all of it.
+    fn set_reg_if<W: Width>(&mut self, cond: Self::Cond, n: u8, value: Self::Val);
 
     /// The offset of the memory operand within its segment.
     fn address(&mut self, insn: &Insn) -> Self::Val;
@@ -99,6 +111,39 @@ pub trait Emit {
     fn mul_high<W: Width>(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
     /// The high half of the signed product.
     fn mul_high_signed<W: Width>(&mut self, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// Quotient and remainder of `high`:`low` by `divisor`, unsigned.
+    ///
+    /// # Errors
+    /// #DE when the divisor is 0 or the quotient does not fit.
+    fn divide<W: Width>(
+        &mut self,
+        high: Self::Val,
+        low: Self::Val,
+        divisor: Self::Val,
+    ) -> Result<(Self::Val, Self::Val), Exception>;
+    /// The same of signed numbers: truncates towards zero; the remainder has the dividend's sign.
+    ///
+    /// # Errors
+    /// As for [`divide`](Self::divide).
+    fn divide_signed<W: Width>(
+        &mut self,
+        high: Self::Val,
+        low: Self::Val,
+        divisor: Self::Val,
+    ) -> Result<(Self::Val, Self::Val), Exception>;
+    /// 1 shifted left by `index`, modulo `W` bits.
+    fn bit_mask<W: Width>(&mut self, index: Self::Val) -> Self::Val;
+    /// The address of the operand that holds bit `index`, a signed number, of the bits from `address` on.
+    fn bit_address<W: Width>(
+        &mut self,
+        insn: &Insn,
+        address: Self::Val,
+        index: Self::Val,
+    ) -> Self::Val;
+    /// The number of the lowest set bit; anything for 0.
+    fn lowest_bit(&mut self, a: Self::Val) -> Self::Val;
+    /// The number of the highest set bit; anything for 0.
+    fn highest_bit(&mut self, a: Self::Val) -> Self::Val;
     /// Shifts or rotates `a` by `count` with flags as SDM vol. 2B says; a count of 0 changes no flag.
     fn shift<W: Width>(&mut self, op: ShiftOp, a: Self::Val, count: Self::Val) -> Self::Val;
     /// `cond ? a : b`.
@@ -119,6 +164,8 @@ pub trait Emit {
     fn set_flags_keep_carry<W: Width>(&mut self, op: FlagOp, a: Self::Val, result: Self::Val);
     /// Sets CF and OF to `overflow`, the others by the result: the multiplications.
     fn set_flags_mul<W: Width>(&mut self, result: Self::Val, overflow: Self::Cond);
+    /// Sets CF and leaves the others.
+    fn set_carry(&mut self, carry: Self::Cond);
     /// CF as 0 or 1.
     fn carry(&mut self) -> Self::Val;
     /// Whether a condition holds.
@@ -192,8 +239,23 @@ pub trait Emit {
     ) -> Result<(), Exception>;
     /// Combines two vectors.
     fn vector<O: VectorOp>(&mut self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Computes with floats.
+    ///
+    /// # Errors
+    /// #XM for an unmasked exception, #UD where CR4.OSXMMEXCPT is 0. MXCSR has the flags in any case.
+    fn float<O: FloatOp>(
+        &mut self,
+        a: Self::Vector,
+        b: Self::Vector,
+    ) -> Result<Self::Vector, Exception>;
     /// The low `W` bits of a vector.
     fn vector_low<W: Width>(&mut self, a: Self::Vector) -> Self::Val;
     /// A vector of `value` in the low 64 bits and zeros above.
     fn vector_from(&mut self, value: Self::Val) -> Self::Vector;
+    /// `a` with its low `W` bits replaced.
+    fn vector_insert<W: Width>(&mut self, a: Self::Vector, low: Self::Val) -> Self::Vector;
+    /// The high 64 bits of a vector.
+    fn vector_high(&mut self, a: Self::Vector) -> Self::Val;
+    /// `a` with its high 64 bits replaced.
+    fn vector_insert_high(&mut self, a: Self::Vector, high: Self::Val) -> Self::Vector;
 }

@@ -4,10 +4,12 @@
 //! Every primitive is inlined into the semantic function that uses it, with the width and the operation known.
 
 use crate::cpu::control;
-use crate::emit::{Emit, ShiftOp, VectorOp};
+use crate::emit::{Emit, FloatOp, ShiftOp, VectorOp};
 use crate::exception::Exception;
 use crate::flags::{Condition, FlagOp, bits};
 use crate::insn::Insn;
+use crate::ops::sse_float::commit;
+use crate::softfloat::Context;
 use crate::vcpu::Vcpu;
 use crate::width::Width;
 
@@ -68,6 +70,13 @@ impl<T: Tier> Emit for T {
     #[inline(always)]
     fn set_reg<W: Width>(&mut self, n: u8, value: u64) {
         self.vcpu().set::<W>(n, value);
+    }
+
+    #[inline(always)]
+    fn set_reg_if<W: Width>(&mut self, cond: bool, n: u8, value: u64) {
+        if cond {
+            self.vcpu().set::<W>(n, value);
+        }
     }
 
     #[inline(always)]
@@ -181,6 +190,78 @@ impl<T: Tier> Emit for T {
         } else {
             W::zext((a.wrapping_mul(b) >> W::BITS) as u64)
         }
+    }
+
+    #[inline(always)]
+    fn divide<W: Width>(
+        &mut self,
+        high: u64,
+        low: u64,
+        divisor: u64,
+    ) -> Result<(u64, u64), Exception> {
+        // The quotient fits exactly when the high half is less than the divisor, which is then not 0.
+        if high >= divisor {
+            return Err(Exception::DivideError);
+        }
+        if W::BITS < 64 {
+            let dividend = high << (W::BITS % 64) | low;
+            return Ok((dividend / divisor, dividend % divisor));
+        }
+        if high == 0 {
+            return Ok((low / divisor, low % divisor));
+        }
+        let dividend = u128::from(high) << 64 | u128::from(low);
+        let divisor = u128::from(divisor);
+        Ok(((dividend / divisor) as u64, (dividend % divisor) as u64))
+    }
+
+    #[inline(always)]
+    fn divide_signed<W: Width>(
+        &mut self,
+        high: u64,
+        low: u64,
+        divisor: u64,
+    ) -> Result<(u64, u64), Exception> {
+        let divisor = i128::from(W::sext(divisor) as i64);
+        if divisor == 0 {
+            return Err(Exception::DivideError);
+        }
+        let unused = 128 - 2 * W::BITS;
+        let dividend = u128::from(high) << W::BITS | u128::from(low);
+        let dividend = (dividend << unused) as i128 >> unused;
+        let (quotient, remainder) = match (i64::try_from(dividend), i64::try_from(divisor)) {
+            (Ok(a), Ok(b)) if b != -1 => (i128::from(a / b), (a % b) as u64),
+            _ => match dividend.checked_div(divisor) {
+                Some(quotient) => (quotient, (dividend % divisor) as u64),
+                None => return Err(Exception::DivideError),
+            },
+        };
+        let limit = i128::from(W::SIGN);
+        if quotient < -limit || quotient >= limit {
+            return Err(Exception::DivideError);
+        }
+        Ok((quotient as u64, remainder))
+    }
+
+    #[inline(always)]
+    fn bit_mask<W: Width>(&mut self, index: u64) -> u64 {
+        1 << (index & u64::from(W::BITS - 1))
+    }
+
+    #[inline(always)]
+    fn bit_address<W: Width>(&mut self, insn: &Insn, address: u64, index: u64) -> u64 {
+        let operands = W::sext(index) as i64 >> W::BITS.trailing_zeros();
+        address.wrapping_add((operands as u64).wrapping_mul(W::BYTES)) & insn.addr_mask
+    }
+
+    #[inline(always)]
+    fn lowest_bit(&mut self, a: u64) -> u64 {
+        a.trailing_zeros().into()
+    }
+
+    #[inline(always)]
+    fn highest_bit(&mut self, a: u64) -> u64 {
+        (a | 1).ilog2().into()
     }
 
     #[inline(always)]
@@ -332,6 +413,11 @@ impl<T: Tier> Emit for T {
     }
 
     #[inline(always)]
+    fn set_carry(&mut self, carry: bool) {
+        Vcpu::set_carry(self.vcpu(), carry);
+    }
+
+    #[inline(always)]
     fn carry(&mut self) -> u64 {
         u64::from(self.vcpu().carry_flag())
     }
@@ -418,6 +504,15 @@ impl<T: Tier> Emit for T {
     }
 
     #[inline(always)]
+    fn float<O: FloatOp>(&mut self, a: u128, b: u128) -> Result<u128, Exception> {
+        let v = self.vcpu();
+        let mut ctx = Context::from_mxcsr(v.cpu.mxcsr);
+        let result = O::apply(a, b, &mut ctx);
+        commit(v, &mut ctx)?;
+        Ok(result)
+    }
+
+    #[inline(always)]
     fn vector_low<W: Width>(&mut self, a: u128) -> u64 {
         W::zext(a as u64)
     }
@@ -425,5 +520,20 @@ impl<T: Tier> Emit for T {
     #[inline(always)]
     fn vector_from(&mut self, value: u64) -> u128 {
         value.into()
+    }
+
+    #[inline(always)]
+    fn vector_insert<W: Width>(&mut self, a: u128, low: u64) -> u128 {
+        a & !u128::from(W::MASK) | u128::from(W::zext(low))
+    }
+
+    #[inline(always)]
+    fn vector_high(&mut self, a: u128) -> u64 {
+        (a >> 64) as u64
+    }
+
+    #[inline(always)]
+    fn vector_insert_high(&mut self, a: u128, high: u64) -> u128 {
+        u128::from(high) << 64 | u128::from(a as u64)
     }
 }

@@ -35,7 +35,7 @@ pub(crate) mod muldiv;
 mod packed;
 mod segments;
 pub(crate) mod shift;
-mod sse_float;
+pub(crate) mod sse_float;
 mod sse_move;
 mod sse_text;
 pub(crate) mod stack;
@@ -59,7 +59,7 @@ mod xsave;
 use iced_x86::Instruction;
 
 use crate::insn::ExecFn;
-use crate::table::{Family, Native, Row};
+use crate::table::{Family, Handler, Native, Row};
 
 /// All families.
 pub(crate) const FAMILIES: &[Family] = &[
@@ -128,8 +128,8 @@ fn choose_far(iced: &Instruction) -> Option<ExecFn> {
 }
 
 /// The SSE2 MOVSD, which shares its mnemonic with the string instruction.
-fn choose_sse_movsd(_iced: &Instruction) -> Option<ExecFn> {
-    Some(sse_move::move_scalar::<crate::width::Q>)
+fn choose_sse_movsd(iced: &Instruction) -> Option<Handler> {
+    sse_move::choose_movsd(iced)
 }
 
 /// The SSE2 CMPSD, likewise.
