@@ -237,6 +237,8 @@ pub struct Generic {
     pub(crate) pair16: Chooser<SegmentedPair>,
     pub(crate) pair32: Chooser<FlatPair<false>>,
     pub(crate) pair64: Chooser<FlatPair<true>>,
+    #[cfg(test)]
+    pub(crate) print: Chooser<crate::print::Print, String>,
 }
 
 impl Generic {
@@ -256,6 +258,8 @@ impl Generic {
             pair16: C::choose::<SegmentedPair>,
             pair32: Flat::choose::<FlatPair<false>>,
             pair64: Flat::choose::<FlatPair<true>>,
+            #[cfg(test)]
+            print: C::choose::<crate::print::Print>,
         }
     }
 }

@@ -20,6 +20,8 @@ pub mod insn;
 mod interp;
 pub mod mmu;
 pub mod ops;
+#[cfg(test)]
+mod print;
 pub mod run;
 pub mod segment;
 mod segmented;
