@@ -5,6 +5,7 @@ use platform::{
 };
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
+use x86::code::CodeCache;
 use x86::cpuid::CpuModel;
 use x86::flags::bits;
 
@@ -93,13 +94,36 @@ const QUANTUM: u64 = 20_000;
 const PATIENCE: u32 = 100_000;
 const RESET_COSTS: u32 = 1000;
 
+/// Which processor runs, and how long. State like any other: where a run is cut must make no difference to it.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+struct Turn {
+    /// The processor whose turn it is.
+    cpu: usize,
+    /// The count of retired instructions at which the turn ends.
+    ends: u64,
+    /// How many processors in a row had nothing to do.
+    halted: usize,
+}
+
+impl Turn {
+    /// The first processor's, from `retired` on.
+    fn first(retired: u64) -> Self {
+        Self {
+            cpu: 0,
+            ends: retired.saturating_add(QUANTUM),
+            halted: 0,
+        }
+    }
+}
+
 /// A whole machine.
 pub struct Machine {
     /// `None` only while a processor holds it for a slice.
     bus: Option<Box<Bus>>,
     cpus: Vec<Vcpu>,
-    /// The processor whose turn it is.
-    turn: usize,
+    /// The decoded code, lent to the processor that runs.
+    code: Box<CodeCache>,
+    turn: Turn,
     config: MachineConfig,
     journal: Journal,
 }
@@ -118,7 +142,8 @@ impl Machine {
         let mut machine = Self {
             bus: Some(bus),
             cpus,
-            turn: 0,
+            code: Box::new(CodeCache::new()),
+            turn: Turn::first(0),
             config,
             journal: Journal::default(),
         };
@@ -181,19 +206,21 @@ impl Machine {
     ///
     /// The same calls give the same run, to the instruction; where the limits lie makes no difference.
     pub fn run_until(&mut self, limit: Limit) -> Exit {
-        // How many processors in a row had nothing to do.
-        let mut halted = 0;
         let mut patience = PATIENCE;
         loop {
             let bus = self.bus_mut();
             bus.run_due_events();
-            let (retired, now_ns) = (bus.clock.retired(), bus.clock.now_ns());
+            if bus.memory.has_code_writes() {
+                self.visit(Vcpu::drain_code_writes);
+            }
+            let clock = &self.bus().clock;
+            let (retired, now_ns) = (clock.retired(), clock.now_ns());
             let reached = retired >= limit.retired || now_ns >= limit.now_ns || patience == 0;
-            if bus.request.is_none() && reached {
+            if self.bus().request.is_none() && reached {
                 return Exit::Budget;
             }
-            if halted == self.cpus.len() {
-                halted = 0;
+            if self.turn.halted >= self.cpus.len() {
+                self.turn.halted = 0;
                 patience = patience.saturating_sub(1);
                 if let Some(exit) = self.wait(limit) {
                     return exit;
@@ -202,29 +229,41 @@ impl Machine {
             }
             match self.slice(limit) {
                 x86::Exit::Budget => {
-                    halted = 0;
-                    self.turn = (self.turn + 1) % self.cpus.len();
+                    self.turn.halted = 0;
+                    if self.retired() >= self.turn.ends {
+                        self.pass_turn();
+                    }
+                }
+                x86::Exit::Yield => {
+                    self.turn.halted = 0;
+                    self.pass_turn();
                 }
                 x86::Exit::Halted => {
-                    halted += 1;
-                    self.turn = (self.turn + 1) % self.cpus.len();
+                    self.turn.halted += 1;
+                    self.pass_turn();
                 }
                 x86::Exit::Shutdown => return Exit::TripleFault,
                 x86::Exit::Request => {
                     if let Some(exit) = self.serve_request() {
                         return exit;
                     }
-                    halted = 0;
+                    self.turn.halted = 0;
                     patience = patience.saturating_sub(RESET_COSTS);
                 }
             }
         }
     }
 
-    /// Runs the processor whose turn it is up to the next timer.
+    /// The next processor has its turn.
+    fn pass_turn(&mut self) {
+        self.turn.cpu = (self.turn.cpu + 1) % self.cpus.len();
+        self.turn.ends = self.retired().saturating_add(QUANTUM);
+    }
+
+    /// Runs the processor whose turn it is up to the next timer, or the end of its turn.
     fn slice(&mut self, limit: Limit) -> x86::Exit {
         let several = self.cpus.len() > 1;
-        let mut bus = self.bus.take().expect("the bus is here between two slices");
+        let bus = self.bus_mut();
         let retired = bus.clock.retired();
         let deadline_ns = bus.events.next_deadline_ns().unwrap_or(u64::MAX);
         let until_ns = deadline_ns.min(limit.now_ns);
@@ -233,13 +272,28 @@ impl Machine {
             budget = budget.min(bus.clock.instructions_until(until_ns));
         }
         if several {
-            budget = budget.min(QUANTUM);
+            budget = budget.min(self.turn.ends.saturating_sub(retired));
         }
-        let cpu = &mut self.cpus[self.turn];
-        cpu.attach(bus);
-        let exit = cpu.run(retired.saturating_add(budget));
-        self.bus = Some(cpu.detach());
-        exit
+        self.visit(|cpu| cpu.run(retired.saturating_add(budget)))
+    }
+
+    /// Lends the bus and the code to the processor whose turn it is. Then wakes those that monitor what was written.
+    fn visit<R>(&mut self, act: impl FnOnce(&mut Vcpu) -> R) -> R {
+        let bus = self.bus.take().expect("the bus is here between two slices");
+        let cpu = &mut self.cpus[self.turn.cpu];
+        cpu.attach_shared(bus, &mut self.code);
+        let result = act(cpu);
+        log::trace!(target: "machine", "processor {} at {:x}", self.turn.cpu, cpu.cpu.regs[x86::Reg::RIP]);
+        let mut bus = cpu.detach_shared(&mut self.code);
+        if self.code.wakes_anybody() {
+            for cpu in &mut self.cpus {
+                cpu.attach_shared(bus, &mut self.code);
+                bus = cpu.detach_shared(&mut self.code);
+            }
+            self.turn.halted = 0;
+        }
+        self.bus = Some(bus);
+        result
     }
 
     /// Nobody has anything to do: moves time on, or says that the machine waits for the outside.
@@ -295,7 +349,10 @@ impl Machine {
         for cpu in &mut self.cpus {
             cpu.reset();
         }
-        self.turn = 0;
+        // The processors have forgotten it.
+        let memory = &mut self.bus.as_mut().expect("the bus is here").memory;
+        self.code.clear(memory);
+        self.turn = Turn::first(self.retired());
         self.load_preloads();
     }
 
@@ -419,9 +476,10 @@ impl Machine {
         bus.frame.take()?.text
     }
 
-    /// SHA-256 over virtual time, processors, devices, wires, timers and all of RAM.
+    /// SHA-256 over virtual time, processors and whose turn it is, devices, wires, timers and all of RAM.
     ///
-    /// Flags that are still to be computed are computed for it, so that only architecture counts.
+    /// Flags that are still to be computed are computed for it, so that only architecture counts: not how far a
+    /// processor has put off to compute them, what its TLB holds, or where a run was cut.
     pub fn state_hash(&mut self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         for vcpu in &self.cpus {
@@ -429,8 +487,10 @@ impl Machine {
             cpu.materialize_flags();
             hash_encoded(&mut hasher, &cpu);
         }
+        let turn = self.turn;
         let bus = self.bus_mut();
         let board = (
+            turn,
             &bus.clock,
             &bus.lines,
             &bus.events,

@@ -30,7 +30,9 @@
 
 ; --- Fixed entry points -----------------------------------------------------------------------------------------
         fixed   0E000h                  ; `firmware::bios_for` puts the SMBIOS entry point here, and the MP pointer
-        times   50h db 0                ; at E030h: both are only looked for from F0000 on
+        times   30h db 0                ; behind it: both are only looked for from F0000 on
+mp_pointer:
+        times   20h db 0
         fixed   0E05Bh
         jmp     post
         fixed   0E2C3h

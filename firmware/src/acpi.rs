@@ -149,7 +149,7 @@ fn madt(board: &Board) -> Vec<u8> {
     for cpu in 0..board.cpus {
         body.extend([0, 8, cpu, cpu, 1, 0, 0, 0]);
     }
-    body.extend([1, 12, board.cpus, 0]);
+    body.extend([1, 12, board.io_apic_id(), 0]);
     body.extend(IO_APIC.to_le_bytes());
     body.extend(0u32.to_le_bytes());
     body.extend([2, 10, 0, 0, 2, 0, 0, 0, 0, 0]); // IRQ 0 to input 2, as the bus has it

@@ -56,6 +56,13 @@ pub struct Board {
 }
 
 impl Board {
+    /// The I/O APIC's ID, which the BIOS programs from the MP table: the first that no local APIC has, as MP
+    /// systems had to keep them apart. It has four bits; where the processors use them all up it is 0, for
+    /// only the old APIC bus minds.
+    fn io_apic_id(&self) -> u8 {
+        if self.cpus < 16 { self.cpus } else { 0 }
+    }
+
     /// Whether the I/O APIC sees this ISA interrupt as a level: the SCI, and those that PCI devices are routed to.
     fn is_level_triggered(&self, irq: u8) -> bool {
         irq == acpi::SCI || self.pci && matches!(irq, 5 | 10 | 11)

@@ -16,7 +16,7 @@ pub fn floating_pointer(table: u32) -> Vec<u8> {
 
 /// The configuration table: processors, the ISA bus, the I/O APIC and its interrupt inputs.
 pub fn configuration_table(board: &Board) -> Vec<u8> {
-    let io_apic_id = board.cpus;
+    let io_apic_id = board.io_apic_id();
     let mut entries = Vec::new();
     for cpu in 0..board.cpus {
         let flags = if cpu == 0 { 3 } else { 1 }; // enabled, bootstrap

@@ -107,6 +107,31 @@ fn smbios_and_mp_entry_points_lead_into_the_window() {
 }
 
 #[test]
+fn madt_and_mp_table_give_the_io_apic_one_id_that_no_processor_has() {
+    for (cpus, id) in [(1, 1), (4, 4), (15, 15), (16, 0)] {
+        let board = Board {
+            apic: true,
+            cpus,
+            ..Board::default()
+        };
+        let window = tables(&board);
+        let madt = listed(&window)
+            .into_iter()
+            .find(|table| table.starts_with(b"APIC"))
+            .expect("a MADT");
+        let in_madt = madt
+            .windows(12)
+            .find(|entry| entry.starts_with(&[1, 12]) && u32_at(entry, 4) == 0xFEC0_0000)
+            .expect("an I/O APIC");
+        let mp = window
+            .windows(8)
+            .rfind(|entry| entry[0] == 2 && u32_at(entry, 4) == 0xFEC0_0000)
+            .expect("an I/O APIC");
+        assert_eq!((in_madt[2], mp[1]), (id, id), "{cpus} processors");
+    }
+}
+
+#[test]
 fn iasl_disassembles_and_compiles_the_dsdt_without_a_warning() {
     if Command::new("iasl").arg("-v").output().is_err() {
         println!("skipped: iasl is not installed");

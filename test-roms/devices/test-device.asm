@@ -1,7 +1,7 @@
 ; test-device.asm - fw_cfg and the test device as QEMU has them, and with the latter's wires the
 ; I/O APIC and the local APIC: edge and level, priorities, the task priority, the APIC moved,
 ; switched off and on again. QEMU docs/specs/fw_cfg.rst, hw/misc/pc-testdev.c; Intel 82093AA
-; datasheet; Intel SDM vol. 3A §10.4.3-10.4.5, §10.8.
+; datasheet; MultiProcessor Specification 1.4 §4.3.3; Intel SDM vol. 3A §10.4.3-10.4.5, §10.8.
 
 %include "rom.inc"
 start:  title   "fw_cfg, test device, APICs"
@@ -123,6 +123,32 @@ main:   item    0, 4
         rep     insb
         movzx   eax, byte [MEMORY + 0x103F]
         expect  eax, 0x99, "REP INSB over a page's end"
+
+        ; The I/O APIC has the ID that the MP table says.
+        mov     esi, 0xF0000
+.mp:    cmp     dword [esi], "_MP_"
+        je      .mp_found
+        add     esi, 16
+        cmp     esi, 0x100000
+        jb      .mp
+.mp_found:
+        mov     ebx, [esi+4]
+        movzx   ecx, word [ebx+0x22]    ; entries
+        add     ebx, 0x2C
+.entry: cmp     byte [ebx], 2
+        je      .io_apic
+        mov     edx, 8
+        cmp     byte [ebx], 0           ; those of processors are longer
+        jne     .next
+        mov     edx, 20
+.next:  add     ebx, edx
+        loop    .entry
+.io_apic:
+        movzx   edx, byte [ebx+1]
+        shl     edx, 24
+        mov     dword [IOAPIC], 0
+        mov     eax, [IOAPIC + 0x10]
+        expect  eax, edx, "the I/O APIC's ID"
 
         ; The APICs.
         mov     dword [LAPIC + 0xF0], 0x1FF     ; on

@@ -55,6 +55,8 @@ enum Phase {
     DmaIn,
     /// The bus master fills the buffer.
     DmaOut,
+    /// Busy: then ends the command with what the error register says.
+    Refusal,
 }
 
 /// The sectors that a command still has to move.
@@ -142,6 +144,11 @@ impl DriveState {
         self.phase = Phase::Idle;
         self.status = STATUS_DRDY | STATUS_DSC;
     }
+}
+
+/// WRITE SECTORS and WRITE MULTIPLE, with 28 and 48 bits.
+fn is_pio_write(command: u8) -> bool {
+    matches!(command, 0x30 | 0x31 | 0x34 | 0x39 | 0xC5)
 }
 
 /// Why a command ended without success: the error register.
@@ -251,7 +258,18 @@ impl Drive {
         state.phase = Phase::Command;
         state.status = STATUS_BSY;
         state.irq = false;
-        true
+        if !is_pio_write(command) {
+            return true;
+        }
+        // A drive has room for the first block of a write, so it need not keep the host waiting (ATA/ATAPI-6
+        // §9.6), and there are drivers that write the data right behind the command.
+        state.error = 0;
+        if let Err(Failure(error)) = self.execute(command) {
+            self.state.error = error;
+            self.state.phase = Phase::Refusal;
+            return true;
+        }
+        false
     }
 
     /// The time of being busy is over.
@@ -263,6 +281,7 @@ impl Drive {
             }
             Phase::ReadBlock => self.load_block(),
             Phase::WriteBlock => self.store_block(),
+            Phase::Refusal => Err(Failure(self.state.error)),
             // Of these the host, or the bus master, decides when they go on.
             Phase::Idle | Phase::Reset => return,
             Phase::DataIn | Phase::DataOut | Phase::DmaIn | Phase::DmaOut => return,

@@ -13,7 +13,7 @@
 //!
 //! The channel has the selection, the control register and the interrupt; `drive` has a task file and the
 //! commands, `identify` what a disk says of itself, `bus_master` moves DMA data. A command keeps BSY for a few microseconds of virtual
-//! time, then it has its effect. An empty channel floats, with DD7 pulled down: it reads 7Fh.
+//! time, then it has its effect; only the first block of a PIO write is asked for at once. An empty channel floats, with DD7 pulled down: it reads 7Fh.
 //!
 //! A DMA command waits, with DRQ, for a bus master that is started, in the same direction, and let on to the
 //! bus by the PCI function ([`BUS_MASTER_ON`]); then its sectors move a block at a time.
@@ -168,9 +168,13 @@ impl IdeChannel {
             let addressed = index == self.selected || command == EXECUTE_DEVICE_DIAGNOSTIC;
             if let Some(drive) = &mut self.drives[index]
                 && addressed
-                && drive.start(command)
             {
-                ctx.schedule(index as u32, ctx.now_ns() + COMMAND_NS);
+                if drive.start(command) {
+                    ctx.schedule(index as u32, ctx.now_ns() + COMMAND_NS);
+                } else if drive.status() & drive::STATUS_BSY == 0 {
+                    // What was on the way before the command is given up.
+                    ctx.cancel(index as u32);
+                }
             }
         }
         self.drive_irq(ctx);

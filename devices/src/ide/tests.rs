@@ -105,7 +105,6 @@ fn command(bus: &mut Bus, command: u8, count: u8, lba: u32) -> u8 {
         outb(bus, BASE + register, value);
     }
     outb(bus, STATUS, command);
-    assert_eq!(inb(bus, ALTERNATE), STATUS_BSY);
     wait(bus)
 }
 
@@ -208,6 +207,54 @@ fn written_sectors_reach_the_disk_whole() {
     assert_eq!(read_sector(&mut bus), [0x5A; SECTOR_BYTES]);
     wait(&mut bus);
     assert_eq!(number(&read_sector(&mut bus)), 8);
+}
+
+#[test]
+fn a_write_takes_its_first_block_right_behind_the_command() {
+    // WRITE SECTORS and, with blocks of two sectors, WRITE MULTIPLE: no status is read, no time passes.
+    for (code, block) in [(0x30, 1), (0xC5, 2)] {
+        let mut bus = bus();
+        command(&mut bus, 0xC6, 2, 0);
+        inb(&mut bus, STATUS);
+        for (register, value) in [(6, 0xE0), (2, 2 * block), (3, 7), (4, 0), (5, 0), (7, code)] {
+            outb(&mut bus, BASE + register, value);
+        }
+        for _ in 0..block {
+            assert!(!irq(&bus));
+            write_sector(&mut bus, 0x11);
+        }
+        // Later blocks: BSY, then DRQ with an interrupt.
+        assert_eq!(inb(&mut bus, ALTERNATE), STATUS_BSY);
+        write_sector(&mut bus, 0x99);
+        assert_eq!(wait(&mut bus), READY | STATUS_DRQ);
+        assert!(irq(&bus));
+        inb(&mut bus, STATUS);
+        for _ in 0..block {
+            write_sector(&mut bus, 0x22);
+        }
+        assert_eq!(wait(&mut bus), READY);
+        assert!(irq(&bus));
+        command(&mut bus, 0x20, 2 * block, 7);
+        for n in 0..2 * block {
+            let byte = if n < block { 0x11 } else { 0x22 };
+            assert_eq!(read_sector(&mut bus), [byte; SECTOR_BYTES]);
+            wait(&mut bus);
+        }
+    }
+}
+
+#[test]
+fn a_write_that_cannot_begin_is_refused_after_a_while() {
+    let mut bus = bus();
+    for (register, value) in [(6, 0xE0), (2, 1), (3, 0xD0), (4, 7), (5, 0), (7, 0x30)] {
+        outb(&mut bus, BASE + register, value);
+    }
+    assert_eq!(inb(&mut bus, ALTERNATE), STATUS_BSY);
+    assert!(!irq(&bus));
+    write_sector(&mut bus, 1);
+    assert_eq!(wait(&mut bus), READY | STATUS_ERR);
+    assert_eq!(inb(&mut bus, BASE + 1), ERROR_IDNF);
+    assert!(irq(&bus));
 }
 
 #[test]

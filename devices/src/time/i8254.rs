@@ -48,6 +48,8 @@ enum Access {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Counter {
     access: Access,
+    /// Bits 5 to 0 of the control word, which the status shows as they were written.
+    programmed: u8,
     mode: u8,
     bcd: bool,
     gate: bool,
@@ -76,6 +78,7 @@ impl Counter {
     fn new(gate: bool) -> Self {
         Self {
             access: Access::Both,
+            programmed: 0x30,
             mode: 0,
             bcd: false,
             gate,
@@ -249,20 +252,12 @@ impl Counter {
     }
 
     fn status(&self, tick: u64) -> u8 {
-        let access = match self.access {
-            Access::Low => 0x10,
-            Access::High => 0x20,
-            Access::Both => 0x30,
-        };
-        u8::from(self.out(tick)) << 7
-            | u8::from(self.null_count) << 6
-            | access
-            | self.mode << 1
-            | u8::from(self.bcd)
+        u8::from(self.out(tick)) << 7 | u8::from(self.null_count) << 6 | self.programmed
     }
 
     fn control(&mut self, tick: u64, value: u8) {
         self.freeze(tick);
+        self.programmed = value & 0x3F;
         self.access = match value >> 4 & 3 {
             1 => Access::Low,
             2 => Access::High,
@@ -396,7 +391,7 @@ impl I8254 {
     pub const MAP: &'static [(u8, u16, u16, u8)] =
         &[(Self::PORTS, 0x40, 4, 1), (Self::PORT_B, 0x61, 1, 1)];
 
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const IRQ: IrqLine = IrqLine::isa(0);
 
     /// A timer that no one has programmed.
@@ -800,6 +795,17 @@ mod tests {
         assert_eq!(bus.pio_read(0x41, 1), 0xB4);
         assert_eq!(bus.pio_read(0x41, 1), 8);
         assert_eq!(bus.pio_read(0x41, 1), 0);
+    }
+
+    #[test]
+    fn the_status_shows_the_control_word_as_written() {
+        let mut bus = pit();
+        for (control, mode) in [(0xBC, 2), (0xBE, 3)] {
+            bus.pio_write(0x43, 1, control);
+            bus.pio_write(0x43, 1, 0xE8);
+            // OUT is high, and no count is loaded.
+            assert_eq!(bus.pio_read(0x42, 1), 0xC0 | control & 0x3F, "mode {mode}");
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@
 //! overrun in loopback only.
 //!
 //! The other end is a terminal that is always ready: CTS, DSR and DCD are on, RI is off. OUT2 of MCR
-//! gates the interrupt, in loopback too. Not modelled: parity, stick parity and framing errors from the
+//! gates the interrupt, in loopback too, once it has been set: the gate is the PC adapter's and not the
+//! chip's, there are adapters without it, and systems that never set OUT2 still expect interrupts. Not modelled: parity, stick parity and framing errors from the
 //! line, and the one-character delay of THRE after a write to an empty FIFO.
 
 use std::collections::VecDeque;
@@ -104,6 +105,8 @@ struct State {
     thre_pending: bool,
     /// MSR bits 3-0, which reading clears.
     msr_deltas: u8,
+    /// OUT2 has been set since the reset.
+    gated: bool,
     /// What the host has sent and the receiver has not taken yet.
     host: VecDeque<u8>,
     /// The next character from the host is on the line.
@@ -127,6 +130,7 @@ impl State {
             shifting: None,
             thre_pending: false,
             msr_deltas: 0,
+            gated: false,
             host: VecDeque::new(),
             receiving: false,
         }
@@ -214,6 +218,7 @@ impl State {
     fn write_mcr(&mut self, value: u8) {
         let before = self.modem_inputs();
         self.mcr = value & 0x1F;
+        self.gated |= value & MCR_OUT2 != 0;
         let after = self.modem_inputs();
         let changed = before ^ after;
         // DCTS, DDSR and DDCD tell of any change, TERI of the ring's end only.
@@ -298,7 +303,7 @@ impl Uart16550 {
     /// Region: the eight ports.
     pub const PORTS: u8 = 0;
 
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     /// Serial port number `port` (0 = COM1), whose interrupt is `irq`.
     pub fn new(port: u8, irq: IrqLine) -> Self {
@@ -310,8 +315,8 @@ impl Uart16550 {
     }
 
     fn drive(&mut self, ctx: &mut DeviceCtx<'_>) {
-        let interrupt = self.state.iir() != IIR_NONE && self.state.mcr & MCR_OUT2 != 0;
-        ctx.set_line(self.irq, interrupt);
+        let passes = !self.state.gated || self.state.mcr & MCR_OUT2 != 0;
+        ctx.set_line(self.irq, passes && self.state.iir() != IIR_NONE);
     }
 
     fn after(&self, ctx: &DeviceCtx<'_>, characters: u64) -> u64 {
@@ -645,7 +650,15 @@ mod tests {
     }
 
     #[test]
-    fn out2_gates_the_interrupt() {
+    fn out2_gates_the_interrupt_once_it_has_been_set() {
+        // As xv6 has it: interrupts enabled, MCR never touched.
+        let mut bus = uart();
+        bus.pio_write(1, 1, 0x01);
+        host_sends(&mut bus, b"x");
+        advance(&mut bus, CHARACTER_NS);
+        assert!(irq(&bus));
+        bus.pio_write(4, 1, 0x03);
+        assert!(irq(&bus), "OUT2 is off, and never was on");
         let mut bus = fifo_uart(0);
         bus.pio_write(1, 1, 0x02);
         bus.pio_write(4, 1, 0x03);

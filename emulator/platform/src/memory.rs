@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PhysAddr(pub u64);
 
-/// A guest-linear address: after segmentation, before paging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LinAddr(pub u64);
-
 /// Bytes in the smallest page, the grain of every map here.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// Bytes in a granule, the grain in which guest memory knows where decoded code is: 64 in a page, a bit each.
+pub const GRANULE_BYTES: u64 = 64;
 
 /// RAM below 4 GiB ends here at the latest; the rest of it continues at 4 GiB.
 pub const LOW_RAM_END: u64 = 0xC000_0000;
@@ -51,7 +50,7 @@ pub enum Page {
     None,
 }
 
-/// RAM and ROM of a machine, with a bitmap of the pages that hold decoded code.
+/// RAM and ROM of a machine, with a bitmap of the granules that hold decoded code.
 ///
 /// RAM is one private mapping. All access is by copying through raw pointers into it, so that the
 /// processor's TLB may hold such pointers too: no Rust reference into guest memory ever exists.
@@ -60,9 +59,28 @@ pub struct GuestMemory {
     ram_bytes: u64,
     low_bytes: u64,
     hole: std::ops::Range<u64>,
+    /// The pages of ROM by number.
     roms: BTreeMap<u64, MmapRaw>,
-    code_pages: Vec<u64>,
+    /// The same below 1 MiB, where most look-ups of ROM go; null where there is none.
+    low_roms: [*const u8; LOW_PAGES],
+    /// Page numbers above 1 MiB among which there may be ROM.
+    high_roms: std::ops::Range<u64>,
+    /// For each page of RAM the granules with decoded code.
+    code: Vec<u64>,
     code_writes: Vec<(PhysAddr, u64)>,
+}
+
+const LOW_PAGES: usize = 256;
+
+// SAFETY: the raw pointers in it point into mappings that it owns itself.
+unsafe impl Send for GuestMemory {}
+
+/// The granules, a bit each, that `len` (1 to 4096) bytes from offset `first` of a page on touch.
+#[inline]
+pub fn granules(first: u64, len: u64) -> u64 {
+    let from = first / GRANULE_BYTES;
+    let to = (first + len - 1) / GRANULE_BYTES;
+    (!0 << from) & (!0 >> (63 - to.min(63)))
 }
 
 impl GuestMemory {
@@ -83,7 +101,9 @@ impl GuestMemory {
             low_bytes: bytes.min(LOW_RAM_END),
             hole: LEGACY_HOLE,
             roms: BTreeMap::new(),
-            code_pages: vec![0; (bytes / PAGE_BYTES).div_ceil(64) as usize],
+            low_roms: [std::ptr::null(); LOW_PAGES],
+            high_roms: 0..0,
+            code: vec![0; (bytes / PAGE_BYTES) as usize],
             code_writes: Vec::new(),
         })
     }
@@ -122,8 +142,17 @@ impl GuestMemory {
                 })?;
             page.fill(0xFF);
             page[..chunk.len()].copy_from_slice(chunk);
-            self.roms
-                .insert(base.0 / PAGE_BYTES + index as u64, MmapRaw::from(page));
+            let page = MmapRaw::from(page);
+            let number = base.0 / PAGE_BYTES + index as u64;
+            if let Some(low) = self.low_roms.get_mut(number as usize) {
+                *low = page.as_ptr();
+            } else if self.high_roms.is_empty() {
+                self.high_roms = number..number + 1;
+            } else {
+                self.high_roms =
+                    self.high_roms.start.min(number)..self.high_roms.end.max(number + 1);
+            }
+            self.roms.insert(number, page);
         }
         Ok(())
     }
@@ -143,9 +172,17 @@ impl GuestMemory {
     }
 
     /// What backs the page that holds `addr`; the pointer is to the page's first byte.
+    #[inline]
     pub fn page(&self, addr: PhysAddr) -> Page {
         let base = addr.0 & !(PAGE_BYTES - 1);
-        if let Some(rom) = self.roms.get(&(base / PAGE_BYTES)) {
+        let number = base / PAGE_BYTES;
+        if let Some(&rom) = self.low_roms.get(number as usize) {
+            if !rom.is_null() {
+                return Page::Rom(rom);
+            }
+        } else if self.high_roms.contains(&number)
+            && let Some(rom) = self.roms.get(&number)
+        {
             return Page::Rom(rom.as_ptr());
         }
         match self.ram_offset(PhysAddr(base)) {
@@ -182,7 +219,7 @@ impl GuestMemory {
 
     /// Copies bytes into RAM, as a bus master does. ROM and unbacked addresses ignore them.
     ///
-    /// Writes to pages that hold decoded code are recorded for [`take_code_writes`](Self::take_code_writes).
+    /// Writes to granules that hold decoded code are recorded for [`take_code_writes`](Self::take_code_writes).
     pub fn write(&mut self, addr: PhysAddr, buf: &[u8]) {
         let mut done = 0;
         while done < buf.len() {
@@ -195,7 +232,7 @@ impl GuestMemory {
                     page.add(within)
                         .copy_from_nonoverlapping(buf[done..].as_ptr(), len)
                 };
-                if self.is_code_page(at) {
+                if self.code_mask(at) & granules(within as u64, len as u64) != 0 {
                     self.code_writes.push((at, len as u64));
                 }
             }
@@ -210,35 +247,36 @@ impl GuestMemory {
         buf
     }
 
-    /// Whether the page that holds `addr` has decoded code in it.
+    /// The granules of the page that holds `addr` in which decoded code is: see [`granules`]. Only RAM has any.
     #[inline]
-    pub fn is_code_page(&self, addr: PhysAddr) -> bool {
-        self.ram_offset(addr).is_some_and(|offset| {
-            let page = offset / PAGE_BYTES;
-            self.code_pages[(page / 64) as usize] >> (page % 64) & 1 != 0
-        })
-    }
-
-    /// Notes whether the page that holds `addr` has decoded code in it. Only RAM is noted.
-    pub fn set_code_page(&mut self, addr: PhysAddr, holds_code: bool) {
-        if let Some(offset) = self.ram_offset(addr) {
-            let page = offset / PAGE_BYTES;
-            let word = &mut self.code_pages[(page / 64) as usize];
-            if holds_code {
-                *word |= 1 << (page % 64);
-            } else {
-                *word &= !(1 << (page % 64));
-            }
+    pub fn code_mask(&self, addr: PhysAddr) -> u64 {
+        match self.ram_offset(addr) {
+            Some(offset) => self.code[(offset / PAGE_BYTES) as usize],
+            None => 0,
         }
     }
 
-    /// Whether a bus master wrote to pages that hold decoded code.
+    /// The same for a host address that lies in RAM, as [`page`](Self::page) gives it.
+    #[inline]
+    pub fn code_mask_at(&self, host: *const u8) -> u64 {
+        let offset = (host as usize).wrapping_sub(self.ram.as_ptr() as usize);
+        self.code[offset / PAGE_BYTES as usize]
+    }
+
+    /// Notes in which granules of the page that holds `addr` decoded code is. Only RAM is noted.
+    pub fn set_code_mask(&mut self, addr: PhysAddr, mask: u64) {
+        if let Some(offset) = self.ram_offset(addr) {
+            self.code[(offset / PAGE_BYTES) as usize] = mask;
+        }
+    }
+
+    /// Whether a bus master wrote to granules that hold decoded code.
     #[inline]
     pub fn has_code_writes(&self) -> bool {
         !self.code_writes.is_empty()
     }
 
-    /// Takes the list of (address, length) that bus masters wrote in pages with decoded code.
+    /// Takes the list of (address, length) that bus masters wrote in granules with decoded code.
     pub fn take_code_writes(&mut self) -> Vec<(PhysAddr, u64)> {
         std::mem::take(&mut self.code_writes)
     }
@@ -282,9 +320,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_masters_write_to_a_code_page_is_recorded() {
+    fn granules_are_those_that_bytes_touch() {
+        assert_eq!(granules(0, 1), 1);
+        assert_eq!(granules(63, 2), 3);
+        assert_eq!(granules(64, 64), 2);
+        assert_eq!(granules(4095, 1), 1 << 63);
+        assert_eq!(granules(0, 4096), !0);
+    }
+
+    #[test]
+    fn a_bus_masters_write_to_code_is_recorded() {
         let mut memory = GuestMemory::new(1 << 20).unwrap();
-        memory.set_code_page(PhysAddr(0x5123), true);
+        memory.set_code_mask(PhysAddr(0x5123), granules(0, 64));
+        memory.write(PhysAddr(0x5040), &[1, 2]);
         memory.write(PhysAddr(0x4FFF), &[1, 2]);
         assert_eq!(memory.take_code_writes(), vec![(PhysAddr(0x5000), 1)]);
     }

@@ -71,6 +71,12 @@ impl MessageQueue {
         }
     }
 
+    /// How many processors listen.
+    #[inline]
+    pub fn processors(&self) -> u8 {
+        self.processors
+    }
+
     /// Sends a message to all processors.
     pub fn send(&mut self, message: InterruptMessage) {
         let everybody = !0u64 >> (64 - u32::from(self.processors));

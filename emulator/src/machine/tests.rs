@@ -273,3 +273,100 @@ fn a_journal_replays_to_the_same_state() {
     assert_eq!(first.state_hash(), second.state_hash());
     assert_eq!(first.journal(), second.journal());
 }
+
+#[test]
+fn a_hash_ignores_how_flags_are_held() {
+    // MOV AX, 1; ADD AX, 2 beside MOV AX, 2; ADD AX, 1.
+    let run = |a: u8, b: u8| {
+        let mut m = machine(
+            &[0xB8, a, 0, 0x83, 0xC0, b, 0xEB, 0xFE],
+            Pacing::Deterministic,
+        );
+        m.run(3);
+        (
+            m.cpus()[0].cpu.regs[0],
+            m.cpus()[0].cpu.rflags(),
+            m.state_hash(),
+        )
+    };
+    let (one, two) = (run(1, 2), run(2, 1));
+    assert_eq!((one.0, one.1), (two.0, two.1));
+    assert_eq!(one.2, two.2, "equal architecture, other hash");
+}
+
+#[test]
+fn probe_changes_nothing() {
+    let mut m = machine(&COUNT, Pacing::Deterministic);
+    // 32-bit paging: directory at 10000h, table at 11000h, no A bits.
+    m.bus_mut()
+        .memory
+        .write(PhysAddr(0x1_0000), &0x1_1003u32.to_le_bytes());
+    m.bus_mut()
+        .memory
+        .write(PhysAddr(0x1_1014), &0x5003u32.to_le_bytes());
+    let bus = m.bus.take().unwrap();
+    let v = &mut m.cpus[0];
+    v.attach(bus);
+    v.cpu.cr0 |= 0x8000_0001;
+    v.cpu.cr3 = 0x1_0000;
+    let found = v.probe(0x5000);
+    let bus = v.detach();
+    let entry = |at| u32::from_le_bytes(bus.memory.read_array::<4>(PhysAddr(at)));
+    assert_eq!(
+        (found, entry(0x1_0000), entry(0x1_1014)),
+        (Some(PhysAddr(0x5000)), 0x1_1003, 0x5003)
+    );
+}
+
+fn two(code: &[u8]) -> Machine {
+    let Machine {
+        bus, mut config, ..
+    } = machine(code, Pacing::Deterministic);
+    config.cpus = 2;
+    let mut m = Machine::new(bus.unwrap(), config);
+    m.cpus[1].cpu.wait_for_startup = false;
+    m
+}
+
+#[test]
+fn where_a_run_is_cut_makes_no_difference_to_two_processors() {
+    let (mut whole, mut cut) = (two(&COUNT), two(&COUNT));
+    whole.run(100_000);
+    for _ in 0..1000 {
+        cut.run(100);
+    }
+    let cx = |m: &Machine| [m.cpus()[0].cpu.regs[1], m.cpus()[1].cpu.regs[1]];
+    assert_eq!(cx(&whole), cx(&cut)); // [29999, 19999] and [24999, 24999]
+}
+
+#[test]
+fn code_that_another_processor_writes_is_seen() {
+    // JMP 0000:1000, where INC BX; JMP -3 stands in RAM.
+    let mut m = two(&[0xEA, 0x00, 0x10, 0, 0]);
+    m.bus_mut()
+        .memory
+        .write(PhysAddr(0x1000), &[0x43, 0xEB, 0xFD]);
+    // The second one: MOV BYTE [1000h], 41h (INC CX); JMP $.
+    m.bus_mut().memory.write(
+        PhysAddr(0x2000),
+        &[0xC6, 0x06, 0x00, 0x10, 0x41, 0xEB, 0xFE],
+    );
+    let v = &mut m.cpus[1];
+    let cs = x86::Segment {
+        selector: 0,
+        base: 0,
+        ..v.cpu.segs[x86::SegmentRegister::CS]
+    };
+    v.set_segment(x86::SegmentRegister::CS, cs);
+    v.cpu.regs[Reg::RIP] = 0x2000;
+    v.update_mode();
+    m.run(200_000);
+    assert_eq!(m.bus().memory.read_array::<1>(PhysAddr(0x1000)), [0x41]);
+    let cpu = &m.cpus()[0].cpu;
+    assert!(
+        cpu.regs[1] > 0,
+        "INC CX never ran: bx={} cx={}",
+        cpu.regs[3],
+        cpu.regs[1]
+    ); // 49999, 0
+}

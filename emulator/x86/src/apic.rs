@@ -431,9 +431,14 @@ impl LocalApic {
     /// Notes the level of LINT`pin` (0, 1) and tells whether it has risen. The pins are the processor's INTR
     /// and NMI while the APIC is globally disabled.
     pub fn set_pin(&mut self, pin: usize, level: bool) -> bool {
-        let rose = level && !self.pins[pin & 1];
+        let rose = self.has_risen(pin, level);
         self.pins[pin & 1] = level;
         rose
+    }
+
+    /// Whether LINT`pin`, now at `level`, has risen since it was last noted.
+    pub fn has_risen(&self, pin: usize, level: bool) -> bool {
+        level && !self.pins[pin & 1]
     }
 
     /// LINT`pin` has risen: does what its LVT entry says. ExtINT is not an edge: see

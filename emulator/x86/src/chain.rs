@@ -2,7 +2,7 @@
 //!
 //! A handler here ends by calling the next instruction's, a tail call in an optimised build; the last
 //! instruction of a block returns. They run whole blocks only: single steps and the end of a slice use
-//! the full handlers. What stops a chain is noted in `BlockCache::stopped`.
+//! the full handlers. What stops a chain is noted in `Vcpu::stopped`.
 //!
 //! A chained handler may decline: it returns [`Exception::Declined`], with nothing changed, and the run loop executes
 //! the instruction by its full handler, [`Insn::exec`], and goes on behind it.
@@ -39,7 +39,7 @@ pub(crate) unsafe fn next(insn: &Insn) -> &Insn {
 #[cold]
 #[inline(never)]
 pub(crate) fn stop(v: &mut Vcpu, insn: &Insn, exception: Exception) -> Done {
-    v.blocks.stopped = insn;
+    v.stopped = insn;
     Err(exception)
 }
 

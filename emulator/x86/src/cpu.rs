@@ -1,9 +1,11 @@
 //! The architectural state of one processor.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::apic::LocalApic;
-use crate::flags::{FlagOp, LazyFlags, bits};
+use crate::flags::{LazyFlags, bits};
 
 /// Numbers of the general registers in [`Cpu::regs`].
 #[allow(non_snake_case, missing_docs)]
@@ -236,6 +238,9 @@ pub struct Msrs {
     pub mcg_status: u64,
     pub bios_sign_id: u64,
     pub debug_ctl: u64,
+    pub spec_ctrl: u64,
+    /// Registers of the announced model that have been written since the reset.
+    pub of_model: BTreeMap<u32, u64>,
     /// State of the generator behind RDRAND and RDSEED, which is deterministic: the same run gives
     /// the same numbers. Not a register; it stands here to be saved with them.
     pub random: u64,
@@ -321,6 +326,10 @@ pub struct Cpu {
     pub nmi_pending: bool,
     /// #DB conditions (DR6 bits) that were met and not yet reported.
     pub pending_debug: u64,
+    /// A repeated string instruction stands between two iterations. While a processor runs, `Vcpu` knows better.
+    pub within_repeat: bool,
+    /// The processor has shut down (triple fault).
+    pub shutdown: bool,
     /// After INIT, a processor that is not the bootstrap one waits for a start-up message.
     pub wait_for_startup: bool,
     /// The local APIC; its task priority is CR8.
@@ -344,12 +353,6 @@ impl Monitor {
 }
 
 impl Cpu {
-    /// Ends a wait of HLT or MWAIT, and disarms the monitor.
-    pub fn wake(&mut self) {
-        self.halted = false;
-        self.monitor = Monitor::default();
-    }
-
     /// The state after RESET (SDM vol. 3A §9.1.1, table 9-1).
     pub fn new() -> Self {
         let real = |selector: u16, base: u64, attributes: u16| Segment {
@@ -408,6 +411,8 @@ impl Cpu {
             nmi_blocked: false,
             nmi_pending: false,
             pending_debug: 0,
+            within_repeat: false,
+            shutdown: false,
             wait_for_startup: false,
             apic: LocalApic::new(0, true),
         };
@@ -466,7 +471,7 @@ impl Cpu {
     /// Evaluates the arithmetic flags into `rflags` for good.
     pub fn materialize_flags(&mut self) {
         self.rflags = self.rflags();
-        self.lazy.op = FlagOp::Explicit;
+        self.lazy = LazyFlags::EXPLICIT;
     }
 
     /// IOPL.

@@ -12,6 +12,10 @@
 //!
 //! What no instruction implements is not advertised. The local APIC comes with the Pentium III; the
 //! Pentium is one with its APIC strapped off.
+//!
+//! Nothing here speculates, so no model has Meltdown or its kin. Those from `x86-64-v2` on say so, in
+//! IA32_ARCH_CAPABILITIES ([`ARCH_CAPABILITIES`]); it is a register that microcode brought to processors
+//! which have leaf 7, so older models cannot have it, and systems take them for what they look like.
 
 use crate::cpu::{Cpu, MISC_ENABLE_MONITOR, control};
 
@@ -35,6 +39,9 @@ pub enum Feature {
     TscDeadline,
     /// The APIC's timer runs in every power state.
     Arat,
+    /// IBRS and IBPB, STIBP, SSBD, BHI_DIS_S: bits of IA32_SPEC_CTRL and IA32_PRED_CMD.
+    Ibrs, Stibp, Ssbd, BhiCtrl,
+    ArchCapabilities,
 }
 
 use Feature::*;
@@ -46,7 +53,20 @@ const PENTIUM3_ADDS: &[Feature] = &[
     HintNop, Apic, Pae, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, Fxsr, Sse,
 ];
 const X86_64_ADDS: &[Feature] = &[Clflush, Sse2, Syscall, LongMode, Nx];
-const X86_64_V2_ADDS: &[Feature] = &[Sse3, Ssse3, Cx16, Sse41, Sse42, Popcnt, LahfLm];
+const X86_64_V2_ADDS: &[Feature] = &[
+    Sse3,
+    Ssse3,
+    Cx16,
+    Sse41,
+    Sse42,
+    Popcnt,
+    LahfLm,
+    Ibrs,
+    Stibp,
+    Ssbd,
+    BhiCtrl,
+    ArchCapabilities,
+];
 const MAX_ADDS: &[Feature] = &[
     Pclmulqdq,
     Monitor,
@@ -89,6 +109,20 @@ const LINE: [(&str, &[Feature], u32); 7] = [
     ("max", MAX_ADDS, 0x0002_06C2),
 ];
 
+/// The processors that the models announce, as far as registers that belong to one kind of them go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Generation {
+    /// Pentium, and what came before it without such registers.
+    P5,
+    P6,
+    /// 06_0F.
+    Core,
+    /// 06_1A.
+    Nehalem,
+    /// 06_2C.
+    Westmere,
+}
+
 /// Registers of a CPUID leaf that hold feature bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
@@ -100,6 +134,9 @@ enum Word {
     /// Leaf 7, subleaf 0.
     B7,
     C7,
+    D7,
+    /// Leaf 7, subleaf 2.
+    D7_2,
     /// Leaf Dh, subleaf 1.
     AD,
     /// Leaf 80000001h.
@@ -158,6 +195,11 @@ const BITS: &[(Feature, Word, u8)] = &[
     (Clflushopt, Word::B7, 23),
     (Umip, Word::C7, 2),
     (Rdpid, Word::C7, 22),
+    (Ibrs, Word::D7, 26),
+    (Stibp, Word::D7, 27),
+    (ArchCapabilities, Word::D7, 29),
+    (Ssbd, Word::D7, 31),
+    (BhiCtrl, Word::D7_2, 4),
     (Xsaveopt, Word::AD, 0),
     (Xsavec, Word::AD, 1),
     (Xsaves, Word::AD, 3),
@@ -170,6 +212,59 @@ const BITS: &[(Feature, Word, u8)] = &[
     (Rdtscp, Word::D8, 27),
     (LongMode, Word::D8, 29),
 ];
+
+/// IA32_ARCH_CAPABILITIES (SDM vol. 4 table 2-2): attacks that this processor is not open to. Each holds for
+/// a machine whose instructions leave no trace before they retire, and whose caches, buffers and predictors
+/// are none that a guest can reach or time. What says that a processor *may* behave badly (RSBA, RRSBA) and
+/// what comes with more registers (TSX_CTRL, FB_CLEAR_CTRL, DOITM, XAPIC_DISABLE_STATUS …) stays 0.
+pub(crate) const ARCH_CAPABILITIES: u64 = arch_capabilities::RDCL_NO
+    | arch_capabilities::IBRS_ALL
+    | arch_capabilities::SKIP_L1DFL_VMENTRY
+    | arch_capabilities::SSB_NO
+    | arch_capabilities::MDS_NO
+    | arch_capabilities::IF_PSCHANGE_MC_NO
+    | arch_capabilities::TAA_NO
+    | arch_capabilities::SBDR_SSDP_NO
+    | arch_capabilities::FBSDP_NO
+    | arch_capabilities::PSDP_NO
+    | arch_capabilities::BHI_NO
+    | arch_capabilities::PBRSB_NO
+    | arch_capabilities::GDS_NO
+    | arch_capabilities::RFDS_NO
+    | arch_capabilities::ITS_NO;
+
+/// Bits of IA32_ARCH_CAPABILITIES.
+mod arch_capabilities {
+    /// Rogue data cache load (Meltdown), and the L1 terminal fault with it.
+    pub const RDCL_NO: u64 = 1 << 0;
+    /// Enhanced IBRS: set once, it holds in every mode.
+    pub const IBRS_ALL: u64 = 1 << 1;
+    /// A hypervisor need not flush the L1 data cache on VM entry.
+    pub const SKIP_L1DFL_VMENTRY: u64 = 1 << 3;
+    /// Speculative store bypass.
+    pub const SSB_NO: u64 = 1 << 4;
+    /// Microarchitectural data sampling.
+    pub const MDS_NO: u64 = 1 << 5;
+    /// A page's size may change while code runs from it.
+    pub const IF_PSCHANGE_MC_NO: u64 = 1 << 6;
+    /// TSX asynchronous abort; there is no TSX.
+    pub const TAA_NO: u64 = 1 << 8;
+    /// The three kinds of stale data from MMIO.
+    pub const SBDR_SSDP_NO: u64 = 1 << 13;
+    pub const FBSDP_NO: u64 = 1 << 14;
+    pub const PSDP_NO: u64 = 1 << 15;
+    /// Branch history injection. Systems that see IBRS_ALL also want BHI_DIS_S, against a program that
+    /// trains itself; without it Linux clears the history with a loop in each system call.
+    pub const BHI_NO: u64 = 1 << 20;
+    /// Post-barrier return stack buffer.
+    pub const PBRSB_NO: u64 = 1 << 24;
+    /// Gather data sampling; there is no gather.
+    pub const GDS_NO: u64 = 1 << 26;
+    /// Register file data sampling.
+    pub const RFDS_NO: u64 = 1 << 27;
+    /// Indirect target selection (Intel's guidance on INTEL-SA-01153; not in the manual's table).
+    pub const ITS_NO: u64 = 1 << 62;
+}
 
 /// Bytes of an XSAVE area with x87 and SSE state: legacy region and header.
 const XSAVE_BYTES: u32 = 512 + 64;
@@ -215,6 +310,27 @@ impl CpuModel {
     /// Family, model and stepping, as CPUID leaf 1 EAX and as EDX after RESET.
     pub fn signature(&self) -> u32 {
         self.signature
+    }
+
+    /// Which processor the signature is of.
+    pub(crate) fn generation(&self) -> Generation {
+        match self.signature & !0xF {
+            0x0680 => Generation::P6,
+            0x06F0 => Generation::Core,
+            0x1_06A0 => Generation::Nehalem,
+            0x2_06C0 => Generation::Westmere,
+            _ => Generation::P5,
+        }
+    }
+
+    /// What a microcode update is called that is loaded, 0 for none: for the newer models those of their
+    /// originals that brought IA32_SPEC_CTRL.
+    pub(crate) fn microcode_revision(&self) -> u32 {
+        match self.generation() {
+            Generation::Nehalem => 0x1D,
+            Generation::Westmere => 0x1F,
+            _ => 0,
+        }
     }
 
     /// MAXPHYADDR.
@@ -285,7 +401,12 @@ impl CpuModel {
             // Lines of 64 bytes; interrupts can end MWAIT while IF holds them off; no hint is told apart.
             5 if self.has(Monitor) => [LINE, LINE, 3, 0],
             6 => [self.word(Word::A6), 0, 0, 0],
-            7 if subleaf == 0 => [0, self.word(Word::B7), self.word(Word::C7), 0],
+            7 if subleaf == 0 => {
+                let words = [Word::B7, Word::C7, Word::D7].map(|word| self.word(word));
+                let last_subleaf = if self.has(BhiCtrl) { 2 } else { 0 };
+                [last_subleaf, words[0], words[1], words[2]]
+            }
+            7 if subleaf == 2 => [0, 0, 0, self.word(Word::D7_2)],
             0xD => self.xsave_leaf(subleaf),
             0x8000_0000 => [self.max_extended_leaf(), 0, 0, 0],
             0x8000_0001 => {

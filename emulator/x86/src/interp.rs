@@ -11,7 +11,7 @@ use crate::width::Width;
 /// A place translated for read-modify-write.
 #[derive(Clone, Copy)]
 pub enum Place {
-    /// RAM without decoded code: written directly.
+    /// RAM, and no decoded code: written directly.
     Direct(*mut u8),
     /// Anything else, by linear address; translated, so that storing cannot fault.
     Linear(u64),
@@ -127,7 +127,11 @@ impl Tier for Vcpu {
         offset: u64,
     ) -> Result<(u64, Place), Exception> {
         let lin = self.operand_linear(insn, offset, W::BYTES, true)?;
-        match self.tlb.write_pointer::<W>(self.tlb_bank, lin) {
+        let place = match self.direct_write::<W>(lin) {
+            None => self.write_beside_code(lin, W::BYTES),
+            place => place,
+        };
+        match place {
             // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM.
             Some(ptr) => Ok((unsafe { W::load(ptr) }, Place::Direct(ptr))),
             None => {
@@ -155,17 +159,7 @@ impl Tier for Vcpu {
     fn push<W: Width>(&mut self, insn: &Insn, value: u64) -> Result<(), Exception> {
         let sp = self.cpu.regs[Reg::RSP].wrapping_sub(W::BYTES) & self.sp_mask;
         let lin = self.stack_linear(insn, sp, W::BYTES, true)?;
-        match self.tlb.write_pointer::<W>(self.tlb_bank, lin) {
-            // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM.
-            Some(ptr) => unsafe { W::store(ptr, value) },
-            None => self.store_slow(
-                insn.number,
-                SegmentRegister::SS as u8,
-                lin,
-                W::BYTES as u8,
-                value,
-            )?,
-        }
+        self.store_at::<W>(insn.number, SegmentRegister::SS as u8, lin, value)?;
         self.set_sp(sp);
         Ok(())
     }
@@ -174,11 +168,7 @@ impl Tier for Vcpu {
     fn peek<W: Width>(&mut self, insn: &Insn, depth: u64) -> Result<u64, Exception> {
         let sp = self.cpu.regs[Reg::RSP].wrapping_add(depth) & self.sp_mask;
         let lin = self.stack_linear(insn, sp, W::BYTES, false)?;
-        match self.tlb.read_pointer::<W>(self.tlb_bank, lin) {
-            // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM or ROM.
-            Some(ptr) => Ok(unsafe { W::load(ptr) }),
-            None => self.load_slow(insn.number, SegmentRegister::SS as u8, lin, W::BYTES as u8),
-        }
+        self.load_at::<W>(insn.number, SegmentRegister::SS as u8, lin)
     }
 
     #[inline(always)]

@@ -5,9 +5,9 @@
 //! stands in [`table`].
 
 pub mod apic;
-pub mod block;
 mod chain;
 mod choice;
+pub mod code;
 pub mod cpu;
 pub mod cpuid;
 pub mod decode;

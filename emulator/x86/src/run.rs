@@ -1,6 +1,6 @@
 //! The run loop: blocks, and what comes between them.
 
-use crate::block::{Block, Link};
+use crate::code::{Block, Link};
 use crate::cpu::{Reg, SegmentRegister};
 use crate::exception::Exception;
 use crate::flags::bits;
@@ -15,6 +15,8 @@ pub enum Exit {
     Budget,
     /// HLT waits for an interrupt.
     Halted,
+    /// The processor waits for another one, which should have its turn: it spins, or has sent a message.
+    Yield,
     /// Triple fault: the processor has shut down.
     Shutdown,
     /// A device asks the machine for something: see `Bus::request`.
@@ -37,7 +39,7 @@ impl Vcpu {
         self.slice_end = until;
         self.attention |= attention::DEVICE | attention::INTERRUPT;
         let exit = self.run_blocks();
-        self.blocks.current = std::ptr::null_mut();
+        self.current = std::ptr::null_mut();
         let retired = self.retired;
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
@@ -46,6 +48,7 @@ impl Vcpu {
 
     fn run_blocks(&mut self) -> Exit {
         loop {
+            self.current = std::ptr::null_mut();
             if self.attention != 0
                 && let Some(exit) = self.look_around()
             {
@@ -82,21 +85,23 @@ impl Vcpu {
 
     /// Runs `block` and those that follow it, each as a whole, until one raises an exception or asks
     /// for attention, or the next one may not run as a whole.
-    fn run_whole_blocks(&mut self, mut block: *mut Block) {
+    fn run_whole_blocks(&mut self, block: *mut Block) {
         // The mode changes only with a call for attention.
         let flat = self.mode_key & 6 != 0;
+        // SAFETY: the block is live while it runs, and its instructions stay where they are: dropping it only
+        // replaces handlers behind the running instruction, and freeing waits for `look_around`.
+        let mut next = unsafe { Block::link_to(block, 0) };
         loop {
-            let start = self.cpu.regs[Reg::RIP];
-            self.blocks.current = block;
-            // SAFETY: the block is live while it runs: dropping it only replaces handlers behind the
-            // running instruction, and freeing waits for `look_around`.
-            let (first, count) = unsafe { (&*(*block).insns.as_ptr(), (*block).count) };
+            let (block, start) = (next.block, self.cpu.regs[Reg::RIP]);
+            self.current = block;
+            // SAFETY: as above.
+            let first = unsafe { &*next.first };
             if let Err(exception) = (first.fast)(self, first)
                 && !self.resume(block, exception)
             {
                 return;
             }
-            self.retired += u64::from(count);
+            self.retired += u64::from(next.count);
             if self.extra_retired != 0 {
                 self.retired += std::mem::take(&mut self.extra_retired);
             }
@@ -104,51 +109,49 @@ impl Vcpu {
                 return;
             }
             // SAFETY: as above.
-            let next = if unsafe { (*block).linkable } {
-                let distance = self.cpu.regs[Reg::RIP].wrapping_sub(start);
-                // SAFETY: as above.
-                match unsafe { (*block).linked(distance) } {
-                    Some(next) => next,
-                    None => match self.find_successor(block, distance) {
-                        Some(next) => next,
-                        None => return,
-                    },
-                }
-            } else {
-                match self.find_block() {
-                    Ok(next) => next,
-                    // The caller finds it out again, and raises it.
-                    Err(_) => return,
-                }
+            let ended = unsafe { &*block };
+            let distance = self.cpu.regs[Reg::RIP].wrapping_sub(start);
+            next = match ended.linked(distance) {
+                Some(&link) => link,
+                None => match self.find_successor(block, distance) {
+                    Some(link) => link,
+                    None => return,
+                },
             };
-            // SAFETY: `next` is live, as `block` is.
-            let count = unsafe { (*next).count };
-            if u64::from(count) > self.slice_end.saturating_sub(self.retired)
-                || !flat && !self.fits_code_segment(next)
+            if u64::from(next.count) > self.slice_end.saturating_sub(self.retired)
+                || !flat && !self.fits_code_segment(next.block)
             {
                 return;
             }
-            block = next;
         }
     }
 
     /// Finds the block at the instruction pointer, which `block` does not link to yet. `None` when it
     /// cannot be fetched: the caller tries again and raises the exception.
-    fn find_successor(&mut self, block: *mut Block, distance: u64) -> Option<*mut Block> {
+    #[inline(always)]
+    fn find_successor(&mut self, block: *mut Block, distance: u64) -> Option<Link> {
         let next = self.find_block().ok()?;
         // SAFETY: both are live: finding a block frees none.
-        let (block, serial) = unsafe { (&mut *block, (*next).serial) };
-        // Within the block's page no change of the page tables can send the jump elsewhere.
-        // A block that is dropped already must not be found again.
-        if serial != 0 && (block.phys & 0xFFF).wrapping_add(distance) < 4096 {
-            block.links.swap(0, 1);
-            block.links[0] = Link {
-                distance,
-                block: next,
-                serial,
-            };
+        unsafe {
+            if (*block).linkable {
+                self.note_successor(block, distance, next);
+            }
+            Some(Block::link_to(next, 0))
         }
-        Some(next)
+    }
+
+    #[cold]
+    fn note_successor(&mut self, block: *mut Block, distance: u64, next: *mut Block) {
+        // SAFETY: both are live.
+        let (live, phys) = unsafe {
+            let live = (*block).serial != 0 && (*next).serial != 0;
+            (live, (*block).phys)
+        };
+        // Within the block's page no change of the page tables can send the jump elsewhere. A block that is dropped
+        // already must not be found again.
+        if live && (phys & 0xFFF).wrapping_add(distance) < 4096 {
+            self.code.link(block, distance, next);
+        }
     }
 
     /// A chain of handlers stopped in `block`: with an exception, or because one left its instruction to
@@ -158,7 +161,7 @@ impl Vcpu {
         // SAFETY: the block is live, and `stopped` is one of its instructions.
         let last = unsafe { (*block).insns.as_ptr().add((*block).insns.len() - 1) };
         loop {
-            let insn = self.blocks.stopped;
+            let insn = self.stopped;
             if exception != Exception::Declined {
                 self.leave_block(insn, exception);
                 return false;
@@ -184,7 +187,7 @@ impl Vcpu {
     /// Runs the first `limit` instructions of a block. Returns whether it ran to its end without an
     /// exception.
     fn run_block(&mut self, block: *mut Block, limit: u32) -> bool {
-        self.blocks.current = block;
+        self.current = block;
         // SAFETY: the block is live while it runs: dropping it only replaces handlers behind the
         // running instruction, and freeing waits for `look_around`.
         let (mut insn, end, whole) = unsafe {
@@ -212,6 +215,8 @@ impl Vcpu {
         }
         self.retired += u64::from(limit) + self.extra_retired;
         self.extra_retired = 0;
+        // A cut behind the last instruction that was to run cuts nothing.
+        self.code.mend();
         if !whole {
             // SAFETY: `limit` is at least 1.
             let last = unsafe { &*insn.sub(1) };
@@ -224,6 +229,7 @@ impl Vcpu {
     /// An instruction raised an exception: puts the instruction pointer on it and delivers.
     #[cold]
     fn leave_block(&mut self, insn: *const Insn, exception: Exception) {
+        self.code.mend();
         // SAFETY: `insn` is the instruction that ran.
         let insn = unsafe { &*insn };
         self.retired += u64::from(insn.number) + self.extra_retired;
@@ -238,6 +244,7 @@ impl Vcpu {
         };
         self.set_ip(ip);
         if exception != Exception::Retry {
+            self.current = std::ptr::null_mut();
             self.raise(exception);
         }
     }
@@ -284,7 +291,7 @@ impl Vcpu {
             };
             if exception.vector() == 8 {
                 log::warn!(target: "x86", "triple fault at {:x}", self.cpu.regs[Reg::RIP]);
-                self.shutdown = true;
+                self.cpu.shutdown = true;
                 self.attention |= attention::STOP;
                 return;
             }
@@ -306,13 +313,13 @@ impl Vcpu {
             self.attention &= !attention::GRAVEYARD;
             self.tidy_blocks();
         }
-        if self.shutdown {
+        if self.cpu.shutdown {
             return Some(Exit::Shutdown);
         }
         if self.attention & attention::DEVICE != 0 {
             self.attention &= !attention::DEVICE;
             if self.sample_a20() {
-                self.flush_tlb(true);
+                self.flush_tlb();
             }
             if self.bus().memory.has_code_writes() {
                 self.drain_code_writes();
@@ -342,12 +349,16 @@ impl Vcpu {
             }
         }
         if self.cpu.monitor.masked_interrupts && self.interrupt_waits() {
-            self.cpu.wake();
+            self.wake();
         }
         if self.cpu.halted || self.cpu.wait_for_startup {
             return Some(Exit::Halted);
         }
         self.attention &= !attention::STOP;
+        if self.attention & attention::YIELD != 0 {
+            self.attention &= !attention::YIELD;
+            return Some(Exit::Yield);
+        }
         None
     }
 
@@ -356,7 +367,7 @@ impl Vcpu {
         if self.cpu.nmi_pending && !self.cpu.nmi_blocked {
             self.cpu.nmi_pending = false;
             self.cpu.nmi_blocked = true;
-            self.cpu.wake();
+            self.wake();
             self.deliver(Event::Nmi);
             return;
         }
@@ -373,7 +384,7 @@ impl Vcpu {
         let bus = self.bus();
         bus.clock.set_retired(retired.max(bus.clock.retired()));
         let vector = self.acknowledge_interrupt();
-        self.cpu.wake();
+        self.wake();
         // A timer whose request was waiting may make another one now.
         self.look_at_timers();
         self.deliver(Event::External(vector));
@@ -407,6 +418,9 @@ impl Vcpu {
             self.cpu.pending_debug |= dr6::BS;
         }
         let completed = self.run_block(block, 1);
+        // Of loads of SS in a row the second holds nothing off: SDM vol. 3A §6.8.3 warrants it of the first only
+        // (AMD's Zen holds off after each).
+        self.cpu.shadow &= !(shadow & 2);
         self.attention |= attention::INTERRUPT;
         if !completed {
             // An instruction that is tried again steps when it has completed.

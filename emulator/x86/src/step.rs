@@ -83,7 +83,7 @@ impl Vcpu {
             (limit - ip + 1).min(MAX_LEN as u64) as usize
         };
         let mut bytes = [0; MAX_LEN];
-        let phys = self.translate_fetch(lin)?;
+        let phys = self.translate_fetch(lin)?.0;
         let first = ((4096 - (lin & 0xFFF)) as usize).min(MAX_LEN);
         self.bus().memory.read(PhysAddr(phys), &mut bytes[..first]);
         let mut decoded = self.decode_one(&bytes[..first]);
@@ -92,7 +92,7 @@ impl Vcpu {
                 return Err(Exception::gp(0));
             }
             let next = lin.wrapping_add(first as u64) & self.linear_mask();
-            let phys = self.translate_fetch(next)?;
+            let phys = self.translate_fetch(next)?.0;
             self.bus().memory.read(PhysAddr(phys), &mut bytes[first..]);
             decoded = self.decode_one(&bytes);
         }

@@ -1,8 +1,8 @@
 //! One processor at work: its state, its TLB, its way to memory.
 
-use platform::{Bus, IrqLine};
+use platform::{Bus, GuestMemory, IrqLine};
 
-use crate::block::BlockCache;
+use crate::code::{Block, CodeCache, JumpTable};
 use crate::cpu::{Cpu, Mode, Reg, Segment, SegmentRegister, control};
 use crate::cpuid::CpuModel;
 use crate::exception::Exception;
@@ -23,6 +23,8 @@ pub mod attention {
     pub const GRAVEYARD: u32 = 1 << 3;
     /// The processor halted or died, or the slice must end.
     pub const STOP: u32 = 1 << 4;
+    /// Another processor should have its turn.
+    pub const YIELD: u32 = 1 << 5;
 }
 
 /// One processor.
@@ -60,13 +62,25 @@ pub struct Vcpu {
     pub(crate) repeat_stop: u64,
     /// A20 as the TLB was filled with.
     pub(crate) a20_mask: u64,
-    /// The processor has shut down (triple fault).
-    pub(crate) shutdown: bool,
     /// This processor's number in its machine.
     pub(crate) number: u8,
-    pub(crate) blocks: BlockCache,
+    /// What a remembered jump must agree in: see [`update_fetch_tags`](Self::update_fetch_tags).
+    pub(crate) fetch_tags: [u64; 2],
+    /// The block that runs.
+    pub(crate) current: *mut Block,
+    /// The instruction at which a chain of handlers stopped.
+    pub(crate) stopped: *const Insn,
+    pub(crate) jumps: JumpTable,
+    /// The machine's code while this processor runs; an empty cache else.
+    pub(crate) code: Box<CodeCache>,
+    /// How many of the code pages the TLB knows of: see `CodeCache::protected_count`.
+    pub(crate) protected_seen: u64,
     pub(crate) bus: Option<Box<Bus>>,
 }
+
+// SAFETY: the raw pointers point at blocks of `code`, and are looked at only while this processor runs, when it has the
+// machine's code cache in hand.
+unsafe impl Send for Vcpu {}
 
 impl Vcpu {
     /// A processor after RESET.
@@ -88,41 +102,78 @@ impl Vcpu {
             extra_retired: 0,
             repeat_stop: !0,
             a20_mask: !0,
-            shutdown: false,
             number: 0,
-            blocks: BlockCache::new(),
+            fetch_tags: [0; 2],
+            current: std::ptr::null_mut(),
+            stopped: std::ptr::null(),
+            jumps: JumpTable::new(),
+            code: Box::new(CodeCache::new()),
+            protected_seen: 0,
             bus: None,
         };
         vcpu.reset();
         vcpu
     }
 
-    /// The RESET pin. The count of retired instructions goes on.
+    /// The RESET pin. The count of retired instructions goes on. Decoded code stays as it is.
     pub fn reset(&mut self) {
         self.cpu = Cpu::new();
         Self::reset_apic(&mut self.cpu, self.number);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
-        self.shutdown = false;
         self.repeat_stop = !0;
         self.attention = attention::INTERRUPT | attention::DEVICE;
-        self.flush_tlb(true);
-        self.blocks.clear();
+        self.flush_tlb();
+        self.jumps.clear();
+        self.current = std::ptr::null_mut();
         self.update_mode();
     }
 
     /// Hands the bus in.
     pub fn attach(&mut self, bus: Box<Bus>) {
-        let retired = bus.clock.retired();
-        if self.within_repeat() {
-            self.repeat_stop = retired;
-        }
-        self.retired = retired;
+        self.retired = bus.clock.retired();
+        self.repeat_stop = if self.cpu.within_repeat {
+            self.retired
+        } else {
+            !0
+        };
         self.attention |= attention::INTERRUPT | attention::DEVICE;
         self.bus = Some(bus);
+        if self.cpu.monitor.line.is_some() {
+            if self.code.monitors(self.number) {
+                self.heed_monitors();
+            } else {
+                // The state was put here, by restoring.
+                let monitor = self.cpu.monitor;
+                self.set_monitor(monitor.line);
+                self.cpu.monitor = monitor;
+            }
+        }
+    }
+
+    /// Hands in the bus and the machine's code, which all its processors share.
+    pub fn attach_shared(&mut self, bus: Box<Bus>, code: &mut Box<CodeCache>) {
+        std::mem::swap(&mut self.code, code);
+        self.catch_up_with_protection();
+        self.attach(bus);
+    }
+
+    /// Takes both back.
+    pub fn detach_shared(&mut self, code: &mut Box<CodeCache>) -> Box<Bus> {
+        std::mem::swap(&mut self.code, code);
+        self.detach()
+    }
+
+    pub(crate) fn code_and_memory(&mut self) -> (&mut CodeCache, &mut GuestMemory) {
+        let bus = self
+            .bus
+            .as_mut()
+            .expect("instructions run only while the bus is attached");
+        (&mut self.code, &mut bus.memory)
     }
 
     /// Takes the bus back.
     pub fn detach(&mut self) -> Box<Bus> {
+        self.cpu.within_repeat = self.within_repeat();
         self.bus
             .take()
             .expect("a slice ended on a processor that has the bus")
@@ -160,9 +211,16 @@ impl Vcpu {
         self.repeat_stop == self.retired
     }
 
+    /// Ends the turn of this processor behind the instruction that runs, where there are others.
+    pub(crate) fn give_up_turn(&mut self) {
+        if self.bus().messages.processors() > 1 {
+            self.attention |= attention::YIELD;
+        }
+    }
+
     /// Whether the processor has shut down after a triple fault.
     pub fn is_shut_down(&self) -> bool {
-        self.shutdown
+        self.cpu.shutdown
     }
 
     // ---- mode ----------------------------------------------------------------------------------
@@ -212,6 +270,7 @@ impl Vcpu {
             self.data_bank()
         };
         self.tlb_entries = self.tlb.entries_of(self.tlb_bank);
+        self.update_fetch_tags();
         let cpu = &self.cpu;
         if cpu.rflags & (bits::TF | bits::RF) != 0 || cpu.shadow != 0 || data_breakpoints {
             self.attention |= attention::STEP;
@@ -391,11 +450,7 @@ impl Vcpu {
     /// #PF, #AC, #GP(0) when not canonical.
     #[inline(always)]
     pub fn load_linear<W: Width>(&mut self, insn: &Insn, lin: u64) -> Result<u64, Exception> {
-        match self.tlb.read_pointer::<W>(self.tlb_bank, lin) {
-            // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM or ROM.
-            Some(ptr) => Ok(unsafe { W::load(ptr) }),
-            None => self.load_slow(insn.number, insn.seg_written, lin, W::BYTES as u8),
-        }
+        self.load_at::<W>(insn.number, insn.seg_written, lin)
     }
 
     /// Stores to a linear address at the current privilege.
@@ -409,14 +464,7 @@ impl Vcpu {
         lin: u64,
         value: u64,
     ) -> Result<(), Exception> {
-        match self.tlb.write_pointer::<W>(self.tlb_bank, lin) {
-            // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM.
-            Some(ptr) => {
-                unsafe { W::store(ptr, value) };
-                Ok(())
-            }
-            None => self.store_slow(insn.number, insn.seg_written, lin, W::BYTES as u8, value),
-        }
+        self.store_at::<W>(insn.number, insn.seg_written, lin, value)
     }
 
     /// Loads `buf.len()` bytes from `offset` in the memory operand's segment; all or nothing.
@@ -431,7 +479,7 @@ impl Vcpu {
     ) -> Result<(), Exception> {
         let size = buf.len() as u64;
         let lin = self.operand_linear(insn, offset, size, false)?;
-        if let Some(ptr) = self.tlb.read_pointer_sized(self.tlb_bank, lin, size) {
+        if let Some(ptr) = self.direct_read_sized(lin, size) {
             // SAFETY: the TLB gives a pointer to `size` bytes of guest RAM or ROM.
             unsafe { ptr.copy_to_nonoverlapping(buf.as_mut_ptr(), buf.len()) };
             return Ok(());
@@ -456,8 +504,13 @@ impl Vcpu {
     pub fn store_bytes(&mut self, insn: &Insn, offset: u64, buf: &[u8]) -> Result<(), Exception> {
         let size = buf.len() as u64;
         let lin = self.operand_linear(insn, offset, size, true)?;
-        if let Some(ptr) = self.tlb.write_pointer_sized(self.tlb_bank, lin, size) {
+        if let Some(ptr) = self.direct_write_sized(lin, size) {
             // SAFETY: the TLB gives a pointer to `size` bytes of guest RAM.
+            unsafe { ptr.copy_from_nonoverlapping(buf.as_ptr(), buf.len()) };
+            return Ok(());
+        }
+        if let Some(ptr) = self.write_beside_code(lin, size) {
+            // SAFETY: as above.
             unsafe { ptr.copy_from_nonoverlapping(buf.as_ptr(), buf.len()) };
             return Ok(());
         }
@@ -485,7 +538,7 @@ impl Vcpu {
         if aligned && lin & 15 != 0 {
             return Err(Exception::gp(0));
         }
-        match self.tlb.read_pointer_sized(self.tlb_bank, lin, 16) {
+        match self.direct_read_sized(lin, 16) {
             // SAFETY: the TLB gives a pointer to 16 bytes of guest RAM or ROM.
             Some(ptr) => Ok(unsafe { ptr.cast::<u128>().read_unaligned() }),
             None => {
@@ -512,7 +565,7 @@ impl Vcpu {
         if aligned && lin & 15 != 0 {
             return Err(Exception::gp(0));
         }
-        match self.tlb.write_pointer_sized(self.tlb_bank, lin, 16) {
+        match self.direct_write_sized(lin, 16) {
             Some(ptr) => {
                 // SAFETY: the TLB gives a pointer to 16 bytes of guest RAM.
                 unsafe { ptr.cast::<u128>().write_unaligned(value) };

@@ -15,20 +15,36 @@ const APIC: u32 = 0xFEE0_0000;
 const HANDLERS: u32 = 0x4000;
 const LOG: u64 = 0x8000;
 
-/// Answers interrupt acknowledge cycles with 08h, and notes the ends of interrupts in RAM.
+/// Answers interrupt acknowledge cycles with 08h, and notes the ends of interrupts in RAM. Port 20h drives
+/// INTR and NMI and sends a message; port 30h is a clock.
 struct Board;
+
+/// Region of the clock.
+const TIME: u8 = 1;
 
 impl Device for Board {
     fn name(&self) -> &'static str {
         "board"
     }
-    fn read(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8) -> u64 {
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, _: u64, _: u8) -> u64 {
+        if region == TIME {
+            return ctx.now_ns();
+        }
         ctx.set_line(IrqLine::INTR, false);
         8
     }
     fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8, value: u64) {
         ctx.set_line(IrqLine::INTR, value & 1 != 0);
         ctx.set_line(IrqLine::NMI, value & 2 != 0);
+        if value & 4 != 0 {
+            ctx.interrupt_message(InterruptMessage {
+                destination: 0,
+                logical: false,
+                mode: DeliveryMode::Fixed,
+                vector: 0x50,
+                level: false,
+            });
+        }
     }
     fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
         if let Input::EndOfInterrupt { vector } = input {
@@ -66,6 +82,7 @@ fn machine(code: &[u8]) -> Vcpu {
     }
     let board = bus.add(Box::new(Board));
     bus.map_ports(board, 0, 0x20, 1, 1);
+    bus.map_ports(board, TIME, 0x30, 2, 2);
     bus.set_interrupt_controller(board, 0);
     bus.set_io_apic(board);
     vcpu.cpu.gdtr.base = 0x2000;
@@ -365,5 +382,43 @@ fn an_interrupt_that_if_holds_off_ends_mwait_when_ecx_asks_for_it() {
         vcpu.cpu.rflags |= bits::IF;
         vcpu.run(40);
         assert_eq!(log(&mut vcpu), [8], "ECX = {extensions}");
+    }
+}
+
+#[test]
+fn an_interrupt_of_the_apic_is_taken_between_two_iterations_of_rep_outs() {
+    // rep outsb, whose second byte sends a message or raises the NMI.
+    for (byte, vector) in [(4, 0x50), (2, 2)] {
+        let mut vcpu = machine(&program(&[
+            poke(0xF0, 0x1FF),
+            poke(0x360, 0x400),
+            vec![STI, NOP, 0xF3, 0x6E, NOP],
+        ]));
+        vcpu.bus().memory.write(PhysAddr(0x5001), &[byte]);
+        vcpu.cpu.regs[Reg::RSI] = 0x5000;
+        vcpu.cpu.regs[Reg::RCX] = 100;
+        vcpu.cpu.regs[Reg::RDX] = 0x20;
+        vcpu.run(40);
+        assert_eq!(log(&mut vcpu), [vector]);
+        assert_eq!(vcpu.cpu.regs[Reg::RCX], 98);
+        let mut pushed = [0; 4];
+        let stack = vcpu.cpu.regs[Reg::RSP];
+        vcpu.bus().memory.read(PhysAddr(stack), &mut pushed);
+        assert_eq!(u32::from_le_bytes(pushed), 0x1000 + 20 + 2, "on the REP");
+    }
+}
+
+#[test]
+fn time_goes_on_in_a_rep_ins_of_any_length() {
+    let mut vcpu = machine(&[0xF3, 0x66, 0x6D, HLT]);
+    vcpu.cpu.regs[Reg::RDI] = 0x1_0000;
+    vcpu.cpu.regs[Reg::RCX] = 140_000;
+    vcpu.cpu.regs[Reg::RDX] = 0x30;
+    assert_eq!(vcpu.run(1_000_000), Exit::Halted);
+    assert_eq!(vcpu.bus().clock.retired(), 140_001);
+    for n in 0..140_000 {
+        let at = PhysAddr(0x1_0000 + 2 * n);
+        let read = u16::from_le_bytes(vcpu.bus().memory.read_array(at));
+        assert_eq!(read, n as u16, "iteration {n}");
     }
 }

@@ -120,6 +120,8 @@ impl Vcpu {
         }
         if to_others {
             self.bus().messages.send_from(from, message);
+            // Whoever sends waits for what the others do about it.
+            self.give_up_turn();
         }
     }
 
@@ -221,6 +223,7 @@ impl Vcpu {
     /// INIT: like RESET, but memory types, x87, vector and opmask registers, PKRU and the model-specific registers
     /// stay (SDM vol. 3A table 10-1). The bootstrap processor goes on at the reset vector, another one waits.
     fn init(&mut self) {
+        self.wake();
         let old = std::mem::take(&mut self.cpu);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.cpu.x87 = old.x87;
@@ -236,7 +239,7 @@ impl Vcpu {
         let bootstrap = self.cpu.msr.apic_base & base::BSP != 0;
         self.cpu.apic.reset(bootstrap);
         self.cpu.wait_for_startup = !bootstrap;
-        self.flush_tlb(true);
+        self.flush_tlb();
         self.update_mode();
     }
 
@@ -265,15 +268,22 @@ impl Vcpu {
     }
 
     /// A device was accessed by a load or store, which may have made an interrupt deliverable: then the
-    /// running block ends behind it, wherever a slice would have ended. An NMI does not ask for IF, and of
-    /// a message nobody knows before it is taken.
+    /// running block ends behind it, wherever a slice would have ended.
     pub(crate) fn after_device_access(&mut self, number: u16) {
-        let processor = self.number;
-        if self.cpu.nmi_pending && !self.cpu.nmi_blocked
-            || self.bus().messages.has_for(processor)
-            || self.cpu.rflags & bits::IF != 0 && self.interrupt_waits()
-        {
+        if self.attention & attention::YIELD != 0 || self.wants_interruption() {
             self.cut_block(number);
         }
+    }
+
+    /// Whether an interrupt or an NMI may have to be taken before the next instruction. An NMI does not ask for
+    /// IF, and of a message or an edge nobody knows what it is before it is taken.
+    pub(crate) fn wants_interruption(&mut self) -> bool {
+        let processor = self.number;
+        let lines = &self.bus().lines;
+        let levels = [lines.level(IrqLine::INTR), lines.level(IrqLine::NMI)];
+        (0..2).any(|pin| self.cpu.apic.has_risen(pin, levels[pin]))
+            || self.cpu.nmi_pending && !self.cpu.nmi_blocked
+            || self.bus().messages.has_for(processor)
+            || self.cpu.rflags & bits::IF != 0 && self.interrupt_waits()
     }
 }

@@ -143,7 +143,7 @@ impl Vcpu {
         };
         self.cpu.shadow = 0;
         self.repeat_stop = !0;
-        self.cpu.wake();
+        self.wake();
         self.update_mode();
         Ok(())
     }

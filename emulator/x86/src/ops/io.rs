@@ -188,8 +188,8 @@ fn outs_once<W: Width>(v: &mut Vcpu, insn: &Insn, number: u16) -> Result<(), Exc
     Ok(())
 }
 
-/// Runs `once` once, or with REP as often as the count and the slice allow. An interrupt that a device
-/// asks for on the way is taken between two iterations.
+/// Runs `once` once, or with REP as often as the count and the slice allow. An interrupt that comes
+/// on the way, from a device or the local APIC, is taken between two iterations.
 fn repeat(
     v: &mut Vcpu,
     insn: &Insn,
@@ -201,10 +201,12 @@ fn repeat(
         v.set_ip(next);
         return Ok(());
     }
+    // Time goes on with each iteration: `bus_at` counts from the block's start, in sixteen bits.
+    let countable = u16::MAX - insn.number;
     let budget = v
         .slice_end
         .saturating_sub(v.retired + u64::from(insn.number))
-        .max(1);
+        .clamp(1, u64::from(countable.max(1)));
     let mut done = 0;
     loop {
         let count = v.cpu.regs[Reg::RCX] & insn.addr_mask;
@@ -213,15 +215,14 @@ fn repeat(
             v.set_ip(next);
             return Ok(());
         }
-        let interrupt = done > 0 && v.cpu.rflags & bits::IF != 0 && v.bus().intr();
+        let interrupt = done > 0 && v.wants_interruption();
         // With TF or a breakpoint armed there is a trap after every iteration.
         let single_step = done > 0 && v.attention & attention::STEP != 0;
         if done == budget || interrupt || single_step {
             v.stop_repeat(insn, done);
             return Ok(());
         }
-        // Time goes on with each iteration: `bus_at` counts from the block's start.
-        let number = insn.number.saturating_add(done.min(0xFFFF) as u16);
+        let number = insn.number.saturating_add(done as u16);
         once(v, insn, number)?;
         set_indexed(v, Reg::RCX, insn.addr_mask, count.wrapping_sub(1));
         if done > 0 {

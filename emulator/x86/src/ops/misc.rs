@@ -38,7 +38,9 @@ pub(crate) const ROWS: &[Row] = &[
         .native(Native::Call)
         .needs(Feature::Cx16),
     Row::new(Mnemonic::Nop, generic!(Bare no_operation { fixed!(32); })),
-    Row::plain(Mnemonic::Pause, nop),
+    Row::plain(Mnemonic::Pause, pause)
+        .ends_block()
+        .native(Native::Call),
     // ENDBR, RDSSP, PREFETCH and the like are hints or belong to features that no model has, in the opcodes that the P6
     // made NOPs: the decoder is told to see nothing else in them.
     Row::new(
@@ -56,6 +58,12 @@ pub(crate) const ROWS: &[Row] = &[
         .native(Native::Call)
         .needs(Feature::Clflushopt),
 ];
+
+/// PAUSE: this processor spins, so another one has its turn.
+fn pause(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
+    v.give_up_turn();
+    Ok(())
+}
 
 /// NOP.
 fn no_operation<E: Emit, W: Width>(_: &mut E, _: &Insn) -> Done {

@@ -31,6 +31,7 @@ mod iret;
 mod misc;
 pub(crate) mod mov;
 mod msr;
+mod msr_model;
 pub(crate) mod muldiv;
 mod packed;
 mod segments;

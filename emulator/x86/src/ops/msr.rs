@@ -1,13 +1,13 @@
 //! RDMSR, WRMSR, CPUID, time stamps and random numbers (SDM vol. 2; vol. 4 for the registers).
 //!
-//! A register that is not listed here raises #GP(0), as on the processors. Of memory types (MTRR, PAT)
-//! and microcode updates only the registers exist.
+//! A register that is listed neither here nor in `msr_model.rs` raises #GP(0), as on the processors. Of memory
+//! types (MTRR, PAT) and microcode updates only the registers exist.
 
 use iced_x86::Mnemonic;
 
 use crate::apic::adapter::base as apic;
 use crate::cpu::{Reg, SegmentRegister, control};
-use crate::cpuid::Feature;
+use crate::cpuid::{self, Feature, Generation};
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::Insn;
@@ -43,24 +43,18 @@ mod number {
     pub const P5_MC_ADDR: u32 = 0x0;
     pub const P5_MC_TYPE: u32 = 0x1;
     pub const TSC: u32 = 0x10;
-    pub const PLATFORM_ID: u32 = 0x17;
     pub const APIC_BASE: u32 = 0x1B;
-    pub const EBL_CR_POWERON: u32 = 0x2A;
+    pub const SPEC_CTRL: u32 = 0x48;
+    pub const PRED_CMD: u32 = 0x49;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8B;
-    pub const PERFCTR0: u32 = 0xC1;
-    pub const PERFCTR1: u32 = 0xC2;
     pub const MTRRCAP: u32 = 0xFE;
-    pub const BBL_CR_CTL: u32 = 0x119;
-    pub const BBL_CR_CTL3: u32 = 0x11E;
+    pub const ARCH_CAPABILITIES: u32 = 0x10A;
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_ESP: u32 = 0x175;
     pub const SYSENTER_EIP: u32 = 0x176;
     pub const MCG_CAP: u32 = 0x179;
     pub const MCG_STATUS: u32 = 0x17A;
-    pub const EVNTSEL0: u32 = 0x186;
-    pub const EVNTSEL1: u32 = 0x187;
-    pub const PERF_STATUS: u32 = 0x198;
     pub const MISC_ENABLE: u32 = 0x1A0;
     pub const DEBUG_CTL: u32 = 0x1D9;
     pub const MTRR_VAR_FIRST: u32 = 0x200;
@@ -88,6 +82,9 @@ mod number {
 /// 8 variable ranges, fixed ranges, write combining.
 const MTRRCAP_VALUE: u64 = 0x508;
 
+/// IA32_SPEC_CTRL: IBRS, STIBP, SSBD and BHI_DIS_S. They are kept, and change nothing.
+const SPEC_CTRL_KNOWN: u64 = 1 << 10 | 7;
+
 fn bad() -> Exception {
     Exception::gp(0)
 }
@@ -109,8 +106,13 @@ impl Vcpu {
             TSC_DEADLINE => Feature::TscDeadline,
             XSS => Feature::Xsaves,
             MISC_ENABLE => Feature::Sse2,
-            // The rest came with the P6 family.
-            _ => Feature::Cmov,
+            // STIBP, SSBD and BHI_DIS_S come with it in every model.
+            SPEC_CTRL | PRED_CMD => Feature::Ibrs,
+            ARCH_CAPABILITIES => Feature::ArchCapabilities,
+            // These came with the P6 family.
+            APIC_BASE | BIOS_UPDT_TRIG | BIOS_SIGN_ID | DEBUG_CTL => Feature::Cmov,
+            // The rest belongs to the announced model.
+            _ => Feature::Msr,
         }
     }
 
@@ -145,8 +147,7 @@ impl Vcpu {
         }
         let msr = &self.cpu.msr;
         Ok(match register {
-            P5_MC_ADDR | P5_MC_TYPE | PLATFORM_ID | EBL_CR_POWERON | BBL_CR_CTL | BBL_CR_CTL3
-            | PERFCTR0 | PERFCTR1 | EVNTSEL0 | EVNTSEL1 | PERF_STATUS | MCG_CAP | XSS => 0,
+            P5_MC_ADDR | P5_MC_TYPE | MCG_CAP | XSS => 0,
             TSC => self.time_stamp(insn.number),
             APIC_BASE if self.model.has(Feature::Apic) => msr.apic_base,
             APIC_BASE => msr.apic_base & !apic::ENABLE,
@@ -159,6 +160,8 @@ impl Vcpu {
             MCG_STATUS => msr.mcg_status,
             MISC_ENABLE => msr.misc_enable,
             DEBUG_CTL => msr.debug_ctl,
+            SPEC_CTRL => msr.spec_ctrl,
+            ARCH_CAPABILITIES => cpuid::ARCH_CAPABILITIES,
             MTRR_VAR_FIRST..=MTRR_VAR_LAST => {
                 let (base, mask) = msr.mtrr_var[((register - MTRR_VAR_FIRST) / 2) as usize];
                 if register & 1 == 0 { base } else { mask }
@@ -176,7 +179,7 @@ impl Vcpu {
             TSC_AUX => msr.tsc_aux,
             _ => match Self::fixed_mtrr(register) {
                 Some(n) => msr.mtrr_fixed[n],
-                None => return Err(bad()),
+                None => return self.read_model_register(register),
             },
         })
     }
@@ -212,8 +215,7 @@ impl Vcpu {
         let now_ns = self.bus_at(insn.number).clock.now_ns();
         let msr = &mut self.cpu.msr;
         match register {
-            P5_MC_ADDR | P5_MC_TYPE | BIOS_UPDT_TRIG | EBL_CR_POWERON | BBL_CR_CTL
-            | BBL_CR_CTL3 | PERFCTR0 | PERFCTR1 | EVNTSEL0 | EVNTSEL1 => {}
+            P5_MC_ADDR | P5_MC_TYPE | BIOS_UPDT_TRIG => {}
             TSC => msr.tsc_offset = value.wrapping_sub(now_ns),
             APIC_BASE => {
                 if value & !(physical & !0xFFF | apic::BSP | apic::ENABLE) != 0 {
@@ -239,6 +241,15 @@ impl Vcpu {
                 }
                 msr.debug_ctl = value;
             }
+            SPEC_CTRL => {
+                if value & !SPEC_CTRL_KNOWN != 0 {
+                    return Err(bad());
+                }
+                msr.spec_ctrl = value;
+            }
+            // IBPB: no predictor holds anything.
+            PRED_CMD if value & !1 != 0 => return Err(bad()),
+            PRED_CMD => {}
             MTRR_VAR_FIRST..=MTRR_VAR_LAST => {
                 let range = &mut msr.mtrr_var[((register - MTRR_VAR_FIRST) / 2) as usize];
                 if register & 1 == 0 {
@@ -287,7 +298,7 @@ impl Vcpu {
                     }
                     msr.mtrr_fixed[n] = value;
                 }
-                None => return Err(bad()),
+                None => return self.write_model_register(register, value),
             },
         }
         Ok(())
@@ -310,7 +321,7 @@ impl Vcpu {
         }
         self.cpu.efer = (value & !EFER_LMA) | (old & EFER_LMA);
         if (value ^ old) & EFER_NXE != 0 {
-            self.flush_tlb(true);
+            self.flush_tlb();
         }
         self.update_mode();
         Ok(())
@@ -343,6 +354,10 @@ fn wrmsr(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 fn cpuid(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     let leaf = v.get::<D>(Reg::RAX as u8) as u32;
     let subleaf = v.get::<D>(Reg::RCX as u8) as u32;
+    if leaf == 1 && v.model.microcode_revision() != 0 {
+        // SDM vol. 3A §10.11.7: CPUID loads the revision of the update.
+        v.cpu.msr.bios_sign_id = u64::from(v.model.microcode_revision()) << 32;
+    }
     let result = v.model.cpuid(leaf, subleaf, &v.cpu);
     for (reg, value) in [Reg::RAX, Reg::RBX, Reg::RCX, Reg::RDX]
         .into_iter()
@@ -387,10 +402,15 @@ fn rdpid(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     Ok(())
 }
 
-/// RDPMC: both counters stand at 0.
+/// RDPMC: the counters, two or four, stand at 0.
 fn rdpmc(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     let forbidden = v.cpu.cr4 & control::CR4_PCE == 0 && v.cpu.cpl != 0;
-    if forbidden || v.get::<D>(Reg::RCX as u8) > 1 {
+    let last = if v.model.generation() >= Generation::Nehalem {
+        3
+    } else {
+        1
+    };
+    if forbidden || v.get::<D>(Reg::RCX as u8) > last {
         return Err(bad());
     }
     set_pair(v, 0);

@@ -146,8 +146,11 @@ impl StringOp for Movs {
         if count < 2 {
             return 0;
         }
-        let source = v.tlb.read_pointer_sized(v.tlb_bank, from, bytes);
-        let target = v.tlb.write_pointer_sized(v.tlb_bank, to, bytes);
+        let source = v.direct_read_sized(from, bytes);
+        let target = match v.direct_write_sized(to, bytes) {
+            None => v.write_beside_code(to, bytes),
+            target => target,
+        };
         let (Some(source), Some(target)) = (source, target) else {
             return 0;
         };
@@ -175,29 +178,12 @@ fn simple(v: &Vcpu, insn: &Insn) -> bool {
 
 #[inline(always)]
 fn store_element<W: Width>(v: &mut Vcpu, insn: &Insn, lin: u64, value: u64) -> Done {
-    match v.tlb.write_pointer::<W>(v.tlb_bank, lin) {
-        // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM.
-        Some(ptr) => {
-            unsafe { W::store(ptr, value) };
-            Ok(())
-        }
-        None => v.store_slow(
-            insn.number,
-            SegmentRegister::ES as u8,
-            lin,
-            W::BYTES as u8,
-            value,
-        ),
-    }
+    v.store_at::<W>(insn.number, SegmentRegister::ES as u8, lin, value)
 }
 
 #[inline(always)]
 fn load_element<W: Width>(v: &mut Vcpu, insn: &Insn, lin: u64) -> Result<u64, Exception> {
-    match v.tlb.read_pointer::<W>(v.tlb_bank, lin) {
-        // SAFETY: the TLB gives a pointer to `W::BYTES` bytes of guest RAM or ROM.
-        Some(ptr) => Ok(unsafe { W::load(ptr) }),
-        None => v.load_slow(insn.number, SegmentRegister::ES as u8, lin, W::BYTES as u8),
-    }
+    v.load_at::<W>(insn.number, SegmentRegister::ES as u8, lin)
 }
 
 struct Stos;
@@ -224,9 +210,12 @@ impl StringOp for Stos {
         if count < 2 {
             return 0;
         }
-        let Some(target) = v.tlb.write_pointer_sized(v.tlb_bank, to, count * W::BYTES) else {
-            return 0;
+        let bytes = count * W::BYTES;
+        let target = match v.direct_write_sized(to, bytes) {
+            None => v.write_beside_code(to, bytes),
+            target => target,
         };
+        let Some(target) = target else { return 0 };
         let value = v.get::<W>(A);
         for n in 0..count {
             // SAFETY: the pointer is good for `count` elements by the TLB.

@@ -8,7 +8,7 @@ use crate::cpuid::Feature;
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::{ExecFn, Insn, flag};
-use crate::mmu::Access;
+use crate::mmu::{Access, Tlb};
 use crate::ops::interrupt::DR7_GD;
 use crate::run::dr6;
 use crate::table::Row;
@@ -188,7 +188,7 @@ impl Vcpu {
         self.cpu.efer = efer;
         // PE changes only while nothing is translated, whatever its value.
         if (old ^ new) & (CR0_PG | CR0_WP) != 0 {
-            self.flush_tlb(true);
+            self.flush_tlb();
         }
         self.update_mode();
         Ok(())
@@ -208,13 +208,9 @@ impl Vcpu {
         } else if self.cpu.cr0 & control::CR0_PG != 0 && self.cpu.cr4 & control::CR4_PAE != 0 {
             self.load_pdptes(new)?;
         }
-        // The TLB has no tags, so translations of another address space never survive; bit 63 can
-        // spare them only where nothing changes.
-        let keep = value >> 63 != 0 && tagged && new == self.cpu.cr3;
         self.cpu.cr3 = new;
-        if !keep {
-            self.flush_tlb(false);
-        }
+        let pcid = if tagged { (new & 0xFFF) as u16 } else { 0 };
+        self.change_address_space(pcid, tagged && value >> 63 != 0);
         Ok(())
     }
 
@@ -271,7 +267,7 @@ impl Vcpu {
         }
         self.cpu.cr4 = new;
         if changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_PCIDE | CR4_SMEP | CR4_SMAP) != 0 {
-            self.flush_tlb(true);
+            self.flush_tlb();
         }
         self.update_mode();
         Ok(())
@@ -380,7 +376,7 @@ fn invlpg(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     Ok(())
 }
 
-/// INVPCID. SDM vol. 2A. The TLB has no tags, so more is dropped than asked for.
+/// INVPCID. SDM vol. 2A.
 fn invpcid(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let kind = get_wide(v, insn, insn.r[0]);
     let mut descriptor = [0; 16];
@@ -397,9 +393,10 @@ fn invpcid(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
         return Err(Exception::gp(0));
     }
     match kind {
-        0 => v.flush_tlb_page(lin),
-        1 | 3 => v.flush_tlb(false),
-        _ => v.flush_tlb(true),
+        0 => v.with_tlb(|tlb| tlb.flush_page_of_pcid(pcid as u16, lin)),
+        1 => v.with_tlb(|tlb| tlb.flush_pcid(pcid as u16)),
+        2 => v.flush_tlb(),
+        _ => v.with_tlb(Tlb::flush_all_locals),
     }
     Ok(())
 }
@@ -416,11 +413,8 @@ fn monitor(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let lin = v.operand_linear(insn, offset, 1, false)?;
     v.load_linear::<crate::width::B>(insn, lin)?;
     let phys = v.translate(v.data_bank(), lin, Access::Read)?;
-    v.cpu.monitor = Monitor::default();
-    v.mark_code_page(phys);
-    if v.bus().memory.is_code_page(PhysAddr(phys)) {
-        v.cpu.monitor.line = Some(phys & !(Monitor::LINE_BYTES - 1));
-    }
+    let is_ram = v.bus().memory.ram_offset(PhysAddr(phys)).is_some();
+    v.set_monitor(is_ram.then_some(phys & !(Monitor::LINE_BYTES - 1)));
     Ok(())
 }
 

@@ -225,8 +225,9 @@ impl Vcpu {
         let step = if layout.wide { 4 } else { 2 };
         for n in 0..8 {
             let value = self.load_field(base, layout, layout.regs + step * n)?;
-            // SDM vol. 3A §7.6: a 16-bit task's upper halves are not maintained. Here they start as 0.
-            image.regs[n as usize] = value;
+            // SDM vol. 3A §7.6 leaves a 16-bit task's upper halves open; the 386 fills them with ones.
+            let upper = if layout.wide { 0 } else { 0xFFFF_0000 };
+            image.regs[n as usize] = value | upper;
         }
         for n in 0..layout.seg_count {
             image.segs[n as usize] = self.sys_load::<W16>(base + layout.segs + step * n)? as u16;
@@ -328,7 +329,7 @@ impl Vcpu {
                 self.load_pdptes(image.cr3)?;
             }
             self.cpu.cr3 = image.cr3;
-            self.flush_tlb(false);
+            self.change_address_space(0, false);
         }
         // A fault here does not keep the other segments from being loaded: its handler may need the
         // stack (SDM vol. 3A §6.15, Interrupt 10).

@@ -142,6 +142,40 @@ fn mov_ss_holds_off_the_trap_for_one_instruction() {
 }
 
 #[test]
+fn of_two_loads_of_ss_in_a_row_only_the_first_holds_anything_off() {
+    // mov ss, ax, or pop ss, twice; nop; nop
+    for code in [
+        &[0x8E, 0xD0, 0x8E, 0xD0, 0x90, 0x90][..],
+        &[0x17, 0x17, 0x90, 0x90],
+    ] {
+        let between = CODE as u32 + if code[0] == 0x17 { 2 } else { 4 };
+        let mut m = Machine::new(code);
+        m.poke32(STACK, sel::DATA0.into());
+        m.poke32(STACK + 4, sel::DATA0.into());
+        m.v.cpu.regs[Reg::RAX] = sel::DATA0.into();
+        m.v.cpu.rflags |= TF;
+        m.v.update_mode();
+        m.expect_fault(1, None);
+        assert_eq!(m.stack(0), between);
+        // An NMI that came with the first waits for the second only.
+        let mut m = Machine::new(code);
+        m.poke32(STACK, sel::DATA0.into());
+        m.poke32(STACK + 4, sel::DATA0.into());
+        m.v.cpu.regs[Reg::RAX] = sel::DATA0.into();
+        m.v.run(1);
+        m.v.bus().drive(platform::IrqLine::NMI, true);
+        m.expect_fault(2, None);
+        assert_eq!(m.stack(0), between);
+    }
+    // STI before MOV SS is no load of SS: sti; mov ss, ax; nop; nop
+    let mut m = Machine::new(&[0xFB, 0x8E, 0xD0, 0x90, 0x90]);
+    m.v.cpu.regs[Reg::RAX] = sel::DATA0.into();
+    m.v.bus().drive(platform::IrqLine::INTR, true);
+    m.expect_fault(GP, Some(NO_CONTROLLER));
+    assert_eq!(m.stack(1), CODE as u32 + 4);
+}
+
+#[test]
 fn resume_flag_skips_a_breakpoint_once() {
     // nop at CODE with DR0 on it, then int1's handler returns with RF set.
     let mut m = Machine::new(&[0x90, 0xF4]);

@@ -82,6 +82,156 @@ fn unknown_msr_faults_and_known_ones_keep_their_value() {
     m.expect_fault(GP, Some(0));
 }
 
+/// RDMSR on a model; `None` for #GP(0).
+fn rdmsr(model: &str, register: u32) -> Option<u64> {
+    let mut m = Machine::with_model(model, &[0x0F, 0x32, 0xF4]);
+    m.v.cpu.regs[Reg::RCX] = register.into();
+    m.run();
+    let value = m.v.cpu.regs[Reg::RDX] << 32 | m.v.cpu.regs[Reg::RAX];
+    m.vector().is_none().then_some(value)
+}
+
+/// WRMSR, then RDMSR into ESI and EDI; `None` for #GP(0) of either.
+fn wrmsr(model: &str, register: u32, value: u64) -> Option<u64> {
+    let mut m = Machine::with_model(model, &[0x0F, 0x30, 0x0F, 0x32, 0xF4]);
+    m.v.cpu.regs[Reg::RCX] = register.into();
+    m.v.cpu.regs[Reg::RAX] = value & 0xFFFF_FFFF;
+    m.v.cpu.regs[Reg::RDX] = value >> 32;
+    m.run();
+    let value = m.v.cpu.regs[Reg::RDX] << 32 | m.v.cpu.regs[Reg::RAX];
+    m.vector().is_none().then_some(value)
+}
+
+#[test]
+fn newer_models_say_that_nothing_speculates() {
+    const ARCH_CAPABILITIES: u32 = 0x10A;
+    const SPEC_CTRL: u32 = 0x48;
+    const PRED_CMD: u32 = 0x49;
+    for model in ["x86-64-v2", "max"] {
+        // mov eax, 7; xor ecx, ecx; cpuid; hlt
+        let code = [0xB8, 7, 0, 0, 0, 0x31, 0xC9, 0x0F, 0xA2, 0xF4];
+        let mut m = Machine::with_model(model, &code);
+        m.run();
+        // IBRS and IBPB, STIBP, IA32_ARCH_CAPABILITIES, SSBD.
+        assert_eq!(m.v.cpu.regs[Reg::RDX], 0xAC00_0000, "{model}");
+        assert_eq!(m.v.cpu.regs[Reg::RAX], 2, "{model}");
+        // mov eax, 7; mov ecx, 2; cpuid; hlt: BHI_CTRL.
+        let code = [0xB8, 7, 0, 0, 0, 0xB9, 2, 0, 0, 0, 0x0F, 0xA2, 0xF4];
+        let mut m = Machine::with_model(model, &code);
+        m.run();
+        assert_eq!(m.v.cpu.regs[Reg::RDX], 1 << 4, "{model}");
+        let capabilities = rdmsr(model, ARCH_CAPABILITIES).expect("announced");
+        // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, the three of
+        // MMIO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO and ITS_NO; neither RSBA (2) nor RRSBA (19).
+        assert_eq!(capabilities, 0x4000_0000_0D10_E17B, "{model}");
+        assert_eq!(wrmsr(model, ARCH_CAPABILITIES, capabilities), None);
+        assert_eq!(rdmsr(model, SPEC_CTRL), Some(0));
+        assert_eq!(wrmsr(model, SPEC_CTRL, 0x407), Some(0x407));
+        assert_eq!(wrmsr(model, SPEC_CTRL, 8), None);
+        assert_eq!(rdmsr(model, PRED_CMD), None);
+        // wrmsr; hlt
+        for (value, legal) in [(0, true), (1, true), (2, false)] {
+            let mut m = Machine::with_model(model, &[0x0F, 0x30, 0xF4]);
+            m.v.cpu.regs[Reg::RCX] = PRED_CMD.into();
+            m.v.cpu.regs[Reg::RAX] = value;
+            m.v.cpu.regs[Reg::RDX] = 0;
+            m.run();
+            assert_eq!(m.vector().is_none(), legal, "{value}");
+        }
+    }
+    for model in ["pentium", "pentium3", "x86-64"] {
+        for register in [SPEC_CTRL, ARCH_CAPABILITIES] {
+            assert_eq!(rdmsr(model, register), None, "{model}");
+        }
+        assert_eq!(wrmsr(model, PRED_CMD, 1), None, "{model}");
+    }
+}
+
+/// (Register, its value after a reset), for each model that has it.
+#[rustfmt::skip]
+const OF_MODEL: &[(&[&str], u32, u64)] = &[
+    (&["pentium"], 0x11, 0),
+    (&["pentium3", "x86-64", "x86-64-v2", "max"], 0x17, 0),
+    (&["pentium3", "x86-64", "x86-64-v2", "max"], 0xC1, 0),
+    (&["pentium3", "x86-64", "x86-64-v2", "max"], 0x11E, 0x101),
+    (&["pentium3"], 0x119, 0),
+    (&["pentium3"], 0x1DB, 0),
+    (&["x86-64", "x86-64-v2", "max"], 0x3A, 1),
+    (&["x86-64", "x86-64-v2", "max"], 0x19A, 0),
+    (&["x86-64", "x86-64-v2", "max"], 0x19B, 0),
+    (&["x86-64", "x86-64-v2", "max"], 0x19C, 0x883C_0000),
+    (&["x86-64"], 0xCD, 5),
+    (&["x86-64-v2", "max"], 0x34, 0),
+    (&["x86-64-v2", "max"], 0x35, 0x1_0001),
+    (&["x86-64-v2", "max"], 0xC4, 0),
+    (&["x86-64-v2", "max"], 0xCE, 0x0800_0000_0800),
+    (&["x86-64-v2", "max"], 0xE2, 0),
+    (&["x86-64-v2", "max"], 0x194, 0x800),
+    (&["x86-64-v2", "max"], 0x1A2, 0x64_0000),
+    (&["x86-64-v2", "max"], 0x1AA, 0),
+    (&["x86-64-v2", "max"], 0x1FC, 0),
+    (&["x86-64-v2", "max"], 0x68F, 0),
+    (&["max"], 0x1A7, 0),
+    // Not announced: MPERF, the energy bias, a machine-check bank, fixed counters, VMX.
+    (&[], 0xE7, 0),
+    (&[], 0x1B0, 0),
+    (&[], 0x400, 0),
+    (&[], 0x309, 0),
+    (&[], 0x480, 0),
+];
+
+#[test]
+fn a_model_has_the_registers_of_the_processor_that_it_announces() {
+    for model in ["pentium", "pentium3", "x86-64", "x86-64-v2", "max"] {
+        for (models, register, value) in OF_MODEL {
+            let expected = models.contains(&model).then_some(*value);
+            assert_eq!(rdmsr(model, *register), expected, "{register:x} of {model}");
+        }
+    }
+    // The clocks, each in its generation's form: 10 x 100 MHz and 8 x 125 MHz, as the counter runs.
+    assert_eq!(rdmsr("pentium3", 0x2A), Some(0x0AC8_0000));
+    assert_eq!(rdmsr("x86-64", 0x2A), Some(10 << 22));
+    assert_eq!(rdmsr("x86-64", 0x198), Some(10 << 40 | 10 << 8));
+    assert_eq!(rdmsr("max", 0x198), Some(8));
+    assert_eq!(rdmsr("x86-64-v2", 0x1AD), Some(0x0808_0808));
+    assert_eq!(rdmsr("max", 0x1AD), Some(0x0808_0808_0808));
+}
+
+#[test]
+fn a_models_registers_keep_what_may_be_written() {
+    for (register, value, expected) in [
+        (0x194, 0x1_0900, Some(0x1_0900)),
+        (0x199, 7, Some(7)),
+        (0x19A, 0x1C, Some(0x1C)),
+        (0x19C, 0, Some(0x883C_0000)),
+        (0x1FC, 2, Some(2)),
+        // Reserved bits, and read-only registers.
+        (0x19A, 0x20, None),
+        (0x194, 1 << 32, None),
+        (0xCE, 0x0800_0000_0800, None),
+        (0x198, 8, None),
+        (0x3A, 5, None),
+    ] {
+        assert_eq!(wrmsr("max", register, value), expected, "{register:x}");
+    }
+    assert_eq!(wrmsr("x86-64", 0x194, 0), None);
+}
+
+#[test]
+fn cpuid_loads_the_revision_of_the_microcode() {
+    for (model, revision) in [("pentium3", 0), ("x86-64-v2", 0x1D), ("max", 0x1F)] {
+        // mov ecx, 8Bh; xor eax, eax; cdq; wrmsr; mov al, 1; cpuid; mov ecx, 8Bh; rdmsr; hlt
+        let code = [
+            0xB9, 0x8B, 0, 0, 0, 0x31, 0xC0, 0x99, 0x0F, 0x30, 0xB0, 1, 0x0F, 0xA2, 0xB9, 0x8B, 0,
+            0, 0, 0x0F, 0x32, 0xF4,
+        ];
+        let mut m = Machine::with_model(model, &code);
+        m.run();
+        assert_eq!(m.v.cpu.regs[Reg::RAX], 0, "{model}");
+        assert_eq!(m.v.cpu.regs[Reg::RDX], revision, "{model}");
+    }
+}
+
 #[test]
 fn cpuid_reports_family_and_features() {
     // mov eax, 1; cpuid; hlt

@@ -2,7 +2,9 @@
 
 use x86::cpu::{Reg, SegmentRegister, control};
 
-use crate::harness::{CODE, GDT, IDT, Machine, STACK, TSS_16, TSS_A, TSS_B, call, gate, jmp, sel};
+use crate::harness::{
+    CODE, GDT, IDT, Machine, STACK, TSS_16, TSS_A, TSS_B, call, descriptor, gate, jmp, sel,
+};
 
 const GP: u64 = 13;
 const NP: u64 = 11;
@@ -84,9 +86,21 @@ fn a_16_bit_tss_holds_words() {
         m.poke32(TSS_16 + 0x22 + 2 * n as u64, selector.into());
     }
     m.poke8(0x1200, 0xF4);
+    m.v.cpu.regs[Reg::RAX] = 0x1234_5678;
+    m.v.cpu.rflags |= 1 << 18;
     m.run();
     assert_eq!(m.ip(), 0x1201);
-    assert_eq!(m.v.cpu.regs[Reg::RAX] & 0xFFFF, 0xAAAA);
+    // Upper halves: ones in the general registers, zeros in EIP and EFLAGS; FS and GS are null.
+    assert_eq!(m.v.cpu.regs[Reg::RAX], 0xFFFF_AAAA);
+    assert_eq!(m.v.cpu.regs[Reg::RSP], 0xFFFF_7800);
+    for reg in [Reg::RCX, Reg::RDX, Reg::RBX, Reg::RBP, Reg::RSI, Reg::RDI] {
+        assert_eq!(m.v.cpu.regs[reg], 0xFFFF_0000);
+    }
+    assert_eq!(m.v.cpu.rflags >> 16, 0);
+    for seg in [SegmentRegister::FS, SegmentRegister::GS] {
+        assert_eq!(m.selector(seg), 0);
+        assert!(!m.v.cpu.segs[seg].present());
+    }
 }
 
 #[test]
@@ -142,7 +156,9 @@ fn faults_of_the_new_task_are_raised_in_it() {
         for (at, value) in [(0x0E, 0x1300), (0x10, 2), (0x1A, 0x7000)] {
             m.poke32(TSS_16 + at, value);
         }
-        for (n, selector) in [sel::DATA0, sel::CODE0, sel::DATA0, sel::DATA0]
+        // Its stack is one of 64 KiB, as the upper half of ESP is not 0.
+        m.poke64(GDT + 0x88, descriptor(0, 0xFFFF, 0x0092));
+        for (n, selector) in [sel::DATA0, sel::CODE0, 0x88, sel::DATA0]
             .into_iter()
             .enumerate()
         {

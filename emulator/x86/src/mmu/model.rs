@@ -1,0 +1,1 @@
+//! The TLB beside a simple model.
