@@ -7,7 +7,7 @@ use iced_x86::{
     Mnemonic, OpKind, Register,
 };
 use x86::cpuid::CpuModel;
-use x86::table::{self, Handler};
+use x86::table;
 
 use crate::state::{
     Case, DATA, DATA_BYTES, DATA_SELECTORS, GDT, LDT, MAX_LEN, Mode, READ_ONLY, REGION,
@@ -364,11 +364,7 @@ fn accepted(iced: &Instruction, model: &CpuModel) -> bool {
     let Some(row) = table::row(iced.mnemonic()).filter(|row| model.has(row.feature)) else {
         return false;
     };
-    let exists = match row.handler {
-        Handler::Plain(_) => true,
-        Handler::Choose(choose) => choose(iced).is_some(),
-    };
-    exists && in_family(iced)
+    row.handler.resolve(iced).is_some() && in_family(iced)
 }
 
 /// The instructions that are undefined for ever, which need no row.

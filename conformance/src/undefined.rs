@@ -1,13 +1,13 @@
-//! What a comparison leaves out, and why: flags that the manual leaves undefined, and instructions or results in which
-//! the host may rightly differ.
-//!
-//! The source of every flag mask is "Flags Affected" in the instruction's page of Intel SDM vol. 2, where nothing else
-//! is said.
+//! What a comparison leaves out, and why: what the manual leaves undefined, which the rows of `x86::table` say, and
+//! instructions or results in which the host may rightly differ.
 
 use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
-use x86::flags::bits::{AF, ARITH, CF, OF, PF, SF, ZF};
+use x86::flags::bits::CF;
+use x86::table;
+use x86::undefined::Undefined;
+pub use x86::undefined::operand_bits;
 
 use crate::state::{After, Case, MAX_LEN, Mode, REGION, descriptor, fx};
 
@@ -132,43 +132,24 @@ fn defined_without_prefixes(case: &Case) -> bool {
     opcode == code.len() || !plain.is_invalid() && !ud && !code[..opcode].iter().any(selects)
 }
 
-/// RFLAGS bits that `iced` leaves undefined. `count` is the masked shift count, `zero` whether the source of a bit scan
-/// is zero.
-pub fn flags(iced: &Instruction, count: u32) -> u64 {
-    use Mnemonic::{
-        Aaa, Aad, Aam, Aas, And, Andn, Bextr, Blsi, Blsmsk, Blsr, Bsf, Bsr, Bt, Btc, Btr, Bts,
-        Bzhi, Daa, Das, Div, Idiv, Imul, Lzcnt, Mul, Or, Rcl, Rcr, Rdrand, Rdseed, Rol, Ror, Sal,
-        Sar, Shl, Shld, Shr, Shrd, Test, Tzcnt, Xor,
-    };
-    let width = operand_bits(iced);
-    match iced.mnemonic() {
-        And | Or | Xor | Test => AF,
-        Andn | Blsi | Blsmsk | Blsr | Bzhi => AF | PF,
-        Bextr => AF | SF | PF,
-        Shl | Sal | Shr | Sar if count == 0 => 0,
-        Shl | Sal | Shr if count >= width => AF | CF | if count == 1 { 0 } else { OF },
-        Shl | Sal | Shr | Sar => AF | if count == 1 { 0 } else { OF },
-        Rol | Ror | Rcl | Rcr if count > 1 => OF,
-        Shld | Shrd if count > width => ARITH,
-        Shld | Shrd if count == 0 => 0,
-        Shld | Shrd => AF | if count == 1 { 0 } else { OF },
-        Mul | Imul => SF | ZF | AF | PF,
-        Div | Idiv => ARITH,
-        Bsf | Bsr => CF | OF | SF | AF | PF,
-        Bt | Bts | Btr | Btc => OF | SF | AF | PF,
-        Lzcnt | Tzcnt => OF | SF | PF | AF,
-        Aaa | Aas => OF | SF | ZF | PF,
-        Aad | Aam => OF | AF | CF,
-        Daa | Das => OF,
-        // There may be no number at the moment.
-        Rdrand | Rdseed => CF,
-        _ => 0,
-    }
+/// What `iced` leaves undefined by its row. `count` is the masked shift count.
+fn left(iced: &Instruction, count: u32) -> Undefined {
+    table::row(iced.mnemonic()).map_or(Undefined::default(), |row| row.undefined(iced, count))
 }
 
-/// Whether the destination itself is undefined: SHLD and SHRD by more than the operand's width (SDM vol. 2B).
+/// RFLAGS bits that are not to be compared. `count` is the masked shift count.
+pub fn flags(iced: &Instruction, count: u32) -> u64 {
+    left(iced, count).flags
+        | match iced.mnemonic() {
+            // There may be no number at the moment.
+            Mnemonic::Rdrand | Mnemonic::Rdseed => CF,
+            _ => 0,
+        }
+}
+
+/// Whether the destination itself is undefined.
 pub fn result(iced: &Instruction, count: u32) -> bool {
-    matches!(iced.mnemonic(), Mnemonic::Shld | Mnemonic::Shrd) && count > operand_bits(iced)
+    left(iced, count).result
 }
 
 /// Why a case is not run: encodings in which the host differs by its documentation, or that mean nothing.
@@ -434,16 +415,6 @@ pub fn memory(iced: &Instruction, case: &Case, faulted: bool) -> Ranges {
         Call if faulted => [stack_top.wrapping_sub(16)..stack_top, 0..0, 0..0],
         _ => [0..0, 0..0, 0..0],
     }
-}
-
-/// Width of the destination in bits.
-pub fn operand_bits(iced: &Instruction) -> u32 {
-    let size = if iced.op_kind(0) == iced_x86::OpKind::Register {
-        iced.op0_register().size()
-    } else {
-        iced.memory_size().size()
-    };
-    size as u32 * 8
 }
 
 /// RCPPS and its like, whose relative error may be up to 1.5 * 2^-12 (SDM vol. 2B).

@@ -2,10 +2,10 @@
 
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
+use crate::chain;
 use crate::cpu::{Reg, SegmentRegister};
 use crate::cpuid::{CpuModel, Feature};
 use crate::exception::Exception;
-use crate::fast;
 use crate::insn::{ExecFn, Insn, NO_OPERAND, flag};
 use crate::table::{self, Ends, Handler};
 use crate::vcpu::Vcpu;
@@ -65,12 +65,8 @@ pub(crate) fn decode_into(
     else {
         return fault(undefined, offset, iced.len() as u8);
     };
-    let exec = match row.handler {
-        Handler::Plain(exec) => exec,
-        Handler::Choose(choose) => match choose(iced) {
-            Some(exec) => exec,
-            None => return fault(undefined, offset, iced.len() as u8),
-        },
+    let Some((exec, generic)) = row.handler.resolve(iced) else {
+        return fault(undefined, offset, iced.len() as u8);
     };
     let ends = row.ends(iced);
     let mut insn = convert(iced, exec, bytes, offset, mode_key);
@@ -79,11 +75,14 @@ pub(crate) fn decode_into(
         // these rows like those without a scale).
         std::mem::swap(&mut insn.index, &mut insn.base);
     }
+    if let Some(condition) = row.condition {
+        insn.imm2 = condition as u16;
+    }
     if row.privileged {
         insn.exec = privileged;
-        insn.fast = fast::of_full(ends);
+        insn.fast = chain::of_full(ends);
     } else {
-        insn.fast = fast::choose(iced, &insn, ends, mode_key);
+        insn.fast = chain::choose(generic, iced, &insn, ends, mode_key);
     }
     Decoded::Insn(insn, ends)
 }
@@ -182,7 +181,7 @@ pub(crate) fn retry(_: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
 /// An instruction without operands.
 pub(crate) fn blank() -> Insn {
     Insn {
-        fast: fast::last,
+        fast: chain::last,
         exec: fall_through,
         imm: 0,
         disp: 0,

@@ -33,7 +33,7 @@ impl Exception {
         None => unreachable!(),
     };
 
-    /// Not a guest's exception: a handler of `fast` leaves the instruction to its full handler.
+    /// Not a guest's exception: a chained handler leaves the instruction to the full one.
     pub const Declined: Self = match NonZeroU32::new(PRESENT | STOP | 1) {
         Some(word) => Self(word),
         None => unreachable!(),

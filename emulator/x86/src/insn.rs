@@ -35,7 +35,7 @@ pub mod flag {
 #[repr(C, align(64))]
 pub struct Insn {
     /// Its handler when a whole block runs: executes it, by [`exec`](Self::exec) or a quicker way, and
-    /// goes on with the instruction behind it (see `fast`).
+    /// goes on with the instruction behind it (see `chain`).
     pub fast: ExecFn,
     /// Its full handler, which executes it and returns.
     pub exec: ExecFn,
@@ -71,7 +71,7 @@ pub struct Insn {
     pub number: u16,
     /// The `iced_x86::Code`, for the rare functions that serve several forms.
     pub code: u16,
-    /// The second immediate (ENTER), or the opcode as FOP shows it (x87), 0 otherwise.
+    /// The second immediate (ENTER), the opcode as FOP shows it (x87), the condition (Jcc and its like), 0 otherwise.
     pub imm2: u16,
     /// The segment override or default segment as written, for instructions that care in 64-bit mode.
     pub seg_written: u8,

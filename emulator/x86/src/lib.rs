@@ -5,24 +5,31 @@
 //! stands in [`table`].
 
 pub mod apic;
+mod chain;
+mod choice;
 pub mod code;
 pub mod cpu;
 pub mod cpuid;
 pub mod decode;
 pub mod emit;
 pub mod exception;
-mod fast;
 pub mod flags;
+mod flat;
 mod frame;
 pub mod insn;
 mod interp;
 pub mod mmu;
 pub mod ops;
+#[cfg(test)]
+mod print;
 pub mod run;
 pub mod segment;
+mod segmented;
 pub mod softfloat;
 mod step;
 pub mod table;
+mod tier;
+pub mod undefined;
 pub mod vcpu;
 pub mod width;
 

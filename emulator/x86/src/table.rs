@@ -2,19 +2,51 @@
 
 use std::sync::OnceLock;
 
-use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic};
+use iced_x86::{Code, CpuidFeature, Instruction, MemorySize, Mnemonic, OpKind, Register};
 
+use crate::choice::{Full, Generic};
 use crate::cpuid::Feature;
+use crate::flags::Condition;
 use crate::insn::ExecFn;
 use crate::ops;
+use crate::undefined::{self, Leaves, Undefined};
 
 /// How a row finds the function of an instruction.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// One function for all forms.
+    /// One function over the processor for all forms and tiers.
     Plain(ExecFn),
-    /// The form decides; `None` is #UD.
+    /// The same, but the form decides which; `None` is #UD.
     Choose(fn(&Instruction) -> Option<ExecFn>),
+    /// A function over [`Emit`](crate::Emit), of which each tier makes its own handlers.
+    Generic(&'static Generic),
+    /// The form decides which of these it is; `None` is #UD.
+    ByForm(fn(&Instruction) -> Option<Handler>),
+}
+
+impl Handler {
+    /// What there is for the form of `iced`: the full handler, and where it comes from if that has more.
+    pub fn resolve(self, iced: &Instruction) -> Option<(ExecFn, Option<&'static Generic>)> {
+        match self {
+            Self::Plain(exec) => Some((exec, None)),
+            Self::Choose(choose) => Some((choose(iced)?, None)),
+            Self::Generic(generic) => Some(((generic.full)(iced, &Full)?, Some(generic))),
+            Self::ByForm(choose) => choose(iced)?.resolve(iced),
+        }
+    }
+}
+
+/// What a recompiler for a host of the same architecture may do with an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Native {
+    /// The host's own does the same, to the bit, once registers, memory and targets are put in place.
+    Reencode,
+    /// It does but for flags or results that the manual leaves undefined, or faults that the host must not see: what it
+    /// leaves there is to be replaced.
+    Mend,
+    /// The function of its row is called: it touches system state or memory in a complicated way, does not exist in
+    /// the host's mode, or its result differs between vendors.
+    Call,
 }
 
 /// How an instruction ends its block.
@@ -43,6 +75,12 @@ pub struct Row {
     pub ends_when: Option<fn(&Instruction) -> bool>,
     /// #GP(0) unless the CPL is 0.
     pub privileged: bool,
+    /// The condition of Jcc, CMOVcc and SETcc.
+    pub condition: Option<Condition>,
+    /// What a recompiler may do with it, where it is not as its family says.
+    native: Option<Native>,
+    /// What it leaves undefined.
+    leaves: Leaves,
 }
 
 impl Row {
@@ -51,12 +89,18 @@ impl Row {
         Self::new(mnemonic, Handler::Plain(exec))
     }
 
-    /// A row whose function depends on the form.
+    /// A row whose handler depends on the form.
+    pub const fn by_form(mnemonic: Mnemonic, choose: fn(&Instruction) -> Option<Handler>) -> Self {
+        Self::new(mnemonic, Handler::ByForm(choose))
+    }
+
+    /// A row whose function over the processor depends on the form.
     pub const fn choose(mnemonic: Mnemonic, choose: fn(&Instruction) -> Option<ExecFn>) -> Self {
         Self::new(mnemonic, Handler::Choose(choose))
     }
 
-    const fn new(mnemonic: Mnemonic, handler: Handler) -> Self {
+    /// A row whose handler is `handler`.
+    pub const fn new(mnemonic: Mnemonic, handler: Handler) -> Self {
         Self {
             mnemonic,
             handler,
@@ -64,6 +108,9 @@ impl Row {
             ends: Ends::No,
             ends_when: None,
             privileged: false,
+            condition: None,
+            native: None,
+            leaves: undefined::nothing,
         }
     }
 
@@ -71,6 +118,24 @@ impl Row {
     pub const fn needs(mut self, feature: Feature) -> Self {
         self.feature = feature;
         self
+    }
+
+    /// It looks at the flags for this.
+    pub const fn if_holds(mut self, condition: Condition) -> Self {
+        self.condition = Some(condition);
+        self
+    }
+
+    /// A recompiler may do this with it, whatever its family says.
+    pub const fn native(mut self, native: Native) -> Self {
+        self.native = Some(native);
+        self
+    }
+
+    /// It leaves something undefined, which a recompiler must mend.
+    pub const fn leaves(mut self, leaves: Leaves) -> Self {
+        self.leaves = leaves;
+        self.native(Native::Mend)
     }
 
     /// The block ends behind it.
@@ -109,6 +174,30 @@ impl Row {
         }
     }
 
+    /// What a recompiler may do with the form `iced`.
+    pub fn native_form(&self, iced: &Instruction) -> Native {
+        let special = |register: Register| {
+            register.is_segment_register()
+                || register.is_cr()
+                || register.is_dr()
+                || register.is_tr()
+        };
+        let far = matches!(iced.op0_kind(), OpKind::FarBranch16 | OpKind::FarBranch32)
+            || matches!(
+                iced.memory_size(),
+                MemorySize::SegPtr16 | MemorySize::SegPtr32 | MemorySize::SegPtr64
+            );
+        if far || special(iced.op0_register()) || special(iced.op1_register()) {
+            return Native::Call;
+        }
+        self.native.unwrap_or(Native::Call)
+    }
+
+    /// What the instruction `iced`, with the shift count `count` as the processor masks it, leaves undefined.
+    pub fn undefined(&self, iced: &Instruction, count: u32) -> Undefined {
+        (self.leaves)(iced, count)
+    }
+
     /// #GP(0) unless the CPL is 0.
     pub const fn privileged(mut self) -> Self {
         self.privileged = true;
@@ -116,24 +205,39 @@ impl Row {
     }
 }
 
+/// The rows of one family, and what a recompiler may do with those that do not say it themselves.
+pub(crate) struct Family {
+    pub(crate) rows: &'static [Row],
+    pub(crate) native: Native,
+}
+
 /// The row of `mnemonic`, if there is one.
 pub fn row(mnemonic: Mnemonic) -> Option<&'static Row> {
-    static TABLE: OnceLock<Vec<Option<Row>>> = OnceLock::new();
-    let table = TABLE.get_or_init(|| {
-        let mut table = vec![None; Mnemonic::values().len()];
-        for row in ops::FAMILIES.iter().flat_map(|family| family.iter()) {
-            let slot: &mut Option<Row> = &mut table[row.mnemonic as usize];
-            assert!(slot.is_none(), "{:?} has two rows", row.mnemonic);
-            *slot = Some(*row);
-        }
-        table
-    });
-    table[mnemonic as usize].as_ref()
+    table()[mnemonic as usize].as_ref()
 }
 
 /// All rows, for listings and for tests that cover every instruction.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    ops::FAMILIES.iter().flat_map(|family| family.iter())
+    table().iter().flatten()
+}
+
+/// The rows by mnemonic.
+fn table() -> &'static [Option<Row>] {
+    static TABLE: OnceLock<Vec<Option<Row>>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut table = vec![None; Mnemonic::values().len()];
+        for family in ops::FAMILIES {
+            for row in family.rows {
+                let slot: &mut Option<Row> = &mut table[row.mnemonic as usize];
+                assert!(slot.is_none(), "{:?} has two rows", row.mnemonic);
+                *slot = Some(Row {
+                    native: row.native.or(Some(family.native)),
+                    ..*row
+                });
+            }
+        }
+        table
+    })
 }
 
 /// The vector extensions that one form of an instruction needs, where they differ by its operands: PADDD came to the
@@ -248,6 +352,36 @@ mod tests {
         missing.sort();
         missing.dedup();
         assert!(missing.is_empty(), "no row: {}", missing.join(" "));
+    }
+
+    #[test]
+    fn what_leaves_something_undefined_is_not_simply_reencoded() {
+        for row in rows() {
+            let mut any = false;
+            for code in Code::values().filter(|code| code.mnemonic() == row.mnemonic) {
+                let mut iced = Instruction::default();
+                iced.set_code(code);
+                any |= (0..64).any(|count| row.undefined(&iced, count) != Undefined::default());
+            }
+            assert!(row.native.is_some(), "{:?}: no answer", row.mnemonic);
+            if any {
+                assert_ne!(row.native, Some(Native::Reencode), "{:?}", row.mnemonic);
+            }
+        }
+    }
+
+    #[test]
+    fn what_touches_system_state_is_called() {
+        use Mnemonic::{Cli, Cpuid, Hlt, In, Iretq, Lgdt, Popfq, Rcpps, Wrmsr, Xsave};
+        for mnemonic in [Cli, Cpuid, Hlt, In, Iretq, Lgdt, Popfq, Rcpps, Wrmsr, Xsave] {
+            let row = row(mnemonic).expect("the row is there");
+            assert_eq!(row.native, Some(Native::Call), "{mnemonic:?}");
+        }
+        let mov = row(Mnemonic::Mov).expect("MOV has a row");
+        let decode = |bytes: &[u8]| iced_x86::Decoder::new(64, bytes, 0).decode();
+        assert_eq!(mov.native_form(&decode(&[0x8B, 0xC1])), Native::Reencode);
+        assert_eq!(mov.native_form(&decode(&[0x8E, 0xD9])), Native::Call);
+        assert_eq!(mov.native_form(&decode(&[0x0F, 0x22, 0xC0])), Native::Call);
     }
 
     /// The feature of a model that has what iced calls `feature`.

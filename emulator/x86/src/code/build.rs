@@ -4,10 +4,10 @@ use iced_x86::Instruction;
 use platform::{Page, PhysAddr};
 
 use super::{Block, MAX_INSNS};
+use crate::chain;
 use crate::cpu::{Monitor, Reg, SegmentRegister};
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::exception::Exception;
-use crate::fast;
 use crate::insn::Insn;
 use crate::table::Ends;
 use crate::vcpu::{Vcpu, attention};
@@ -113,7 +113,7 @@ impl Vcpu {
                     if how == Ends::Branch
                         && let Some(before) = block.insns.last_mut()
                         && let Some(pair) =
-                            fast::choose_pair(&previous, before, &iced, self.mode_key)
+                            chain::choose_pair(&previous, before, &iced, self.mode_key)
                     {
                         before.fast = pair;
                     }
@@ -158,7 +158,7 @@ impl Vcpu {
             });
         }
         // An indirect jump would only drive out what another one remembered.
-        block.linkable = ends == Ends::No || ends == Ends::Branch && fast::is_direct(&previous);
+        block.linkable = ends == Ends::No || ends == Ends::Branch && chain::is_direct(&previous);
         let from_device = self.bus().memory.page(PhysAddr(phys)) == Page::None;
         self.protect_page(phys);
         if let Some(second) = block.second_page {

@@ -9,7 +9,7 @@ use super::page::CodePage;
 use super::{Block, NO_LINK, granule_numbers};
 use crate::cpu::Monitor;
 use crate::insn::{ExecFn, Insn};
-use crate::{decode, fast};
+use crate::{chain, decode};
 
 /// Blocks take at most this much of the host's memory, in bytes; then the oldest quarter goes.
 const MAX_BYTES: usize = 96 << 20;
@@ -406,7 +406,7 @@ impl CodeCache {
         unsafe {
             let insns = (*block).insns.as_mut_ptr();
             for index in usize::from(number) + 1..(*block).insns.len() {
-                (*insns.add(index)).fast = fast::retry;
+                (*insns.add(index)).fast = chain::retry;
                 (*insns.add(index)).exec = decode::retry;
             }
         }
@@ -432,7 +432,7 @@ impl CodeCache {
                 fast: (*next).fast,
                 exec: (*next).exec,
             });
-            (*next).fast = fast::retry;
+            (*next).fast = chain::retry;
             (*next).exec = decode::retry;
         }
     }

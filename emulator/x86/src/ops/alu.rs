@@ -2,29 +2,64 @@
 
 use iced_x86::Mnemonic;
 
-use super::form::{Source, Target, one_operand, two_operands};
+use super::form::{Source, Target};
+
+use crate::choice::{generic, width};
 use crate::emit::Emit;
 use crate::exception::Exception;
+use crate::flags::Condition::{self, A, Ae, B, Be, E, G, Ge, L, Le, Ne, Ns, S};
 use crate::flags::FlagOp;
 use crate::insn::Insn;
 use crate::table::Row;
+use crate::undefined;
 use crate::width::Width;
 
+/// What `Semantics` asks of the frequent ones.
+macro_rules! frequent {
+    ($widths:expr) => {
+        const FREQUENT: u8 = $widths;
+    };
+}
+
+const DQ: u8 = width::D | width::Q;
+const BDQ: u8 = width::B | DQ;
+
+/// The conditions that compilers put behind CMP: all of order and equality, and the sign. And those behind TEST.
+const BEHIND_CMP: u16 = conditions(&[B, Ae, E, Ne, Be, A, S, Ns, L, Ge, Le, G]);
+const BEHIND_TEST: u16 = conditions(&[E, Ne, S, Ns, Le, G]);
+
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Add, two_operands!(add)),
-    Row::choose(Mnemonic::Adc, two_operands!(adc)),
-    Row::choose(Mnemonic::Sub, two_operands!(sub)),
-    Row::choose(Mnemonic::Sbb, two_operands!(sbb)),
-    Row::choose(Mnemonic::And, two_operands!(and)),
-    Row::choose(Mnemonic::Or, two_operands!(or)),
-    Row::choose(Mnemonic::Xor, two_operands!(xor)),
-    Row::choose(Mnemonic::Cmp, two_operands!(cmp)),
-    Row::choose(Mnemonic::Test, two_operands!(test)),
-    Row::choose(Mnemonic::Inc, one_operand!(inc)),
-    Row::choose(Mnemonic::Dec, one_operand!(dec)),
-    Row::choose(Mnemonic::Neg, one_operand!(neg)),
-    Row::choose(Mnemonic::Not, one_operand!(not)),
+    Row::new(Mnemonic::Add, generic!(Combines add { frequent!(DQ); })),
+    Row::new(Mnemonic::Adc, generic!(Combines adc { frequent!(DQ); })),
+    Row::new(Mnemonic::Sub, generic!(Combines sub { frequent!(DQ); })),
+    Row::new(Mnemonic::Sbb, generic!(Combines sbb { frequent!(DQ); })),
+    Row::new(Mnemonic::And, generic!(Combines and { frequent!(DQ); })).leaves(undefined::logic),
+    Row::new(Mnemonic::Or, generic!(Combines or { frequent!(DQ); })).leaves(undefined::logic),
+    Row::new(Mnemonic::Xor, generic!(Combines xor { frequent!(DQ); })).leaves(undefined::logic),
+    Row::new(
+        Mnemonic::Cmp,
+        generic!(Combines cmp { frequent!(BDQ); const PAIRS: u16 = BEHIND_CMP; }),
+    ),
+    Row::new(
+        Mnemonic::Test,
+        generic!(Combines test { frequent!(BDQ); const PAIRS: u16 = BEHIND_TEST; }),
+    )
+    .leaves(undefined::logic),
+    Row::new(Mnemonic::Inc, generic!(Changes inc { frequent!(BDQ); })),
+    Row::new(Mnemonic::Dec, generic!(Changes dec { frequent!(DQ); })),
+    Row::new(Mnemonic::Neg, generic!(Changes neg)),
+    Row::new(Mnemonic::Not, generic!(Changes not)),
 ];
+
+/// A bit for each.
+const fn conditions(list: &[Condition]) -> u16 {
+    let (mut bits, mut n) = (0, 0);
+    while n < list.len() {
+        bits |= 1 << list[n] as u8;
+        n += 1;
+    }
+    bits
+}
 
 type Done = Result<(), Exception>;
 

@@ -6,7 +6,8 @@ use crate::cpu::Reg;
 use crate::exception::Exception;
 use crate::flags::bits::{AF, ARITH, CF, PF, SF, ZF};
 use crate::insn::Insn;
-use crate::table::Row;
+use crate::table::{Native, Row};
+use crate::undefined;
 use crate::vcpu::Vcpu;
 use crate::width::{B, W16};
 
@@ -16,12 +17,24 @@ const AL: u8 = Reg::RAX as u8;
 const AH: u8 = 0x20;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::plain(Mnemonic::Aaa, |v, _| ascii_adjust(v, false)),
-    Row::plain(Mnemonic::Aas, |v, _| ascii_adjust(v, true)),
-    Row::plain(Mnemonic::Aam, aam),
-    Row::plain(Mnemonic::Aad, aad),
-    Row::plain(Mnemonic::Daa, |v, _| decimal_adjust(v, false)),
-    Row::plain(Mnemonic::Das, |v, _| decimal_adjust(v, true)),
+    Row::plain(Mnemonic::Aaa, |v, _| ascii_adjust(v, false))
+        .leaves(undefined::ascii_adjust)
+        .native(Native::Call),
+    Row::plain(Mnemonic::Aas, |v, _| ascii_adjust(v, true))
+        .leaves(undefined::ascii_adjust)
+        .native(Native::Call),
+    Row::plain(Mnemonic::Aam, aam)
+        .leaves(undefined::ascii_convert)
+        .native(Native::Call),
+    Row::plain(Mnemonic::Aad, aad)
+        .leaves(undefined::ascii_convert)
+        .native(Native::Call),
+    Row::plain(Mnemonic::Daa, |v, _| decimal_adjust(v, false))
+        .leaves(undefined::decimal_adjust)
+        .native(Native::Call),
+    Row::plain(Mnemonic::Das, |v, _| decimal_adjust(v, true))
+        .leaves(undefined::decimal_adjust)
+        .native(Native::Call),
     Row::plain(Mnemonic::Salc, salc),
 ];
 

@@ -2,7 +2,8 @@
 
 use iced_x86::{Instruction, Mnemonic};
 
-use super::form::{self, by_width};
+use super::form::{self, Any, Source, by_width};
+use crate::choice::{generic, width};
 use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
@@ -10,95 +11,118 @@ use crate::flags::FlagOp;
 use crate::flags::bits::{CF, ZF};
 use crate::insn::{ExecFn, Insn, NO_OPERAND};
 use crate::table::Row;
+use crate::undefined;
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, W16, Width};
 
 type Done = Result<(), Exception>;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Bt, by_width!(bt, 0)),
-    Row::choose(Mnemonic::Bts, by_width!(bts, 0)),
-    Row::choose(Mnemonic::Btr, by_width!(btr, 0)),
-    Row::choose(Mnemonic::Btc, by_width!(btc, 0)),
-    Row::choose(Mnemonic::Bsf, by_width!(bsf, 0)),
-    Row::choose(Mnemonic::Bsr, by_width!(bsr, 0)),
+    Row::new(
+        Mnemonic::Bt,
+        generic!(Bare test_bit::<TEST> { const WIDTHS: u8 = width::WORDS; }),
+    )
+    .leaves(undefined::bit),
+    Row::new(
+        Mnemonic::Bts,
+        generic!(Bare test_bit::<SET> { const WIDTHS: u8 = width::WORDS; }),
+    )
+    .leaves(undefined::bit),
+    Row::new(
+        Mnemonic::Btr,
+        generic!(Bare test_bit::<RESET> { const WIDTHS: u8 = width::WORDS; }),
+    )
+    .leaves(undefined::bit),
+    Row::new(
+        Mnemonic::Btc,
+        generic!(Bare test_bit::<COMPLEMENT> { const WIDTHS: u8 = width::WORDS; }),
+    )
+    .leaves(undefined::bit),
+    Row::new(
+        Mnemonic::Bsf,
+        generic!(Reads<1> scan::<true> { const WIDTHS: u8 = width::WORDS; }),
+    )
+    .leaves(undefined::scan),
+    Row::new(
+        Mnemonic::Bsr,
+        generic!(Reads<1> scan::<false> { const WIDTHS: u8 = width::WORDS; }),
+    )
+    .leaves(undefined::scan),
     Row::choose(Mnemonic::Popcnt, by_width!(popcnt, 0)).needs(Feature::Popcnt),
-    Row::choose(Mnemonic::Lzcnt, by_width!(lzcnt, 0)),
-    Row::choose(Mnemonic::Tzcnt, by_width!(tzcnt, 0)),
+    Row::choose(Mnemonic::Lzcnt, by_width!(lzcnt, 0)).leaves(undefined::count_zeros),
+    Row::choose(Mnemonic::Tzcnt, by_width!(tzcnt, 0)).leaves(undefined::count_zeros),
     Row::choose(Mnemonic::Crc32, choose_crc32).needs(Feature::Sse42),
 ];
 
-fn bt<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    test_bit::<W>(v, insn, None)
-}
+const TEST: u8 = 0;
+const SET: u8 = 1;
+const RESET: u8 = 2;
+const COMPLEMENT: u8 = 3;
 
-fn bts<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    test_bit::<W>(v, insn, Some(|a, bit| a | bit))
-}
-
-fn btr<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    test_bit::<W>(v, insn, Some(|a, bit| a & !bit))
-}
-
-fn btc<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    test_bit::<W>(v, insn, Some(|a, bit| a ^ bit))
-}
-
-/// The bit goes to CF and is changed then. A register index into memory reaches beyond the operand;
+/// BT, BTS, BTR, BTC: the bit goes to CF and is changed then. A register index into memory reaches beyond the operand;
 /// an immediate one does not.
-#[inline(always)]
-fn test_bit<W: Width>(v: &mut Vcpu, insn: &Insn, change: Option<fn(u64, u64) -> u64>) -> Done {
+fn test_bit<E: Emit, W: Width, const OP: u8>(e: &mut E, insn: &Insn) -> Done {
     let by_register = insn.r[1] != NO_OPERAND;
     let index = if by_register {
-        v.get::<W>(insn.r[1])
+        e.reg::<W>(insn.r[1])
     } else {
-        insn.imm
+        e.constant(insn.imm)
     };
-    let bit = 1u64 << (index & u64::from(W::BITS - 1));
-    let carry = if insn.is_mem(0) {
-        let mut offset = v.effective_address(insn);
+    let bit = e.bit_mask::<W>(index);
+    let a = if insn.is_mem(0) {
+        let mut address = e.address(insn);
         if by_register {
-            let words = W::sext(index) as i64 >> W::BITS.trailing_zeros();
-            offset = offset.wrapping_add((words as u64).wrapping_mul(W::BYTES)) & insn.addr_mask;
+            address = e.bit_address::<W>(insn, address, index);
         }
-        match change {
-            None => v.load_operand::<W>(insn, offset)? & bit != 0,
-            Some(change) => {
-                let (a, place) = v.load_for_update::<W>(insn, offset)?;
-                v.store_update::<W>(insn, place, change(a, bit));
-                a & bit != 0
-            }
+        if OP == TEST {
+            e.load::<W>(insn, address)?
+        } else {
+            let (a, place) = e.load_for_update::<W>(insn, address)?;
+            let changed = change_bit::<E, W, OP>(e, a, bit);
+            e.store_update::<W>(insn, place, changed);
+            a
         }
     } else {
-        let a = v.get::<W>(insn.r[0]);
-        if let Some(change) = change {
-            v.set::<W>(insn.r[0], change(a, bit));
+        let a = e.reg::<W>(insn.r[0]);
+        if OP != TEST {
+            let changed = change_bit::<E, W, OP>(e, a, bit);
+            e.set_reg::<W>(insn.r[0], changed);
         }
-        a & bit != 0
+        a
     };
     // OF, SF, AF and PF are undefined, ZF unchanged; all but CF stay.
-    v.set_carry(carry);
+    let a = e.and(a, bit);
+    let zero = e.constant(0);
+    let carry = e.differ(a, zero);
+    e.set_carry(carry);
     Ok(())
 }
 
-/// BSF. With a zero source ZF is set and the target stays, as processors do.
-fn bsf<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    scan::<W>(v, insn, |a| u64::from(a.trailing_zeros()))
-}
-
-/// BSR.
-fn bsr<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    scan::<W>(v, insn, |a| u64::from(63 - a.leading_zeros()))
-}
-
 #[inline(always)]
-fn scan<W: Width>(v: &mut Vcpu, insn: &Insn, find: fn(u64) -> u64) -> Done {
-    let a = v.read::<W>(insn, 1)?;
-    if a != 0 {
-        v.set::<W>(insn.r[0], find(a));
+fn change_bit<E: Emit, W: Width, const OP: u8>(e: &mut E, a: E::Val, bit: E::Val) -> E::Val {
+    match OP {
+        SET => e.or(a, bit),
+        RESET => {
+            let others = e.not::<W>(bit);
+            e.and(a, others)
+        }
+        _ => e.xor(a, bit),
     }
+}
+
+/// BSF, BSR. With a zero source ZF is set and the target stays, as processors do.
+fn scan<E: Emit, W: Width, S: Source, const UP: bool>(e: &mut E, insn: &Insn) -> Done {
+    let a = S::read::<E, W>(e, insn)?;
+    let found = if UP {
+        e.lowest_bit(a)
+    } else {
+        e.highest_bit(a)
+    };
+    let zero = e.constant(0);
+    let any = e.differ(a, zero);
+    e.set_reg_if::<W>(any, insn.r[0], found);
     // CF, OF, SF, AF and PF are undefined: as if the source had been tested.
-    v.set_flags::<W>(FlagOp::Logic, a, a, a);
+    e.set_flags::<W>(FlagOp::Logic, a, a, a);
     Ok(())
 }
 
@@ -118,7 +142,7 @@ fn count_flags(v: &mut Vcpu, flags: u64) {
 /// LZCNT; BSR on models without it, where the F3 prefix is ignored.
 fn lzcnt<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     if !v.model.has(Feature::Lzcnt) {
-        return bsr::<W>(v, insn);
+        return scan::<Vcpu, W, Any<1>, false>(v, insn);
     }
     let a = v.read::<W>(insn, 1)?;
     let count = u64::from(a.leading_zeros()) - u64::from(64 - W::BITS);
@@ -129,7 +153,7 @@ fn lzcnt<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
 /// TZCNT; BSF on models without it.
 fn tzcnt<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     if !v.model.has(Feature::Bmi1) {
-        return bsf::<W>(v, insn);
+        return scan::<Vcpu, W, Any<1>, true>(v, insn);
     }
     let a = v.read::<W>(insn, 1)?;
     let count = u64::from(a.trailing_zeros().min(W::BITS));

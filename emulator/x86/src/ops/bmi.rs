@@ -10,18 +10,31 @@ use crate::exception::Exception;
 use crate::flags::bits::{ARITH, CF, OF, VM};
 use crate::insn::Insn;
 use crate::table::Row;
+use crate::undefined;
 use crate::vcpu::Vcpu;
 use crate::width::Width;
 
 type Done = Result<(), Exception>;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Andn, by_width!(andn, 0)).needs(Feature::Bmi1),
-    Row::choose(Mnemonic::Bextr, by_width!(bextr, 0)).needs(Feature::Bmi1),
-    Row::choose(Mnemonic::Blsi, by_width!(blsi, 0)).needs(Feature::Bmi1),
-    Row::choose(Mnemonic::Blsmsk, by_width!(blsmsk, 0)).needs(Feature::Bmi1),
-    Row::choose(Mnemonic::Blsr, by_width!(blsr, 0)).needs(Feature::Bmi1),
-    Row::choose(Mnemonic::Bzhi, by_width!(bzhi, 0)).needs(Feature::Bmi2),
+    Row::choose(Mnemonic::Andn, by_width!(andn, 0))
+        .leaves(undefined::lowest_bit)
+        .needs(Feature::Bmi1),
+    Row::choose(Mnemonic::Bextr, by_width!(bextr, 0))
+        .leaves(undefined::extract)
+        .needs(Feature::Bmi1),
+    Row::choose(Mnemonic::Blsi, by_width!(blsi, 0))
+        .leaves(undefined::lowest_bit)
+        .needs(Feature::Bmi1),
+    Row::choose(Mnemonic::Blsmsk, by_width!(blsmsk, 0))
+        .leaves(undefined::lowest_bit)
+        .needs(Feature::Bmi1),
+    Row::choose(Mnemonic::Blsr, by_width!(blsr, 0))
+        .leaves(undefined::lowest_bit)
+        .needs(Feature::Bmi1),
+    Row::choose(Mnemonic::Bzhi, by_width!(bzhi, 0))
+        .leaves(undefined::lowest_bit)
+        .needs(Feature::Bmi2),
     Row::choose(Mnemonic::Mulx, by_width!(mulx, 0)).needs(Feature::Bmi2),
     Row::choose(Mnemonic::Pdep, by_width!(pdep, 0)).needs(Feature::Bmi2),
     Row::choose(Mnemonic::Pext, by_width!(pext, 0)).needs(Feature::Bmi2),

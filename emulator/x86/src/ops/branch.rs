@@ -2,22 +2,100 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
-use super::form::{self, Memory, Register, Source};
-use super::mov::by_condition;
+use super::form::Source;
+use crate::choice::{Bare, Generic, IsBare, Semantics, generic, width};
 use crate::cpu::Reg;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::flags::Condition;
 use crate::insn::{ExecFn, Insn};
-use crate::table::Row;
+use crate::table::{Handler, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{D, Q, W16, Width};
 
 type Done = Result<(), Exception>;
 
+/// What `Semantics` asks of a branch to a fixed target, and of one through a register or memory.
+macro_rules! near_branch {
+    () => {
+        const BRANCHES: bool = true;
+        const NATIVE: bool = true;
+        const WIDTHS: u8 = width::WORDS;
+        const FREQUENT: u8 = width::D | width::Q;
+        fn bits(iced: &Instruction) -> usize {
+            near_bits(iced)
+        }
+    };
+}
+macro_rules! near_branch_indirect {
+    () => {
+        const BRANCHES: bool = true;
+        const NATIVE: bool = true;
+        const WIDTHS: u8 = width::WORDS;
+        const FREQUENT: u8 = width::D | width::Q;
+    };
+}
+
+/// How a function finds its condition.
+pub(crate) trait Test {
+    /// The condition of `insn`.
+    fn of(insn: &Insn) -> Condition;
+}
+
+/// The condition by its number.
+pub(crate) struct Fixed<const CC: usize>;
+impl<const CC: usize> Test for Fixed<CC> {
+    #[inline(always)]
+    fn of(_: &Insn) -> Condition {
+        Condition::ALL[CC]
+    }
+}
+
+/// The condition as the decoder has noted it: for functions that are not worth sixteen.
+pub(crate) struct InInsn;
+impl Test for InInsn {
+    #[inline(always)]
+    fn of(insn: &Insn) -> Condition {
+        Condition::ALL[usize::from(insn.imm2 & 15)]
+    }
+}
+
+/// Makes a `match` over the sixteen conditions, with the condition as a constant.
+macro_rules! by_condition {
+    ($condition:expr, $cc:ident => $body:expr) => {
+        by_condition!(@ $condition, $cc, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $condition:expr, $cc:ident, $body:expr, $($n:literal)*) => {
+        match $condition as usize {
+            $($n => { const $cc: usize = $n; $body })*
+            _ => unreachable!("there are sixteen conditions"),
+        }
+    };
+}
+pub(crate) use by_condition;
+
+/// Jcc, with the condition as `C` finds it.
+struct Jcc<C>(std::marker::PhantomData<C>);
+impl<C: Test> Semantics for Jcc<C> {
+    near_branch!();
+}
+impl<C: Test> Bare for Jcc<C> {
+    #[inline(always)]
+    fn call<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+        jump_if::<E, W, C>(e, insn)
+    }
+}
+
 macro_rules! jumps {
     ($($condition:ident $mnemonic:ident)*) => {
-        &[$(Row::choose(Mnemonic::$mnemonic, |iced| jcc(iced, Condition::$condition)).branches()),*]
+        &[$(
+            Row::new(Mnemonic::$mnemonic, Handler::Generic(const { &Generic::split::<
+                IsBare<Jcc<InInsn>>,
+                IsBare<Jcc<Fixed<{ Condition::$condition as usize }>>>,
+            >() }))
+            .if_holds(Condition::$condition)
+            .branches()
+        ),*]
     };
 }
 
@@ -26,9 +104,25 @@ pub(crate) const CONDITIONAL_ROWS: &[Row] = jumps! {
 };
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Jmp, choose_jmp).branches(),
-    Row::choose(Mnemonic::Call, choose_call).branches(),
-    Row::choose(Mnemonic::Ret, choose_ret).branches(),
+    Row::by_form(Mnemonic::Jmp, choose_jmp).branches(),
+    Row::by_form(Mnemonic::Call, choose_call).branches(),
+    Row::new(
+        Mnemonic::Ret,
+        generic!(Bare ret {
+            const BRANCHES: bool = true;
+            const NATIVE: bool = true;
+            const WIDTHS: u8 = width::WORDS;
+            const FREQUENT: u8 = width::D | width::Q;
+            fn bits(iced: &Instruction) -> usize {
+                match iced.code() {
+                    Code::Retnw | Code::Retnw_imm16 => 16,
+                    Code::Retnd | Code::Retnd_imm16 => 32,
+                    _ => 64,
+                }
+            }
+        }),
+    )
+    .branches(),
     Row::choose(Mnemonic::Loop, |iced| counted(iced, Counted::Loop)).branches(),
     Row::choose(Mnemonic::Loope, |iced| counted(iced, Counted::Loope)).branches(),
     Row::choose(Mnemonic::Loopne, |iced| counted(iced, Counted::Loopne)).branches(),
@@ -40,16 +134,16 @@ pub(crate) const ROWS: &[Row] = &[
 /// Chooses by the operand size of a near branch.
 macro_rules! by_branch {
     ($iced:expr, $w:ident => $body:expr) => {
-        match $iced.op_kind(0) {
-            OpKind::NearBranch16 => {
+        match near_bits($iced) {
+            16 => {
                 type $w = W16;
                 $body
             }
-            OpKind::NearBranch32 => {
+            32 => {
                 type $w = D;
                 $body
             }
-            OpKind::NearBranch64 => {
+            64 => {
                 type $w = Q;
                 $body
             }
@@ -58,108 +152,92 @@ macro_rules! by_branch {
     };
 }
 
+/// The operand size of a near branch to a fixed target; 0 for another operand.
+fn near_bits(iced: &Instruction) -> usize {
+    match iced.op_kind(0) {
+        OpKind::NearBranch16 => 16,
+        OpKind::NearBranch32 => 32,
+        OpKind::NearBranch64 => 64,
+        _ => 0,
+    }
+}
+
 /// Jcc.
-pub(crate) fn jump_if<E: Emit, W: Width, const CC: usize>(e: &mut E, insn: &Insn) -> Done {
-    let cond = e.condition(Condition::ALL[CC]);
+pub(crate) fn jump_if<E: Emit, W: Width, C: Test>(e: &mut E, insn: &Insn) -> Done {
+    let cond = e.condition(C::of(insn));
     e.branch::<W>(insn, cond)
 }
 
-fn jcc(iced: &Instruction, condition: Condition) -> Option<ExecFn> {
-    Some(by_condition!(condition, CC => by_branch!(iced, W => jump_if::<Vcpu, W, CC> as ExecFn)))
-}
-
 /// JMP rel.
-pub(crate) fn jmp<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
-    e.jump_near::<W>(insn)
+fn jmp<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+    let target = e.near_target::<W>(insn);
+    e.jump::<W>(target)
 }
 
 /// JMP r/m.
-pub(crate) fn jmp_indirect<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+fn jmp_indirect<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let target = S::read::<E, W>(e, insn)?;
-    e.jump::<W>(insn, target)
+    e.jump::<W>(target)
 }
 
 /// CALL rel.
-fn call(v: &mut Vcpu, insn: &Insn, target: u64, push: fn(&mut Vcpu, &Insn) -> Done) -> Done {
-    v.check_target(target)?;
-    push(v, insn)?;
-    v.set_ip(target);
+fn call<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+    let target = e.near_target::<W>(insn);
+    call_to::<E, W>(e, insn, target)
+}
+
+/// CALL r/m.
+fn call_indirect<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+    let target = S::read::<E, W>(e, insn)?;
+    call_to::<E, W>(e, insn, target)
+}
+
+/// The target is checked before anything is pushed.
+#[inline(always)]
+fn call_to<E: Emit, W: Width>(e: &mut E, insn: &Insn, target: E::Val) -> Done {
+    e.check_target(target)?;
+    let next = e.next_ip(insn);
+    let next = e.zext::<W>(next);
+    e.push::<W>(insn, next)?;
+    e.set_ip(target);
     Ok(())
 }
 
-fn push_return<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let address = v.return_address::<W>(insn);
-    v.push::<W>(insn, address)
-}
-
-fn call_near<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let target = v.near_target::<W>(insn);
-    call(v, insn, target, push_return::<W>)
-}
-
-fn call_indirect<W: Width, S: Source>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let target = S::read::<Vcpu, W>(v, insn)?;
-    call(v, insn, target, push_return::<W>)
-}
-
 /// RET, with the bytes to drop as the immediate (0 without).
-pub(crate) fn ret<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+fn ret<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
     let target = e.peek::<W>(insn, 0)?;
-    e.jump::<W>(insn, target)?;
+    e.jump::<W>(target)?;
     e.drop_stack(W::BYTES + insn.imm);
     Ok(())
 }
 
-fn choose_jmp(iced: &Instruction) -> Option<ExecFn> {
-    match iced.op_kind(0) {
-        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
-            Some(by_branch!(iced, W => jmp::<Vcpu, W> as ExecFn))
-        }
-        OpKind::FarBranch16 | OpKind::FarBranch32 => super::choose_far(iced),
-        OpKind::Memory if is_far(iced) => super::choose_far(iced),
-        kind => Some(match (form::width(iced, 0), kind == OpKind::Memory) {
-            (16, false) => jmp_indirect::<Vcpu, W16, Register<0>> as ExecFn,
-            (32, false) => jmp_indirect::<Vcpu, D, Register<0>>,
-            (_, false) => jmp_indirect::<Vcpu, Q, Register<0>>,
-            (16, true) => jmp_indirect::<Vcpu, W16, Memory>,
-            (32, true) => jmp_indirect::<Vcpu, D, Memory>,
-            (_, true) => jmp_indirect::<Vcpu, Q, Memory>,
-        }),
+fn choose_jmp(iced: &Instruction) -> Option<Handler> {
+    if is_far(iced) {
+        return super::choose_far(iced).map(Handler::Plain);
     }
+    Some(match near_bits(iced) {
+        0 => generic!(Reads<0> jmp_indirect { near_branch_indirect!(); }),
+        _ => generic!(Bare jmp { near_branch!(); }),
+    })
 }
 
-fn choose_call(iced: &Instruction) -> Option<ExecFn> {
-    match iced.op_kind(0) {
-        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
-            Some(by_branch!(iced, W => call_near::<W> as ExecFn))
-        }
-        OpKind::FarBranch16 | OpKind::FarBranch32 => super::choose_far(iced),
-        OpKind::Memory if is_far(iced) => super::choose_far(iced),
-        kind => Some(match (form::width(iced, 0), kind == OpKind::Memory) {
-            (16, false) => call_indirect::<W16, Register<0>> as ExecFn,
-            (32, false) => call_indirect::<D, Register<0>>,
-            (_, false) => call_indirect::<Q, Register<0>>,
-            (16, true) => call_indirect::<W16, Memory>,
-            (32, true) => call_indirect::<D, Memory>,
-            (_, true) => call_indirect::<Q, Memory>,
-        }),
+fn choose_call(iced: &Instruction) -> Option<Handler> {
+    if is_far(iced) {
+        return super::choose_far(iced).map(Handler::Plain);
     }
+    Some(match near_bits(iced) {
+        0 => generic!(Reads<0> call_indirect { near_branch_indirect!(); }),
+        _ => generic!(Bare call { near_branch!(); }),
+    })
 }
 
 fn is_far(iced: &Instruction) -> bool {
     use Code::{Call_m1616, Call_m1632, Call_m1664, Jmp_m1616, Jmp_m1632, Jmp_m1664};
-    matches!(
-        iced.code(),
-        Call_m1616 | Call_m1632 | Call_m1664 | Jmp_m1616 | Jmp_m1632 | Jmp_m1664
-    )
-}
-
-fn choose_ret(iced: &Instruction) -> Option<ExecFn> {
-    Some(match iced.code() {
-        Code::Retnw | Code::Retnw_imm16 => ret::<Vcpu, W16> as ExecFn,
-        Code::Retnd | Code::Retnd_imm16 => ret::<Vcpu, D>,
-        _ => ret::<Vcpu, Q>,
-    })
+    matches!(iced.op_kind(0), OpKind::FarBranch16 | OpKind::FarBranch32)
+        || matches!(
+            iced.code(),
+            Call_m1616 | Call_m1632 | Call_m1664 | Jmp_m1616 | Jmp_m1632 | Jmp_m1664
+        )
 }
 
 #[derive(Clone, Copy)]
@@ -181,7 +259,8 @@ fn count_down<W: Width, C: Width, const KIND: u8>(v: &mut Vcpu, insn: &Insn) -> 
             _ => !zero,
         };
     if taken {
-        v.check_target(v.near_target::<W>(insn))?;
+        let target = v.near_target::<W>(insn);
+        v.check_target(target)?;
     }
     v.set::<C>(Reg::RCX as u8, count);
     v.branch::<W>(insn, taken)

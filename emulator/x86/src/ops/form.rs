@@ -1,10 +1,10 @@
-//! Operand forms as types, and the choice of a handler by form and width.
+//! Operands as types.
 
 use iced_x86::{Instruction, OpKind};
 
 use crate::emit::Emit;
 use crate::exception::Exception;
-use crate::insn::Insn;
+use crate::insn::{Insn, NO_OPERAND};
 use crate::width::Width;
 
 /// An operand that can be read.
@@ -28,12 +28,81 @@ pub(crate) trait Target: Source {
     fn write<E: Emit, W: Width>(e: &mut E, insn: &Insn, value: E::Val) -> Result<(), Exception>;
 }
 
+/// A source that is a vector: an XMM register, or 128 bits of memory.
+pub(crate) trait VectorSource {
+    /// Reads it; `aligned`: memory off a 16-byte boundary raises #GP(0).
+    fn read_vector<E: Emit>(e: &mut E, insn: &Insn, aligned: bool) -> Result<E::Vector, Exception>;
+}
+
+/// A memory operand, whose address can be had by itself.
+pub(crate) trait Addressed {
+    /// The offset within the segment.
+    fn address<E: Emit>(e: &mut E, insn: &Insn) -> E::Val;
+}
+
+/// Operand number `N`, wherever it is: looked up when the instruction runs.
+pub(crate) struct Any<const N: usize>;
 /// Register operand number `N`.
 pub(crate) struct Register<const N: usize>;
 /// The memory operand.
 pub(crate) struct Memory;
 /// The immediate.
 pub(crate) struct Immediate;
+
+impl<const N: usize> Source for Any<N> {
+    #[inline(always)]
+    fn read<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Result<E::Val, Exception> {
+        if insn.mem_op == N as u8 {
+            Memory::read::<E, W>(e, insn)
+        } else if insn.r[N] != NO_OPERAND {
+            Register::<N>::read::<E, W>(e, insn)
+        } else {
+            Immediate::read::<E, W>(e, insn)
+        }
+    }
+}
+
+impl<const N: usize> Target for Any<N> {
+    type Hold<E: Emit> = Option<E::Place>;
+    #[inline(always)]
+    fn begin<E: Emit, W: Width>(
+        e: &mut E,
+        insn: &Insn,
+    ) -> Result<(E::Val, Option<E::Place>), Exception> {
+        if insn.mem_op == N as u8 {
+            let (value, place) = Memory::begin::<E, W>(e, insn)?;
+            Ok((value, Some(place)))
+        } else {
+            Ok((e.reg::<W>(insn.r[N]), None))
+        }
+    }
+    #[inline(always)]
+    fn finish<E: Emit, W: Width>(e: &mut E, insn: &Insn, place: Option<E::Place>, value: E::Val) {
+        match place {
+            Some(place) => e.store_update::<W>(insn, place, value),
+            None => e.set_reg::<W>(insn.r[N], value),
+        }
+    }
+    #[inline(always)]
+    fn write<E: Emit, W: Width>(e: &mut E, insn: &Insn, value: E::Val) -> Result<(), Exception> {
+        if insn.mem_op == N as u8 {
+            Memory::write::<E, W>(e, insn, value)
+        } else {
+            Register::<N>::write::<E, W>(e, insn, value)
+        }
+    }
+}
+
+impl<const N: usize> VectorSource for Any<N> {
+    #[inline(always)]
+    fn read_vector<E: Emit>(e: &mut E, insn: &Insn, aligned: bool) -> Result<E::Vector, Exception> {
+        if insn.mem_op == N as u8 {
+            Memory::read_vector(e, insn, aligned)
+        } else {
+            Register::<N>::read_vector(e, insn, aligned)
+        }
+    }
+}
 
 impl<const N: usize> Source for Register<N> {
     #[inline(always)]
@@ -59,19 +128,33 @@ impl<const N: usize> Target for Register<N> {
     }
 }
 
-impl Source for Memory {
+impl<const N: usize> VectorSource for Register<N> {
+    #[inline(always)]
+    fn read_vector<E: Emit>(e: &mut E, insn: &Insn, _: bool) -> Result<E::Vector, Exception> {
+        Ok(e.xmm(insn.r[N]))
+    }
+}
+
+impl Addressed for Memory {
+    #[inline(always)]
+    fn address<E: Emit>(e: &mut E, insn: &Insn) -> E::Val {
+        e.address(insn)
+    }
+}
+
+impl<A: Addressed> Source for A {
     #[inline(always)]
     fn read<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Result<E::Val, Exception> {
-        let address = e.address(insn);
+        let address = A::address(e, insn);
         e.load::<W>(insn, address)
     }
 }
 
-impl Target for Memory {
+impl<A: Addressed> Target for A {
     type Hold<E: Emit> = E::Place;
     #[inline(always)]
     fn begin<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Result<(E::Val, E::Place), Exception> {
-        let address = e.address(insn);
+        let address = A::address(e, insn);
         e.load_for_update::<W>(insn, address)
     }
     #[inline(always)]
@@ -80,8 +163,16 @@ impl Target for Memory {
     }
     #[inline(always)]
     fn write<E: Emit, W: Width>(e: &mut E, insn: &Insn, value: E::Val) -> Result<(), Exception> {
-        let address = e.address(insn);
+        let address = A::address(e, insn);
         e.store::<W>(insn, address, value)
+    }
+}
+
+impl<A: Addressed> VectorSource for A {
+    #[inline(always)]
+    fn read_vector<E: Emit>(e: &mut E, insn: &Insn, aligned: bool) -> Result<E::Vector, Exception> {
+        let address = A::address(e, insn);
+        e.load_vector(insn, address, aligned)
     }
 }
 
@@ -138,60 +229,6 @@ pub(crate) fn width(iced: &Instruction, n: u32) -> usize {
     }
 }
 
-/// Chooses among `f::<Vcpu, W, Target, Source>` by the width and form of two operands.
-macro_rules! two_operands {
-    ($f:ident) => {
-        |iced| {
-            use $crate::ops::form::{Form, Immediate, Memory, Register, form, width};
-            macro_rules! forms {
-                ($w:ty) => {
-                    match form(iced)? {
-                        Form::RR => {
-                            $f::<$crate::Vcpu, $w, Register<0>, Register<1>> as $crate::ExecFn
-                        }
-                        Form::RM => $f::<$crate::Vcpu, $w, Register<0>, Memory>,
-                        Form::MR => $f::<$crate::Vcpu, $w, Memory, Register<1>>,
-                        Form::RI => $f::<$crate::Vcpu, $w, Register<0>, Immediate>,
-                        Form::MI => $f::<$crate::Vcpu, $w, Memory, Immediate>,
-                        _ => return None,
-                    }
-                };
-            }
-            Some(match width(iced, 0) {
-                8 => forms!($crate::width::B),
-                16 => forms!($crate::width::W16),
-                32 => forms!($crate::width::D),
-                _ => forms!($crate::width::Q),
-            })
-        }
-    };
-}
-
-/// Chooses among `f::<Vcpu, W, Target>` by the width and form of the first operand.
-macro_rules! one_operand {
-    ($f:ident) => {
-        |iced| {
-            use $crate::ops::form::{Memory, Register, width};
-            let memory = iced.op_kind(0) == iced_x86::OpKind::Memory;
-            macro_rules! forms {
-                ($w:ty) => {
-                    if memory {
-                        $f::<$crate::Vcpu, $w, Memory> as $crate::ExecFn
-                    } else {
-                        $f::<$crate::Vcpu, $w, Register<0>>
-                    }
-                };
-            }
-            Some(match width(iced, 0) {
-                8 => forms!($crate::width::B),
-                16 => forms!($crate::width::W16),
-                32 => forms!($crate::width::D),
-                _ => forms!($crate::width::Q),
-            })
-        }
-    };
-}
-
 /// Chooses among `f::<W>`, a plain function over the processor, by the width of operand `$n`.
 macro_rules! by_width {
     ($f:ident, $n:expr) => {
@@ -206,4 +243,4 @@ macro_rules! by_width {
     };
 }
 
-pub(crate) use {by_width, one_operand, two_operands};
+pub(crate) use by_width;

@@ -2,14 +2,15 @@
 
 use iced_x86::Mnemonic;
 
-use super::form::by_width;
+use super::form::Target;
+use crate::choice::{fixed, generic};
 use crate::cpu::Reg;
 use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::flags::{FlagOp, bits};
 use crate::insn::Insn;
-use crate::table::Row;
+use crate::table::{Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, Width};
 
@@ -24,29 +25,48 @@ pub(crate) const ROWS: &[Row] = &[
         let old = v.cpu.lazy.cf(v.cpu.rflags);
         carry(v, !old)
     }),
-    Row::plain(Mnemonic::Cld, |v, _| direction(v, false)),
-    Row::plain(Mnemonic::Std, |v, _| direction(v, true)),
+    Row::plain(Mnemonic::Cld, |v, _| direction(v, false)).native(Native::Call),
+    Row::plain(Mnemonic::Std, |v, _| direction(v, true)).native(Native::Call),
     Row::plain(Mnemonic::Lahf, lahf),
     Row::plain(Mnemonic::Sahf, sahf),
-    Row::choose(Mnemonic::Cmpxchg, by_width!(cmpxchg, 0)).needs(Feature::I486),
-    Row::choose(Mnemonic::Xadd, by_width!(xadd, 0)).needs(Feature::I486),
-    Row::plain(Mnemonic::Cmpxchg8b, cmpxchg8b).needs(Feature::Cx8),
-    Row::plain(Mnemonic::Cmpxchg16b, cmpxchg16b).needs(Feature::Cx16),
-    Row::plain(Mnemonic::Nop, nop),
-    Row::plain(Mnemonic::Pause, pause).ends_block(),
+    Row::new(Mnemonic::Cmpxchg, generic!(Bare cmpxchg)).needs(Feature::I486),
+    Row::new(Mnemonic::Xadd, generic!(Changes xadd)).needs(Feature::I486),
+    Row::plain(Mnemonic::Cmpxchg8b, cmpxchg8b)
+        .native(Native::Call)
+        .needs(Feature::Cx8),
+    Row::plain(Mnemonic::Cmpxchg16b, cmpxchg16b)
+        .native(Native::Call)
+        .needs(Feature::Cx16),
+    Row::new(Mnemonic::Nop, generic!(Bare no_operation { fixed!(32); })),
+    Row::plain(Mnemonic::Pause, pause)
+        .ends_block()
+        .native(Native::Call),
     // ENDBR, RDSSP, PREFETCH and the like are hints or belong to features that no model has, in the opcodes that the P6
     // made NOPs: the decoder is told to see nothing else in them.
-    Row::plain(Mnemonic::Reservednop, nop).needs(Feature::HintNop),
+    Row::new(
+        Mnemonic::Reservednop,
+        generic!(Bare no_operation { fixed!(32); }),
+    )
+    .needs(Feature::HintNop),
     Row::plain(Mnemonic::Lfence, nop).needs(Feature::Sse2),
     Row::plain(Mnemonic::Mfence, nop).needs(Feature::Sse2),
     Row::plain(Mnemonic::Sfence, nop).needs(Feature::Sse),
-    Row::plain(Mnemonic::Clflush, clflush).needs(Feature::Clflush),
-    Row::plain(Mnemonic::Clflushopt, clflush).needs(Feature::Clflushopt),
+    Row::plain(Mnemonic::Clflush, clflush)
+        .native(Native::Call)
+        .needs(Feature::Clflush),
+    Row::plain(Mnemonic::Clflushopt, clflush)
+        .native(Native::Call)
+        .needs(Feature::Clflushopt),
 ];
 
 /// PAUSE: this processor spins, so another one has its turn.
 fn pause(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     v.give_up_turn();
+    Ok(())
+}
+
+/// NOP.
+fn no_operation<E: Emit, W: Width>(_: &mut E, _: &Insn) -> Done {
     Ok(())
 }
 
@@ -94,45 +114,39 @@ fn sahf(v: &mut Vcpu, insn: &Insn) -> Done {
     Ok(())
 }
 
-/// CMPXCHG: the target is written in either case, so the right to write is checked in either case.
-fn cmpxchg<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let a = v.get::<W>(A);
-    let source = v.get::<W>(insn.r[1]);
+/// CMPXCHG: memory is written in either case, so the right to write is checked in either case.
+fn cmpxchg<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+    let a = e.reg::<W>(A);
+    let source = e.reg::<W>(insn.r[1]);
     let old = if insn.is_mem(0) {
-        let offset = v.effective_address(insn);
-        let (old, place) = v.load_for_update::<W>(insn, offset)?;
-        v.store_update::<W>(insn, place, if old == a { source } else { old });
+        let address = e.address(insn);
+        let (old, place) = e.load_for_update::<W>(insn, address)?;
+        let other = e.differ(a, old);
+        let new = e.select(other, old, source);
+        e.store_update::<W>(insn, place, new);
         old
     } else {
-        let old = v.get::<W>(insn.r[0]);
-        if old == a {
-            v.set::<W>(insn.r[0], source);
-        }
+        let old = e.reg::<W>(insn.r[0]);
+        let difference = e.xor(a, old);
+        let equal = e.is_zero(difference);
+        e.set_reg_if::<W>(equal, insn.r[0], source);
         old
     };
-    v.set_flags::<W>(FlagOp::Sub, a, old, W::zext(a.wrapping_sub(old)));
-    if old != a {
-        v.set::<W>(A, old);
-    }
+    let difference = e.sub::<W>(a, old);
+    e.set_flags::<W>(FlagOp::Sub, a, old, difference);
+    let other = e.differ(a, old);
+    e.set_reg_if::<W>(other, A, old);
     Ok(())
 }
 
-/// XADD.
-fn xadd<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let b = v.get::<W>(insn.r[1]);
-    let a;
-    if insn.is_mem(0) {
-        let offset = v.effective_address(insn);
-        let (old, place) = v.load_for_update::<W>(insn, offset)?;
-        v.store_update::<W>(insn, place, W::zext(old.wrapping_add(b)));
-        v.set::<W>(insn.r[1], old);
-        a = old;
-    } else {
-        a = v.get::<W>(insn.r[0]);
-        v.set::<W>(insn.r[1], a);
-        v.set::<W>(insn.r[0], a.wrapping_add(b));
-    }
-    v.set_flags::<W>(FlagOp::Add, a, b, W::zext(a.wrapping_add(b)));
+/// XADD. The source is written first: of one register twice, the sum stays.
+fn xadd<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
+    let b = e.reg::<W>(insn.r[1]);
+    let (a, hold) = T::begin::<E, W>(e, insn)?;
+    let sum = e.add::<W>(a, b);
+    e.set_reg::<W>(insn.r[1], a);
+    T::finish::<E, W>(e, insn, hold, sum);
+    e.set_flags::<W>(FlagOp::Add, a, b, sum);
     Ok(())
 }
 

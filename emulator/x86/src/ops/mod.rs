@@ -2,7 +2,8 @@
 //!
 //! To add an instruction: write its function, `fn name(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception>`,
 //! and a [`Row`] in the `ROWS` of its family. The frequent ones are generic over
-//! [`Emit`](crate::Emit) and [`Width`](crate::Width) instead and get their row by [`Row::choose`].
+//! [`Emit`](crate::Emit), [`Width`](crate::Width) and their operands instead, and their row has the
+//! [`Handler`](crate::table::Handler) that `generic!` makes (see `choice`).
 //!
 //! Rules for a function:
 //! - It commits nothing before its last fault is behind it: memory writes come before register and
@@ -35,7 +36,7 @@ pub(crate) mod muldiv;
 mod packed;
 mod segments;
 pub(crate) mod shift;
-mod sse_float;
+pub(crate) mod sse_float;
 mod sse_move;
 mod sse_text;
 pub(crate) mod stack;
@@ -59,53 +60,58 @@ mod xsave;
 use iced_x86::Instruction;
 
 use crate::insn::ExecFn;
-use crate::table::Row;
+use crate::table::{Family, Handler, Native, Row};
 
 /// All families.
-pub const FAMILIES: &[&[Row]] = &[
-    aes::ROWS,
-    alu::ROWS,
-    bcd::ROWS,
-    bits::ROWS,
-    bmi::ROWS,
-    branch::CONDITIONAL_ROWS,
-    branch::ROWS,
-    descriptors::ROWS,
-    far::ROWS,
-    flags::ROWS,
-    interrupt::ROWS,
-    io::ROWS,
-    iret::ROWS,
-    misc::ROWS,
-    mov::CONDITIONAL_ROWS,
-    mov::ROWS,
-    msr::ROWS,
-    muldiv::ROWS,
-    packed::ALIAS_ROWS,
-    packed::IMMEDIATE_ROWS,
-    packed::ROWS,
-    segments::ROWS,
-    shift::ROWS,
-    sse_float::ARITHMETIC_ROWS,
-    sse_float::ROWS,
-    sse_move::ROWS,
-    sse_text::ROWS,
-    stack::ROWS,
-    string::CMPS_ROWS,
-    string::LODS_ROWS,
-    string::MOVS_ROWS,
-    string::SCAS_ROWS,
-    string::STOS_ROWS,
-    syscall::ROWS,
-    system::ROWS,
-    x87::ROWS,
-    x87_arith::ROWS,
-    x87_compare::ROWS,
-    x87_env::ROWS,
-    x87_load::ROWS,
-    x87_trans::ROWS,
-    xsave::ROWS,
+pub(crate) const FAMILIES: &[Family] = &[
+    family(aes::ROWS, Native::Reencode),
+    family(alu::ROWS, Native::Reencode),
+    family(bcd::ROWS, Native::Call),
+    family(bits::ROWS, Native::Reencode),
+    family(bmi::ROWS, Native::Reencode),
+    family(branch::CONDITIONAL_ROWS, Native::Reencode),
+    family(branch::ROWS, Native::Reencode),
+    family(descriptors::ROWS, Native::Call),
+    family(far::ROWS, Native::Call),
+    family(flags::ROWS, Native::Call),
+    family(interrupt::ROWS, Native::Call),
+    family(io::ROWS, Native::Call),
+    family(iret::ROWS, Native::Call),
+    family(misc::ROWS, Native::Reencode),
+    family(mov::CONDITIONAL_ROWS, Native::Reencode),
+    family(mov::ROWS, Native::Reencode),
+    family(msr::ROWS, Native::Call),
+    family(muldiv::ROWS, Native::Mend),
+    family(packed::ALIAS_ROWS, Native::Reencode),
+    family(packed::IMMEDIATE_ROWS, Native::Reencode),
+    family(packed::ROWS, Native::Reencode),
+    family(packed::SHIFT_ROWS, Native::Reencode),
+    family(segments::ROWS, Native::Call),
+    family(shift::ROWS, Native::Mend),
+    family(sse_float::ARITHMETIC_ROWS, Native::Reencode),
+    family(sse_float::ROWS, Native::Reencode),
+    family(sse_move::ROWS, Native::Reencode),
+    family(sse_text::ROWS, Native::Reencode),
+    family(stack::ROWS, Native::Reencode),
+    family(string::CMPS_ROWS, Native::Call),
+    family(string::LODS_ROWS, Native::Call),
+    family(string::MOVS_ROWS, Native::Call),
+    family(string::SCAS_ROWS, Native::Call),
+    family(string::STOS_ROWS, Native::Call),
+    family(syscall::ROWS, Native::Call),
+    family(system::ROWS, Native::Call),
+    family(x87::ROWS, Native::Call),
+    family(x87_arith::ROWS, Native::Reencode),
+    family(x87_compare::ROWS, Native::Reencode),
+    family(x87_env::ROWS, Native::Call),
+    family(x87_load::ROWS, Native::Reencode),
+    family(x87_trans::ROWS, Native::Call),
+    family(xsave::ROWS, Native::Call),
 ];
+
+const fn family(rows: &'static [Row], native: Native) -> Family {
+    Family { rows, native }
+}
 
 /// MOV to and from segment, control and debug registers.
 fn choose_special_mov(iced: &Instruction) -> Option<ExecFn> {
@@ -123,8 +129,8 @@ fn choose_far(iced: &Instruction) -> Option<ExecFn> {
 }
 
 /// The SSE2 MOVSD, which shares its mnemonic with the string instruction.
-fn choose_sse_movsd(_iced: &Instruction) -> Option<ExecFn> {
-    Some(sse_move::move_scalar::<crate::width::Q>)
+fn choose_sse_movsd(iced: &Instruction) -> Option<Handler> {
+    sse_move::choose_movsd(iced)
 }
 
 /// The SSE2 CMPSD, likewise.

@@ -1,15 +1,16 @@
 //! Multiplication and division: MUL, IMUL, DIV, IDIV. SDM vol. 2A and 2B.
 
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic};
 
-use super::form::{self, Memory, Register, Source, by_width};
+use super::form::Source;
+use crate::choice::{generic, width};
 use crate::cpu::Reg;
 use crate::emit::Emit;
 use crate::exception::Exception;
-use crate::insn::{ExecFn, Insn};
-use crate::table::Row;
-use crate::vcpu::Vcpu;
-use crate::width::{D, Q, W16, Width};
+use crate::insn::Insn;
+use crate::table::{Handler, Row};
+use crate::undefined;
+use crate::width::Width;
 
 type Done = Result<(), Exception>;
 
@@ -18,133 +19,106 @@ const D_REG: u8 = Reg::RDX as u8;
 /// AH.
 const HIGH: u8 = 0x20;
 
+/// What `Semantics` asks of those that are frequent with a register.
+macro_rules! by_register {
+    () => {
+        const FREQUENT: u8 = width::D | width::Q;
+        const MEMORY: bool = false;
+    };
+}
+
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Mul, by_width!(mul, 0)),
-    Row::choose(Mnemonic::Imul, choose_imul),
-    Row::choose(Mnemonic::Div, by_width!(div, 0)),
-    Row::choose(Mnemonic::Idiv, by_width!(idiv, 0)),
+    Row::new(Mnemonic::Mul, generic!(Reads<0> mul { by_register!(); })).leaves(undefined::multiply),
+    Row::by_form(Mnemonic::Imul, choose_imul).leaves(undefined::multiply),
+    Row::new(Mnemonic::Div, generic!(Reads<0> div { by_register!(); })).leaves(undefined::divide),
+    Row::new(Mnemonic::Idiv, generic!(Reads<0> idiv)).leaves(undefined::divide),
 ];
 
 /// Writes a double-width product or a (remainder, quotient) pair to AH:AL, DX:AX and so on.
-fn set_pair<W: Width>(v: &mut Vcpu, high: u64, low: u64) {
-    v.set::<W>(A, low);
-    v.set::<W>(if W::BITS == 8 { HIGH } else { D_REG }, high);
+#[inline(always)]
+fn set_pair<E: Emit, W: Width>(e: &mut E, high: E::Val, low: E::Val) {
+    e.set_reg::<W>(A, low);
+    e.set_reg::<W>(if W::BITS == 8 { HIGH } else { D_REG }, high);
 }
 
 /// MUL: CF and OF tell whether the high half is zero.
-fn mul<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let b = v.read::<W>(insn, 0)?;
-    let a = v.get::<W>(A);
-    let (high, low) = (v.mul_high::<W>(a, b), Emit::mul::<W>(v, a, b));
-    set_pair::<W>(v, high, low);
-    v.set_flags_mul::<W>(low, high != 0);
+fn mul<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+    let b = S::read::<E, W>(e, insn)?;
+    let a = e.reg::<W>(A);
+    let high = e.mul_high::<W>(a, b);
+    let low = e.mul::<W>(a, b);
+    set_pair::<E, W>(e, high, low);
+    let zero = e.constant(0);
+    let overflow = e.differ(high, zero);
+    e.set_flags_mul::<W>(low, overflow);
     Ok(())
 }
 
 /// IMUL with one operand: CF and OF tell whether the high half is more than the sign.
-fn imul_one<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let b = v.read::<W>(insn, 0)?;
-    let a = v.get::<W>(A);
-    let (high, low) = (v.mul_high_signed::<W>(a, b), Emit::mul::<W>(v, a, b));
-    set_pair::<W>(v, high, low);
-    let sign = if low & W::SIGN != 0 { W::MASK } else { 0 };
-    v.set_flags_mul::<W>(low, high != sign);
+fn imul_one<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+    let b = S::read::<E, W>(e, insn)?;
+    let a = e.reg::<W>(A);
+    let high = e.mul_high_signed::<W>(a, b);
+    let low = e.mul::<W>(a, b);
+    set_pair::<E, W>(e, high, low);
+    let sign = e.spread_sign::<W>(low);
+    let overflow = e.differ(high, sign);
+    e.set_flags_mul::<W>(low, overflow);
     Ok(())
 }
 
 /// IMUL r, r/m and IMUL r, r/m, imm: the product is truncated.
-pub(crate) fn imul_truncated<
-    E: Emit<Val = u64, Cond = bool>,
-    W: Width,
-    S: Source,
-    const IMMEDIATE: bool,
->(
+fn imul_truncated<E: Emit, W: Width, S: Source, const IMMEDIATE: bool>(
     e: &mut E,
     insn: &Insn,
 ) -> Done {
     let b = S::read::<E, W>(e, insn)?;
     let a = if IMMEDIATE {
-        W::zext(insn.imm)
+        e.constant(W::zext(insn.imm))
     } else {
         e.reg::<W>(insn.r[0])
     };
     let low = e.mul::<W>(a, b);
     let high = e.mul_high_signed::<W>(a, b);
     e.set_reg::<W>(insn.r[0], low);
-    let sign = if low & W::SIGN != 0 { W::MASK } else { 0 };
-    e.set_flags_mul::<W>(low, high != sign);
+    let sign = e.spread_sign::<W>(low);
+    let overflow = e.differ(high, sign);
+    e.set_flags_mul::<W>(low, overflow);
     Ok(())
 }
 
-fn choose_imul(iced: &Instruction) -> Option<ExecFn> {
-    if iced.op_count() == 1 {
-        let choose: fn(&Instruction) -> Option<ExecFn> = by_width!(imul_one, 0);
-        return choose(iced);
-    }
-    macro_rules! forms {
-        ($w:ty) => {
-            match (iced.op_kind(1) == OpKind::Memory, iced.op_count() == 3) {
-                (false, false) => imul_truncated::<Vcpu, $w, Register<1>, false> as ExecFn,
-                (false, true) => imul_truncated::<Vcpu, $w, Register<1>, true>,
-                (true, false) => imul_truncated::<Vcpu, $w, Memory, false>,
-                (true, true) => imul_truncated::<Vcpu, $w, Memory, true>,
-            }
-        };
-    }
-    Some(match form::width(iced, 0) {
-        16 => forms!(W16),
-        32 => forms!(D),
-        _ => forms!(Q),
+/// What `Semantics` asks of those.
+macro_rules! truncating {
+    () => {
+        const FREQUENT: u8 = width::D | width::Q;
+        const WIDTHS: u8 = width::WORDS;
+    };
+}
+
+fn choose_imul(iced: &Instruction) -> Option<Handler> {
+    Some(match iced.op_count() {
+        1 => generic!(Reads<0> imul_one),
+        2 => generic!(Reads<1> imul_truncated::<false> { truncating!(); }),
+        _ => generic!(Reads<1> imul_truncated::<true> { truncating!(); }),
     })
 }
 
-fn dividend<W: Width>(v: &Vcpu) -> u128 {
-    let high = v.get::<W>(if W::BITS == 8 { HIGH } else { D_REG });
-    u128::from(high) << W::BITS | u128::from(v.get::<W>(A))
-}
-
-/// DIV: #DE when the divisor is 0 or the quotient does not fit. The flags are undefined; they stay.
-fn div<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let divisor = v.read::<W>(insn, 0)?;
-    if divisor == 0 {
-        return Err(Exception::DivideError);
-    }
-    let dividend = dividend::<W>(v);
-    let (quotient, remainder) = if W::BITS < 64 || dividend >> 64 == 0 {
-        let dividend = dividend as u64;
-        (u128::from(dividend / divisor), dividend % divisor)
-    } else {
-        (
-            dividend / u128::from(divisor),
-            (dividend % u128::from(divisor)) as u64,
-        )
-    };
-    if quotient > u128::from(W::MASK) {
-        return Err(Exception::DivideError);
-    }
-    set_pair::<W>(v, remainder, quotient as u64);
+/// DIV. The flags are undefined; they stay.
+fn div<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+    let divisor = S::read::<E, W>(e, insn)?;
+    let high = e.reg::<W>(if W::BITS == 8 { HIGH } else { D_REG });
+    let low = e.reg::<W>(A);
+    let (quotient, remainder) = e.divide::<W>(high, low, divisor)?;
+    set_pair::<E, W>(e, remainder, quotient);
     Ok(())
 }
 
-/// IDIV: truncates towards zero; the remainder has the dividend's sign.
-fn idiv<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    let divisor = i128::from(W::sext(v.read::<W>(insn, 0)?) as i64);
-    if divisor == 0 {
-        return Err(Exception::DivideError);
-    }
-    let unused = 128 - 2 * W::BITS;
-    let dividend = (dividend::<W>(v) << unused) as i128 >> unused;
-    let (quotient, remainder) = match (i64::try_from(dividend), i64::try_from(divisor)) {
-        (Ok(a), Ok(b)) if b != -1 => (i128::from(a / b), (a % b) as u64),
-        _ => match dividend.checked_div(divisor) {
-            Some(quotient) => (quotient, (dividend % divisor) as u64),
-            None => return Err(Exception::DivideError),
-        },
-    };
-    let limit = i128::from(W::SIGN);
-    if quotient < -limit || quotient >= limit {
-        return Err(Exception::DivideError);
-    }
-    set_pair::<W>(v, remainder, quotient as u64);
+/// IDIV, likewise.
+fn idiv<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+    let divisor = S::read::<E, W>(e, insn)?;
+    let high = e.reg::<W>(if W::BITS == 8 { HIGH } else { D_REG });
+    let low = e.reg::<W>(A);
+    let (quotient, remainder) = e.divide_signed::<W>(high, low, divisor)?;
+    set_pair::<E, W>(e, remainder, quotient);
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use iced_x86::{Instruction, Mnemonic};
 
-use super::vector::{Operation, choose_mmx_or_xmm, choose_with_immediate};
+use super::vector::{Operation, choose_mmx_or_xmm, choose_shift, choose_with_immediate};
 use crate::cpuid::Feature;
 use crate::table::Row;
 
@@ -36,6 +36,7 @@ macro_rules! lane_operations {
         $(
             pub(crate) struct $name;
             impl Operation for $name {
+                const NAME: &str = stringify!($name);
                 #[inline(always)]
                 fn apply<const N: usize>(a: u128, b: u128) -> u128 {
                     lanes!($int, a, b, $f)
@@ -51,6 +52,7 @@ macro_rules! operations {
         $(
             pub(crate) struct $name;
             impl Operation for $name {
+                const NAME: &str = stringify!($name);
                 #[inline(always)]
                 fn apply<const $n: usize>($a: u128, $b: u128) -> u128 {
                     $body
@@ -272,19 +274,24 @@ operations! {
 }
 
 macro_rules! rows {
-    ($($name:ident)*) => {
-        &[$(Row::choose(Mnemonic::$name, |iced| choose_mmx_or_xmm::<$name>(iced)).needs(Feature::Mmx)),*]
+    ($choose:ident: $($name:ident)*) => {
+        &[$(Row::by_form(Mnemonic::$name, |iced| $choose::<$name>(iced)).needs(Feature::Mmx)),*]
     };
 }
 
 pub(crate) const ROWS: &[Row] = rows! {
+    choose_mmx_or_xmm:
     Paddb Paddw Paddd Paddq Psubb Psubw Psubd Psubq Paddsb Paddsw Paddusb Paddusw Psubsb Psubsw Psubusb Psubusw
     Pmullw Pmulld Pmulhw Pmulhuw Pmulhrsw Pmuludq Pmuldq Pavgb Pavgw Pminub Pmaxub Pminsw Pmaxsw Pminsb Pmaxsb
     Pminuw Pmaxuw Pminsd Pmaxsd Pminud Pmaxud Pand Pandn Por Pxor Pcmpeqb Pcmpeqw Pcmpeqd Pcmpeqq Pcmpgtb Pcmpgtw
     Pcmpgtd Pcmpgtq Psignb Psignw Psignd Pabsb Pabsw Pabsd Pmaddwd Pmaddubsw
     Punpcklbw Punpcklwd Punpckldq Punpcklqdq Punpckhbw Punpckhwd Punpckhdq Punpckhqdq
     Packsswb Packssdw Packuswb Packusdw Phaddw Phaddd Phaddsw Phsubw Phsubd Phsubsw
-    Psllw Pslld Psllq Psrlw Psrld Psrlq Psraw Psrad Pslldq Psrldq Psadbw Pshufb Phminposuw
+    Psadbw Pshufb Phminposuw
+};
+
+pub(crate) const SHIFT_ROWS: &[Row] = rows! {
+    choose_shift: Psllw Pslld Psllq Psrlw Psrld Psrlq Psraw Psrad Pslldq Psrldq
 };
 
 /// Operations with an immediate as a third operand.
@@ -354,7 +361,7 @@ immediate_operations! {
 macro_rules! alias_rows {
     ($($mnemonic:ident $operation:ident $feature:ident),* $(,)?) => {
         &[$(
-            Row::choose(Mnemonic::$mnemonic, |iced| choose_mmx_or_xmm::<$operation>(iced)).needs(Feature::$feature)
+            Row::by_form(Mnemonic::$mnemonic, |iced| choose_mmx_or_xmm::<$operation>(iced)).needs(Feature::$feature)
         ),*]
     };
 }

@@ -1,31 +1,64 @@
 //! Shifts and rotates. SDM vol. 2B: RCL/RCR/ROL/ROR, SAL/SAR/SHL/SHR, SHLD, SHRD.
 
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::Mnemonic;
 
-use super::form::{self, Memory, Register, Target, by_width};
-use crate::cpu::Reg;
+use super::form::{Source, Target, by_width};
+use crate::choice::{generic, width};
 use crate::cpuid::Feature;
 use crate::emit::{Emit, ShiftOp};
 use crate::exception::Exception;
 use crate::flags::bits;
-use crate::insn::{ExecFn, Insn};
+use crate::insn::Insn;
 use crate::table::Row;
+use crate::undefined;
 use crate::vcpu::Vcpu;
-use crate::width::{B, D, Q, W16, Width};
+use crate::width::{B, Width};
 
 type Done = Result<(), Exception>;
 
+/// What `Semantics` asks of the frequent ones.
+macro_rules! frequent {
+    () => {
+        const FREQUENT: u8 = width::D | width::Q;
+        const MEMORY: bool = false;
+    };
+}
+
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Rol, choose::<0>),
-    Row::choose(Mnemonic::Ror, choose::<1>),
-    Row::choose(Mnemonic::Rcl, choose::<2>),
-    Row::choose(Mnemonic::Rcr, choose::<3>),
-    Row::choose(Mnemonic::Shl, choose::<4>),
-    Row::choose(Mnemonic::Shr, choose::<5>),
-    Row::choose(Mnemonic::Sal, choose::<4>),
-    Row::choose(Mnemonic::Sar, choose::<7>),
-    Row::choose(Mnemonic::Shld, by_width!(shld, 0)),
-    Row::choose(Mnemonic::Shrd, by_width!(shrd, 0)),
+    Row::new(
+        Mnemonic::Rol,
+        generic!(Combines shift::<0> { frequent!(); }),
+    )
+    .leaves(undefined::rotate),
+    Row::new(
+        Mnemonic::Ror,
+        generic!(Combines shift::<1> { frequent!(); }),
+    )
+    .leaves(undefined::rotate),
+    Row::new(Mnemonic::Rcl, generic!(Combines shift::<2>)).leaves(undefined::rotate),
+    Row::new(Mnemonic::Rcr, generic!(Combines shift::<3>)).leaves(undefined::rotate),
+    Row::new(
+        Mnemonic::Shl,
+        generic!(Combines shift::<4> { frequent!(); }),
+    )
+    .leaves(undefined::shift),
+    Row::new(
+        Mnemonic::Shr,
+        generic!(Combines shift::<5> { frequent!(); }),
+    )
+    .leaves(undefined::shift),
+    Row::new(
+        Mnemonic::Sal,
+        generic!(Combines shift::<4> { frequent!(); }),
+    )
+    .leaves(undefined::shift),
+    Row::new(
+        Mnemonic::Sar,
+        generic!(Combines shift::<7> { frequent!(); }),
+    )
+    .leaves(undefined::shift_signed),
+    Row::choose(Mnemonic::Shld, by_width!(shld, 0)).leaves(undefined::double_shift),
+    Row::choose(Mnemonic::Shrd, by_width!(shrd, 0)).leaves(undefined::double_shift),
 ];
 
 const OPS: [ShiftOp; 8] = [
@@ -40,44 +73,14 @@ const OPS: [ShiftOp; 8] = [
 ];
 
 /// Shifts by 1, an immediate, or CL. The count is masked to 5 bits, 6 for 64-bit operands.
-pub(crate) fn shift<E: Emit, W: Width, T: Target, const OP: usize, const BY_CL: bool>(
-    e: &mut E,
-    insn: &Insn,
-) -> Done {
-    let mask = if W::BITS == 64 { 0x3F } else { 0x1F };
-    let count = if BY_CL {
-        let count = e.reg::<B>(Reg::RCX as u8);
-        let mask = e.constant(mask);
-        e.and(count, mask)
-    } else {
-        e.constant(insn.imm & mask)
-    };
+fn shift<E: Emit, W: Width, T: Target, S: Source, const OP: usize>(e: &mut E, insn: &Insn) -> Done {
+    let count = S::read::<E, B>(e, insn)?;
+    let mask = e.constant(if W::BITS == 64 { 0x3F } else { 0x1F });
+    let count = e.and(count, mask);
     let (a, hold) = T::begin::<E, W>(e, insn)?;
     let result = e.shift::<W>(OPS[OP], a, count);
     T::finish::<E, W>(e, insn, hold, result);
     Ok(())
-}
-
-fn choose<const OP: usize>(iced: &Instruction) -> Option<ExecFn> {
-    macro_rules! forms {
-        ($w:ty) => {
-            match (
-                iced.op_kind(0) == OpKind::Memory,
-                iced.op_kind(1) == OpKind::Register,
-            ) {
-                (false, false) => shift::<Vcpu, $w, Register<0>, OP, false> as ExecFn,
-                (false, true) => shift::<Vcpu, $w, Register<0>, OP, true>,
-                (true, false) => shift::<Vcpu, $w, Memory, OP, false>,
-                (true, true) => shift::<Vcpu, $w, Memory, OP, true>,
-            }
-        };
-    }
-    Some(match form::width(iced, 0) {
-        8 => forms!(B),
-        16 => forms!(W16),
-        32 => forms!(D),
-        _ => forms!(Q),
-    })
 }
 
 /// SHLD.

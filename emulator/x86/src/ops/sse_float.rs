@@ -2,16 +2,18 @@
 
 use iced_x86::{Code, Instruction, Mnemonic};
 
+use super::form::VectorSource;
 use super::packed::{build, lane};
 use super::vector::{mm, read_mm, read_scalar, read_xmm, set_mm, set_scalar};
 use super::x87::{check_mmx, enter_mmx};
+use crate::choice::{self, Bare, IsBare, IsReadsVector, ReadsVector, Semantics, fixed};
 use crate::cpu::control;
 use crate::cpuid::Feature;
-use crate::emit::Emit;
+use crate::emit::{Emit, FloatOp};
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
 use crate::softfloat::{Context, F32, F64, Relation, Rounding};
-use crate::table::Row;
+use crate::table::{Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{D, Q, Width};
 
@@ -111,7 +113,7 @@ fn context(v: &Vcpu) -> Context {
 ///
 /// # Errors
 /// #XM for an unmasked one, #UD where CR4.OSXMMEXCPT is 0. The result must not be written then.
-fn commit(v: &mut Vcpu, ctx: &mut Context) -> Done {
+pub(crate) fn commit(v: &mut Vcpu, ctx: &mut Context) -> Done {
     ctx.settle_packed();
     v.cpu.mxcsr |= u32::from(ctx.flags);
     if ctx.unmasked() == 0 {
@@ -125,7 +127,9 @@ fn commit(v: &mut Vcpu, ctx: &mut Context) -> Done {
 }
 
 /// An operation on two floats.
-trait FloatOp {
+trait LaneOp {
+    /// Its name.
+    const NAME: &str;
     fn apply<F: Float>(a: F, b: F, ctx: &mut Context) -> F;
 }
 
@@ -133,7 +137,8 @@ macro_rules! float_operations {
     ($($name:ident |$a:ident, $b:ident, $ctx:ident| $body:expr;)*) => {
         $(
             struct $name;
-            impl FloatOp for $name {
+            impl LaneOp for $name {
+                const NAME: &str = stringify!($name);
                 #[inline(always)]
                 fn apply<F: Float>($a: F, $b: F, $ctx: &mut Context) -> F {
                     $body
@@ -163,44 +168,82 @@ fn select_extreme<F: Float>(a: F, b: F, wanted: Relation, ctx: &mut Context) -> 
     value
 }
 
-fn packed<F: Float, O: FloatOp>(v: &mut Vcpu, insn: &Insn) -> Done {
-    v.check_sse()?;
-    let b = read_xmm(v, insn, 1, true)?;
-    let a = v.xmm(insn.r[0]);
-    let mut ctx = context(v);
-    let size = F::W::BITS as usize;
-    let mut result = 0u128;
-    for i in 0..128 / size {
-        let value = O::apply(
-            F::from_bits(lane(a, i, size)),
-            F::from_bits(lane(b, i, size)),
-            &mut ctx,
-        );
-        result |= u128::from(value.bits()) << (i * size);
+/// An operation on each lane of two vectors.
+struct Packed<F, O>(std::marker::PhantomData<(F, O)>);
+impl<F: Float, O: LaneOp> FloatOp for Packed<F, O> {
+    const NAME: &str = O::NAME;
+    // Its own function: all tiers share it, and beside it a call is nothing.
+    #[inline(never)]
+    fn apply(a: u128, b: u128, ctx: &mut Context) -> u128 {
+        let size = F::W::BITS as usize;
+        let mut result = 0u128;
+        for i in 0..128 / size {
+            let value = O::apply(
+                F::from_bits(lane(a, i, size)),
+                F::from_bits(lane(b, i, size)),
+                ctx,
+            );
+            result |= u128::from(value.bits()) << (i * size);
+        }
+        result
     }
-    commit(v, &mut ctx)?;
-    v.set_xmm(insn.r[0], result);
-    Ok(())
 }
 
-fn scalar<F: Float, O: FloatOp>(v: &mut Vcpu, insn: &Insn) -> Done {
-    v.check_sse()?;
-    let b = read_scalar::<F::W>(v, insn, 1)?;
-    let a = F::W::zext(v.xmm(insn.r[0]) as u64);
-    let mut ctx = context(v);
-    let value = O::apply(F::from_bits(a), F::from_bits(b), &mut ctx);
-    commit(v, &mut ctx)?;
-    set_scalar::<F::W>(v, insn.r[0], value.bits());
-    Ok(())
+/// An operation on the lowest lane; the others of the first vector stay.
+struct Scalar<F, O>(std::marker::PhantomData<(F, O)>);
+impl<F: Float, O: LaneOp> FloatOp for Scalar<F, O> {
+    const NAME: &str = O::NAME;
+    #[inline(never)]
+    fn apply(a: u128, b: u128, ctx: &mut Context) -> u128 {
+        let (x, y) = (F::W::zext(a as u64), F::W::zext(b as u64));
+        let value = O::apply(F::from_bits(x), F::from_bits(y), ctx);
+        a & !u128::from(F::W::MASK) | u128::from(value.bits())
+    }
+}
+
+/// ADDPS and its like.
+impl<F: Float, O: LaneOp> Semantics for Packed<F, O> {}
+impl<F: Float, O: LaneOp> ReadsVector for Packed<F, O> {
+    #[inline(always)]
+    fn call<E: Emit, S: VectorSource>(e: &mut E, insn: &Insn) -> Done {
+        e.check_sse()?;
+        let b = S::read_vector(e, insn, true)?;
+        let a = e.xmm(insn.r[0]);
+        let result = e.float::<Self>(a, b)?;
+        e.set_xmm(insn.r[0], result);
+        Ok(())
+    }
+}
+
+/// ADDSS and its like.
+impl<F: Float, O: LaneOp> Semantics for Scalar<F, O> {
+    fixed!(32);
+}
+impl<F: Float, O: LaneOp> Bare for Scalar<F, O> {
+    #[inline(always)]
+    fn call<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+        e.check_sse()?;
+        let b = if insn.is_mem(1) {
+            let address = e.address(insn);
+            let b = e.load::<F::W>(insn, address)?;
+            e.vector_from(b)
+        } else {
+            e.xmm(insn.r[1])
+        };
+        let a = e.xmm(insn.r[0]);
+        let result = e.float::<Self>(a, b)?;
+        e.set_xmm(insn.r[0], result);
+        Ok(())
+    }
 }
 
 macro_rules! arithmetic {
     ($($op:ident $ps:ident $pd:ident $ss:ident $sd:ident)*) => {
         &[$(
-            Row::plain(Mnemonic::$ps, packed::<F32, $op>).needs(Feature::Sse),
-            Row::plain(Mnemonic::$pd, packed::<F64, $op>).needs(Feature::Sse2),
-            Row::plain(Mnemonic::$ss, scalar::<F32, $op>).needs(Feature::Sse),
-            Row::plain(Mnemonic::$sd, scalar::<F64, $op>).needs(Feature::Sse2),
+            Row::new(Mnemonic::$ps, choice::handler::<IsReadsVector<Packed<F32, $op>>>()).needs(Feature::Sse),
+            Row::new(Mnemonic::$pd, choice::handler::<IsReadsVector<Packed<F64, $op>>>()).needs(Feature::Sse2),
+            Row::new(Mnemonic::$ss, choice::handler::<IsBare<Scalar<F32, $op>>>()).needs(Feature::Sse),
+            Row::new(Mnemonic::$sd, choice::handler::<IsBare<Scalar<F64, $op>>>()).needs(Feature::Sse2),
         )*]
     };
 }
@@ -244,18 +287,22 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Rcpps, |v, insn| {
         approximate_packed(v, insn, reciprocal)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Rcpss, |v, insn| {
         approximate_scalar(v, insn, reciprocal)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Rsqrtps, |v, insn| {
         approximate_packed(v, insn, reciprocal_root)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Rsqrtss, |v, insn| {
         approximate_scalar(v, insn, reciprocal_root)
     })
+    .native(Native::Call)
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Roundps, round_packed::<F32>).needs(Feature::Sse41),
     Row::plain(Mnemonic::Roundpd, round_packed::<F64>).needs(Feature::Sse41),
@@ -338,7 +385,7 @@ fn lanes<F: Float>(v: &mut Vcpu, insn: &Insn, f: impl Fn(F, F, usize, &mut Conte
     Ok(())
 }
 
-fn horizontal<F: Float, O: FloatOp>(v: &mut Vcpu, insn: &Insn) -> Done {
+fn horizontal<F: Float, O: LaneOp>(v: &mut Vcpu, insn: &Insn) -> Done {
     v.check_sse()?;
     let b = read_xmm(v, insn, 1, true)?;
     let a = v.xmm(insn.r[0]);

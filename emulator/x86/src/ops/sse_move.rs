@@ -2,37 +2,39 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
+use super::form::{Addressed, Source, Target, VectorSource};
 use super::packed::{build, lane};
-use super::vector::{is_mmx, mm, read_mm, read_scalar, read_xmm, set_mm, set_scalar};
+use super::vector::{is_mmx, mm, read_mm, read_scalar, read_xmm, set_mm};
 use super::x87::{check_mmx, enter_mmx};
+use crate::choice::{fixed, generic, width};
 use crate::cpu::Reg;
 use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
-use crate::table::Row;
+use crate::table::{Handler, Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, W16, Width};
 
 type Done = Result<(), Exception>;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Movups, choose_whole::<false>).needs(Feature::Sse),
-    Row::choose(Mnemonic::Movupd, choose_whole::<false>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movdqu, choose_whole::<false>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Lddqu, choose_whole::<false>).needs(Feature::Sse3),
-    Row::choose(Mnemonic::Movaps, choose_whole::<true>).needs(Feature::Sse),
-    Row::choose(Mnemonic::Movapd, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movdqa, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movntps, choose_whole::<true>).needs(Feature::Sse),
-    Row::choose(Mnemonic::Movntpd, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movntdq, choose_whole::<true>).needs(Feature::Sse2),
-    Row::choose(Mnemonic::Movntdqa, choose_whole::<true>).needs(Feature::Sse41),
-    Row::plain(Mnemonic::Movss, move_scalar::<D>).needs(Feature::Sse),
-    Row::plain(Mnemonic::Movlps, move_low).needs(Feature::Sse),
-    Row::plain(Mnemonic::Movlpd, move_low).needs(Feature::Sse2),
-    Row::plain(Mnemonic::Movhps, move_high).needs(Feature::Sse),
-    Row::plain(Mnemonic::Movhpd, move_high).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movups, choose_whole::<false>).needs(Feature::Sse),
+    Row::by_form(Mnemonic::Movupd, choose_whole::<false>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movdqu, choose_whole::<false>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Lddqu, choose_whole::<false>).needs(Feature::Sse3),
+    Row::by_form(Mnemonic::Movaps, choose_whole::<true>).needs(Feature::Sse),
+    Row::by_form(Mnemonic::Movapd, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movdqa, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movntps, choose_whole::<true>).needs(Feature::Sse),
+    Row::by_form(Mnemonic::Movntpd, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movntdq, choose_whole::<true>).needs(Feature::Sse2),
+    Row::by_form(Mnemonic::Movntdqa, choose_whole::<true>).needs(Feature::Sse41),
+    Row::new(Mnemonic::Movss, generic!(Bare move_scalar { fixed!(32); })).needs(Feature::Sse),
+    Row::new(Mnemonic::Movlps, generic!(Bare move_low { fixed!(64); })).needs(Feature::Sse),
+    Row::new(Mnemonic::Movlpd, generic!(Bare move_low { fixed!(64); })).needs(Feature::Sse2),
+    Row::new(Mnemonic::Movhps, generic!(Bare move_high { fixed!(64); })).needs(Feature::Sse),
+    Row::new(Mnemonic::Movhpd, generic!(Bare move_high { fixed!(64); })).needs(Feature::Sse2),
     Row::plain(Mnemonic::Movhlps, |v, insn| {
         two_registers(v, insn, |a, b| a >> 64 << 64 | b >> 64)
     })
@@ -43,8 +45,8 @@ pub(crate) const ROWS: &[Row] = &[
     .needs(Feature::Sse),
     Row::plain(Mnemonic::Movnti, movnti).needs(Feature::Sse2),
     Row::choose(Mnemonic::Movntq, |_| Some(movntq as ExecFn)).needs(Feature::Mmx),
-    Row::choose(Mnemonic::Movd, choose_movd).needs(Feature::Mmx),
-    Row::choose(Mnemonic::Movq, choose_movq).needs(Feature::Mmx),
+    Row::by_form(Mnemonic::Movd, choose_movd).needs(Feature::Mmx),
+    Row::by_form(Mnemonic::Movq, choose_movq).needs(Feature::Mmx),
     Row::plain(Mnemonic::Movq2dq, movq2dq).needs(Feature::Sse2),
     Row::plain(Mnemonic::Movdq2q, movdq2q).needs(Feature::Sse2),
     Row::plain(Mnemonic::Movmskps, |v, insn| move_mask(v, insn, 4, 32)).needs(Feature::Sse),
@@ -57,8 +59,12 @@ pub(crate) const ROWS: &[Row] = &[
         })
     })
     .needs(Feature::Mmx),
-    Row::plain(Mnemonic::Maskmovq, maskmovq).needs(Feature::Mmx),
-    Row::plain(Mnemonic::Maskmovdqu, maskmovdqu).needs(Feature::Sse2),
+    Row::plain(Mnemonic::Maskmovq, maskmovq)
+        .native(Native::Call)
+        .needs(Feature::Mmx),
+    Row::plain(Mnemonic::Maskmovdqu, maskmovdqu)
+        .native(Native::Call)
+        .needs(Feature::Sse2),
     Row::plain(Mnemonic::Movddup, movddup).needs(Feature::Sse3),
     Row::plain(Mnemonic::Movshdup, |v, insn| duplicate(v, insn, 1)).needs(Feature::Sse3),
     Row::plain(Mnemonic::Movsldup, |v, insn| duplicate(v, insn, 0)).needs(Feature::Sse3),
@@ -102,81 +108,121 @@ pub(crate) const ROWS: &[Row] = &[
     Row::plain(Mnemonic::Blendvps, |v, insn| blend_by_sign(v, insn, 4, 32)).needs(Feature::Sse41),
     Row::plain(Mnemonic::Blendvpd, |v, insn| blend_by_sign(v, insn, 2, 64)).needs(Feature::Sse41),
     Row::plain(Mnemonic::Ptest, ptest).needs(Feature::Sse41),
-    Row::plain(Mnemonic::Ldmxcsr, ldmxcsr).needs(Feature::Sse),
-    Row::plain(Mnemonic::Stmxcsr, stmxcsr).needs(Feature::Sse),
+    Row::plain(Mnemonic::Ldmxcsr, ldmxcsr)
+        .native(Native::Call)
+        .needs(Feature::Sse),
+    Row::plain(Mnemonic::Stmxcsr, stmxcsr)
+        .native(Native::Call)
+        .needs(Feature::Sse),
 ];
 
-/// MOVUPS, MOVAPS and all that move 128 bits.
-fn load<E: Emit, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
+/// MOVUPS, MOVAPS and all that move 128 bits to a register.
+fn load<E: Emit, S: VectorSource, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
     e.check_sse()?;
-    let address = e.address(insn);
-    let value = e.load_vector(insn, address, ALIGNED)?;
+    let value = S::read_vector(e, insn, ALIGNED)?;
     e.set_xmm(insn.r[0], value);
     Ok(())
 }
 
-fn store<E: Emit, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
+/// The same to memory.
+fn store<E: Emit, W: Width, A: Addressed, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
     e.check_sse()?;
-    let address = e.address(insn);
+    let address = A::address(e, insn);
     let value = e.xmm(insn.r[1]);
     e.store_vector(insn, address, value, ALIGNED)
 }
 
-fn copy<E: Emit>(e: &mut E, insn: &Insn) -> Done {
-    e.check_sse()?;
-    let value = e.xmm(insn.r[1]);
-    e.set_xmm(insn.r[0], value);
-    Ok(())
+/// What `Semantics` asks of them: the address has any width, and 32 bits exist in all modes.
+macro_rules! frequent {
+    () => {
+        const FREQUENT: u8 = width::D;
+    };
 }
 
-fn choose_whole<const ALIGNED: bool>(iced: &Instruction) -> Option<ExecFn> {
-    Some(match (iced.op_kind(0), iced.op_kind(1)) {
-        (OpKind::Memory, _) => store::<Vcpu, ALIGNED> as ExecFn,
-        (_, OpKind::Memory) => load::<Vcpu, ALIGNED>,
-        _ => copy::<Vcpu>,
+fn choose_whole<const ALIGNED: bool>(iced: &Instruction) -> Option<Handler> {
+    Some(match (iced.op_kind(0) == OpKind::Memory, ALIGNED) {
+        (true, false) => generic!(Addresses store::<false> { fixed!(32); frequent!(); }),
+        (true, true) => generic!(Addresses store::<true> { fixed!(32); frequent!(); }),
+        (false, false) => generic!(ReadsVector load::<false> { frequent!(); }),
+        (false, true) => generic!(ReadsVector load::<true> { frequent!(); }),
     })
 }
 
 /// MOVSS and MOVSD: a load clears the bits above, a register move keeps them.
-pub(crate) fn move_scalar<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    v.check_sse()?;
-    let value = read_scalar::<W>(v, insn, 1)?;
-    if insn.is_mem(0) {
-        let offset = v.effective_address(insn);
-        return v.store_operand::<W>(insn, offset, value);
-    }
+fn move_scalar<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+    e.check_sse()?;
     if insn.is_mem(1) {
-        v.set_xmm(insn.r[0], value.into());
-    } else {
-        set_scalar::<W>(v, insn.r[0], value);
+        let address = e.address(insn);
+        let value = e.load::<W>(insn, address)?;
+        let value = e.vector_from(value);
+        e.set_xmm(insn.r[0], value);
+        return Ok(());
     }
+    let value = e.xmm(insn.r[1]);
+    let value = e.vector_low::<W>(value);
+    if insn.is_mem(0) {
+        let address = e.address(insn);
+        return e.store::<W>(insn, address, value);
+    }
+    let old = e.xmm(insn.r[0]);
+    let value = e.vector_insert::<W>(old, value);
+    e.set_xmm(insn.r[0], value);
+    Ok(())
+}
+
+/// The SSE2 MOVSD.
+pub(crate) fn choose_movsd(_: &Instruction) -> Option<Handler> {
+    Some(generic!(Bare move_scalar { fixed!(64); }))
+}
+
+/// MOVQ between XMM registers or memory: a register target's high half is cleared.
+fn move_quad<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+    e.check_sse()?;
+    let value = if insn.is_mem(1) {
+        let address = e.address(insn);
+        e.load::<W>(insn, address)?
+    } else {
+        let value = e.xmm(insn.r[1]);
+        e.vector_low::<W>(value)
+    };
+    if insn.is_mem(0) {
+        let address = e.address(insn);
+        return e.store::<W>(insn, address, value);
+    }
+    let value = e.vector_from(value);
+    e.set_xmm(insn.r[0], value);
     Ok(())
 }
 
 /// MOVLPS, MOVLPD with memory: the other half stays.
-fn move_low(v: &mut Vcpu, insn: &Insn) -> Done {
-    v.check_sse()?;
-    let offset = v.effective_address(insn);
+fn move_low<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+    e.check_sse()?;
+    let address = e.address(insn);
     if insn.is_mem(0) {
-        let value = v.xmm(insn.r[1]) as u64;
-        return v.store_operand::<Q>(insn, offset, value);
+        let value = e.xmm(insn.r[1]);
+        let value = e.vector_low::<W>(value);
+        return e.store::<W>(insn, address, value);
     }
-    let value = v.load_operand::<Q>(insn, offset)?;
-    set_scalar::<Q>(v, insn.r[0], value);
+    let value = e.load::<W>(insn, address)?;
+    let old = e.xmm(insn.r[0]);
+    let value = e.vector_insert::<W>(old, value);
+    e.set_xmm(insn.r[0], value);
     Ok(())
 }
 
 /// MOVHPS, MOVHPD.
-fn move_high(v: &mut Vcpu, insn: &Insn) -> Done {
-    v.check_sse()?;
-    let offset = v.effective_address(insn);
+fn move_high<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+    e.check_sse()?;
+    let address = e.address(insn);
     if insn.is_mem(0) {
-        let value = (v.xmm(insn.r[1]) >> 64) as u64;
-        return v.store_operand::<Q>(insn, offset, value);
+        let value = e.xmm(insn.r[1]);
+        let value = e.vector_high(value);
+        return e.store::<W>(insn, address, value);
     }
-    let value = v.load_operand::<Q>(insn, offset)?;
-    let low = v.xmm(insn.r[0]) as u64;
-    v.set_xmm(insn.r[0], u128::from(value) << 64 | u128::from(low));
+    let value = e.load::<W>(insn, address)?;
+    let old = e.xmm(insn.r[0]);
+    let value = e.vector_insert_high(old, value);
+    e.set_xmm(insn.r[0], value);
     Ok(())
 }
 
@@ -225,43 +271,45 @@ fn from_mm<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     Ok(())
 }
 
-fn to_xmm<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    v.check_sse()?;
-    let value = v.read::<W>(insn, 1)?;
-    v.set_xmm(insn.r[0], value.into());
+fn to_xmm<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+    e.check_sse()?;
+    let value = S::read::<E, W>(e, insn)?;
+    let value = e.vector_from(value);
+    e.set_xmm(insn.r[0], value);
     Ok(())
 }
 
-fn from_xmm<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
-    v.check_sse()?;
-    let value = W::zext(v.xmm(insn.r[1]) as u64);
-    v.write::<W>(insn, 0, value)
+fn from_xmm<E: Emit, W: Width, T: Target>(e: &mut E, insn: &Insn) -> Done {
+    e.check_sse()?;
+    let value = e.xmm(insn.r[1]);
+    let value = e.vector_low::<W>(value);
+    T::write::<E, W>(e, insn, value)
 }
 
-fn choose_movd(iced: &Instruction) -> Option<ExecFn> {
+fn choose_movd(iced: &Instruction) -> Option<Handler> {
     Some(match iced.code() {
-        Code::Movd_mm_rm32 => to_mm::<D> as ExecFn,
-        Code::Movd_rm32_mm => from_mm::<D>,
-        Code::Movd_xmm_rm32 => to_xmm::<D>,
-        Code::Movd_rm32_xmm => from_xmm::<D>,
+        Code::Movd_mm_rm32 => Handler::Plain(to_mm::<D>),
+        Code::Movd_rm32_mm => Handler::Plain(from_mm::<D>),
+        Code::Movd_xmm_rm32 => generic!(Reads<1> to_xmm { fixed!(32); }),
+        Code::Movd_rm32_xmm => generic!(Changes from_xmm { fixed!(32); }),
         _ => return None,
     })
 }
 
-fn choose_movq(iced: &Instruction) -> Option<ExecFn> {
+fn choose_movq(iced: &Instruction) -> Option<Handler> {
     Some(match iced.code() {
-        Code::Movq_mm_rm64 => to_mm::<Q> as ExecFn,
-        Code::Movq_rm64_mm => from_mm::<Q>,
-        Code::Movq_xmm_rm64 => to_xmm::<Q>,
-        Code::Movq_rm64_xmm => from_xmm::<Q>,
-        Code::Movq_mm_mmm64 => |v, insn| {
+        Code::Movq_mm_rm64 => Handler::Plain(to_mm::<Q>),
+        Code::Movq_rm64_mm => Handler::Plain(from_mm::<Q>),
+        Code::Movq_xmm_rm64 => generic!(Reads<1> to_xmm { fixed!(64); }),
+        Code::Movq_rm64_xmm => generic!(Changes from_xmm { fixed!(64); }),
+        Code::Movq_mm_mmm64 => Handler::Plain(|v, insn| {
             check_mmx(v)?;
             let value = read_mm(v, insn, 1)?;
             enter_mmx(v);
             set_mm(v, insn.r[0], value);
             Ok(())
-        },
-        Code::Movq_mmm64_mm => |v, insn| {
+        }),
+        Code::Movq_mmm64_mm => Handler::Plain(|v, insn| {
             check_mmx(v)?;
             let value = mm(v, insn.r[1]);
             if insn.is_mem(0) {
@@ -273,23 +321,10 @@ fn choose_movq(iced: &Instruction) -> Option<ExecFn> {
                 set_mm(v, insn.r[0], value);
             }
             Ok(())
-        },
-        Code::Movq_xmm_xmmm64 => |v, insn| {
-            v.check_sse()?;
-            let value = read_scalar::<Q>(v, insn, 1)?;
-            v.set_xmm(insn.r[0], value.into());
-            Ok(())
-        },
-        Code::Movq_xmmm64_xmm => |v, insn| {
-            v.check_sse()?;
-            let value = v.xmm(insn.r[1]) as u64;
-            if insn.is_mem(0) {
-                let offset = v.effective_address(insn);
-                return v.store_operand::<Q>(insn, offset, value);
-            }
-            v.set_xmm(insn.r[0], value.into());
-            Ok(())
-        },
+        }),
+        Code::Movq_xmm_xmmm64 | Code::Movq_xmmm64_xmm => {
+            generic!(Bare move_quad { fixed!(64); })
+        }
         _ => return None,
     })
 }

@@ -2,32 +2,34 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
-use super::form::{Immediate, Memory, Register, Source};
+use super::form::Source;
+use crate::choice::{generic, width};
 use crate::cpu::{Reg, SegmentRegister};
 use crate::cpuid::Feature;
 use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
-use crate::table::Row;
+use crate::table::{Handler, Native, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{D, Q, W16, Width};
 
 type Done = Result<(), Exception>;
 
 pub(crate) const ROWS: &[Row] = &[
-    Row::choose(Mnemonic::Push, choose_push),
-    Row::choose(Mnemonic::Pop, choose_pop),
-    Row::plain(Mnemonic::Pusha, pusha::<W16>),
-    Row::plain(Mnemonic::Pushad, pusha::<D>),
-    Row::plain(Mnemonic::Popa, popa::<W16>),
-    Row::plain(Mnemonic::Popad, popa::<D>),
+    Row::by_form(Mnemonic::Push, choose_push),
+    Row::by_form(Mnemonic::Pop, choose_pop),
+    Row::plain(Mnemonic::Pusha, pusha::<W16>).native(Native::Call),
+    Row::plain(Mnemonic::Pushad, pusha::<D>).native(Native::Call),
+    Row::plain(Mnemonic::Popa, popa::<W16>).native(Native::Call),
+    Row::plain(Mnemonic::Popad, popa::<D>).native(Native::Call),
     Row::choose(Mnemonic::Enter, |iced| {
         Some(match iced.code() {
             Code::Enterw_imm16_imm8 => enter::<W16> as ExecFn,
             Code::Enterd_imm16_imm8 => enter::<D>,
             _ => enter::<Q>,
         })
-    }),
+    })
+    .native(Native::Call),
     Row::choose(Mnemonic::Leave, |iced| {
         Some(match iced.code() {
             Code::Leavew => leave::<W16> as ExecFn,
@@ -38,13 +40,13 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// PUSH. The operand is read before the stack pointer moves, so PUSH ESP pushes the old value.
-pub(crate) fn push<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
+fn push<E: Emit, W: Width, S: Source>(e: &mut E, insn: &Insn) -> Done {
     let value = S::read::<E, W>(e, insn)?;
     e.push::<W>(insn, value)
 }
 
 /// POP r. The register is written last, so POP ESP leaves the popped value.
-pub(crate) fn pop<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
+fn pop<E: Emit, W: Width>(e: &mut E, insn: &Insn) -> Done {
     let value = e.peek::<W>(insn, 0)?;
     e.drop_stack(W::BYTES);
     e.set_reg::<W>(insn.r[0], value);
@@ -74,38 +76,35 @@ fn push_width(iced: &Instruction) -> usize {
     }
 }
 
-fn choose_push(iced: &Instruction) -> Option<ExecFn> {
-    if iced.op_kind(0) == OpKind::Register && iced.op_register(0).is_segment_register() {
-        return super::choose_special_stack(iced);
-    }
-    macro_rules! forms {
-        ($w:ty) => {
-            match iced.op_kind(0) {
-                OpKind::Register => push::<Vcpu, $w, Register<0>> as ExecFn,
-                OpKind::Memory => push::<Vcpu, $w, Memory>,
-                _ => push::<Vcpu, $w, Immediate>,
-            }
-        };
-    }
-    Some(match push_width(iced) {
-        16 => forms!(W16),
-        32 => forms!(D),
-        _ => forms!(Q),
-    })
+/// What `Semantics` asks of PUSH and POP.
+macro_rules! on_stack {
+    () => {
+        const NATIVE: bool = true;
+        const FREQUENT: u8 = width::D | width::Q;
+        const WIDTHS: u8 = width::WORDS;
+        fn bits(iced: &Instruction) -> usize {
+            push_width(iced)
+        }
+    };
 }
 
-fn choose_pop(iced: &Instruction) -> Option<ExecFn> {
-    if iced.op_kind(0) == OpKind::Register && iced.op_register(0).is_segment_register() {
-        return super::choose_special_stack(iced);
+fn choose_push(iced: &Instruction) -> Option<Handler> {
+    if iced.op_register(0).is_segment_register() {
+        return super::choose_special_stack(iced).map(Handler::Plain);
+    }
+    Some(generic!(Reads<0> push { on_stack!(); }))
+}
+
+fn choose_pop(iced: &Instruction) -> Option<Handler> {
+    if iced.op_register(0).is_segment_register() {
+        return super::choose_special_stack(iced).map(Handler::Plain);
     }
     Some(
         match (push_width(iced), iced.op_kind(0) == OpKind::Memory) {
-            (16, false) => pop::<Vcpu, W16> as ExecFn,
-            (32, false) => pop::<Vcpu, D>,
-            (_, false) => pop::<Vcpu, Q>,
-            (16, true) => pop_memory::<W16>,
-            (32, true) => pop_memory::<D>,
-            (_, true) => pop_memory::<Q>,
+            (_, false) => generic!(Bare pop { on_stack!(); }),
+            (16, true) => Handler::Plain(pop_memory::<W16>),
+            (32, true) => Handler::Plain(pop_memory::<D>),
+            (_, true) => Handler::Plain(pop_memory::<Q>),
         },
     )
 }

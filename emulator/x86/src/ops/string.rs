@@ -11,7 +11,7 @@ use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::flags::{Condition, FlagOp, bits};
 use crate::insn::{ExecFn, Insn, flag};
-use crate::table::Row;
+use crate::table::{Handler, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, W16, Width};
 
@@ -32,7 +32,7 @@ pub(crate) const MOVS_ROWS: &[Row] = &[
     Row::plain(Mnemonic::Movsb, string::<B, Movs>).branches_when(repeats),
     Row::plain(Mnemonic::Movsw, string::<W16, Movs>).branches_when(repeats),
     // MOVSD shares its mnemonic with the SSE2 move.
-    Row::choose(Mnemonic::Movsd, choose_movsd).branches_when(repeats),
+    Row::by_form(Mnemonic::Movsd, choose_movsd).branches_when(repeats),
     Row::plain(Mnemonic::Movsq, string::<Q, Movs>).branches_when(repeats),
 ];
 pub(crate) const CMPS_ROWS: &[Row] = &[
@@ -50,9 +50,9 @@ fn repeats(iced: &Instruction) -> bool {
     iced.is_string_instruction() && (iced.has_rep_prefix() || iced.has_repne_prefix())
 }
 
-fn choose_movsd(iced: &Instruction) -> Option<ExecFn> {
+fn choose_movsd(iced: &Instruction) -> Option<Handler> {
     if iced.is_string_instruction() {
-        Some(string::<D, Movs>)
+        Some(Handler::Plain(string::<D, Movs>))
     } else {
         super::choose_sse_movsd(iced)
     }

@@ -2,11 +2,14 @@
 
 use iced_x86::{Instruction, OpKind};
 
+use super::form::VectorSource;
 use super::packed::ImmediateOperation;
 use super::x87::{check_mmx, enter_mmx};
+use crate::choice::{self, IsReadsVector, ReadsVector, Semantics};
 use crate::emit::{Emit, VectorOp};
 use crate::exception::Exception;
 use crate::insn::{ExecFn, Insn};
+use crate::table::Handler;
 use crate::vcpu::Vcpu;
 use crate::width::{D, Q, Width};
 
@@ -14,6 +17,8 @@ type Done = Result<(), Exception>;
 
 /// An operation on two vectors of `N` bytes, 8 or 16, in the low bytes of a `u128`.
 pub(crate) trait Operation {
+    /// Its name.
+    const NAME: &str;
     /// Computes the result; the bytes above `N` are ignored.
     fn apply<const N: usize>(a: u128, b: u128) -> u128;
 }
@@ -22,6 +27,7 @@ pub(crate) trait Operation {
 struct OnXmm<O>(std::marker::PhantomData<O>);
 
 impl<O: Operation> VectorOp for OnXmm<O> {
+    const NAME: &str = O::NAME;
     #[inline(always)]
     fn apply(a: u128, b: u128) -> u128 {
         O::apply::<16>(a, b)
@@ -90,18 +96,21 @@ pub(crate) fn set_scalar<W: Width>(v: &mut Vcpu, n: u8, value: u64) {
     v.set_xmm(n, (old & !mask) | u128::from(W::zext(value)));
 }
 
-fn on_xmm<E: Emit, O: Operation, const MEMORY: bool>(e: &mut E, insn: &Insn) -> Done {
+fn on_xmm<E: Emit, S: VectorSource, O: Operation>(e: &mut E, insn: &Insn) -> Done {
     e.check_sse()?;
-    let b = if MEMORY {
-        let address = e.address(insn);
-        e.load_vector(insn, address, true)?
-    } else {
-        e.xmm(insn.r[1])
-    };
+    let b = S::read_vector(e, insn, true)?;
     let a = e.xmm(insn.r[0]);
     let result = e.vector::<OnXmm<O>>(a, b);
     e.set_xmm(insn.r[0], result);
     Ok(())
+}
+
+impl<O: Operation> Semantics for OnXmm<O> {}
+impl<O: Operation> ReadsVector for OnXmm<O> {
+    #[inline(always)]
+    fn call<E: Emit, S: VectorSource>(e: &mut E, insn: &Insn) -> Done {
+        on_xmm::<E, S, O>(e, insn)
+    }
 }
 
 fn on_xmm_by_immediate<O: Operation>(v: &mut Vcpu, insn: &Insn) -> Done {
@@ -125,16 +134,21 @@ fn on_mm<O: Operation>(v: &mut Vcpu, insn: &Insn) -> Done {
 }
 
 /// The handler of an operation by its register file.
-pub(crate) fn choose_mmx_or_xmm<O: Operation>(iced: &Instruction) -> Option<ExecFn> {
+pub(crate) fn choose_mmx_or_xmm<O: Operation>(iced: &Instruction) -> Option<Handler> {
     Some(if is_mmx(iced, 0) {
-        on_mm::<O> as ExecFn
+        Handler::Plain(on_mm::<O>)
     } else {
-        match iced.op_kind(1) {
-            OpKind::Memory => on_xmm::<Vcpu, O, true>,
-            OpKind::Register => on_xmm::<Vcpu, O, false>,
-            _ => on_xmm_by_immediate::<O>,
-        }
+        choice::handler::<IsReadsVector<OnXmm<O>>>()
     })
+}
+
+/// The same for a shift, whose count may be an immediate.
+pub(crate) fn choose_shift<O: Operation>(iced: &Instruction) -> Option<Handler> {
+    let by_immediate = !matches!(iced.op_kind(1), OpKind::Register | OpKind::Memory);
+    if by_immediate && !is_mmx(iced, 0) {
+        return Some(Handler::Plain(on_xmm_by_immediate::<O>));
+    }
+    choose_mmx_or_xmm::<O>(iced)
 }
 
 fn xmm_with_immediate<O: ImmediateOperation>(v: &mut Vcpu, insn: &Insn) -> Done {

@@ -9,7 +9,7 @@ use crate::exception::Exception;
 use crate::flags::{FlagOp, bits};
 use crate::insn::{ExecFn, Insn};
 use crate::softfloat::{Context, F32, F64, F80, F80Class, Operand, Relation};
-use crate::table::Row;
+use crate::table::{Native, Row};
 use crate::vcpu::Vcpu;
 
 use status::{C0, C1, C2, C3, CONDITION};
@@ -159,10 +159,19 @@ pub const ROWS: &[Row] = &[
     plain(Mnemonic::Fucom, register::<true, 0>),
     plain(Mnemonic::Fucomp, register::<true, 1>),
     plain(Mnemonic::Fucompp, register::<true, 2>),
-    plain(Mnemonic::Fcomi, to_flags::<false, 0>).needs(Feature::Cmov),
-    plain(Mnemonic::Fcomip, to_flags::<false, 1>).needs(Feature::Cmov),
-    plain(Mnemonic::Fucomi, to_flags::<true, 0>).needs(Feature::Cmov),
-    plain(Mnemonic::Fucomip, to_flags::<true, 1>).needs(Feature::Cmov),
+    // AMD leaves C1 alone, Intel clears it (SDM vol. 2A; AMD64 APM vol. 5).
+    plain(Mnemonic::Fcomi, to_flags::<false, 0>)
+        .needs(Feature::Cmov)
+        .native(Native::Call),
+    plain(Mnemonic::Fcomip, to_flags::<false, 1>)
+        .needs(Feature::Cmov)
+        .native(Native::Call),
+    plain(Mnemonic::Fucomi, to_flags::<true, 0>)
+        .needs(Feature::Cmov)
+        .native(Native::Call),
+    plain(Mnemonic::Fucomip, to_flags::<true, 1>)
+        .needs(Feature::Cmov)
+        .native(Native::Call),
     plain(Mnemonic::Ftst, ftst),
     plain(Mnemonic::Fxam, fxam),
 ];
