@@ -370,3 +370,121 @@ fn code_that_another_processor_writes_is_seen() {
         cpu.regs[1]
     ); // 49999, 0
 }
+
+/// A machine of `programs.len()` processors, each of which starts at once at its program: at n000h for number n from 1 on.
+fn many(programs: &[&[u8]]) -> Machine {
+    let Machine {
+        bus, mut config, ..
+    } = machine(&[0xEA, 0x00, 0x10, 0, 0], Pacing::Deterministic);
+    config.cpus = programs.len();
+    let mut m = Machine::new(bus.unwrap(), config);
+    for (n, program) in programs.iter().enumerate() {
+        let at = (n as u64 + 1) * 0x1000;
+        m.bus_mut().memory.write(PhysAddr(at), program);
+        if n > 0 {
+            let v = &mut m.cpus[n];
+            v.cpu.wait_for_startup = false;
+            let cs = x86::Segment {
+                selector: 0,
+                base: 0,
+                ..v.cpu.segs[x86::SegmentRegister::CS]
+            };
+            v.set_segment(x86::SegmentRegister::CS, cs);
+            v.cpu.regs[Reg::RIP] = at;
+            v.update_mode();
+        }
+    }
+    m
+}
+
+/// INC WORD [700h]; XOR BYTE [2000h], 2 (INC CX and INC BX in turns); CX = 64, SI = 3000h, DI = 800h, REP MOVSB;
+/// 24 times nothing; PAUSE; and again.
+const WRITER: [u8; 47] = {
+    let mut code = [0x90; 47];
+    let head = [
+        0xFF, 0x06, 0x00, 0x07, 0x80, 0x36, 0x00, 0x20, 0x02, 0xB9, 64, 0, 0xBE, 0, 0x30, 0xBF, 0,
+        8, 0xF3, 0xA4,
+    ];
+    let mut n = 0;
+    while n < head.len() {
+        code[n] = head[n];
+        n += 1;
+    }
+    code[43] = 0xF3;
+    code[45] = 0xEB;
+    code[46] = 0xD1;
+    code
+};
+/// INC CX, which the writer changes to INC BX and back; LOCK INC WORD [740h]; JMP to the first.
+const CHANGED: [u8; 8] = [0x41, 0xF0, 0xFF, 0x06, 0x40, 0x07, 0xEB, 0xF8];
+/// PAUSE; CMP AX, [700h]; JE back; MOV AX, [700h]; INC DX; JMP back.
+const SPINNER: [u8; 14] = [
+    0xF3, 0x90, 0x3B, 0x06, 0x00, 0x07, 0x74, 0xF8, 0xA1, 0x00, 0x07, 0x42, 0xEB, 0xF2,
+];
+/// MOV AX, 700h; XOR CX, CX; XOR DX, DX; MONITOR; MWAIT; INC SI; JMP to the first.
+const WAITER: [u8; 16] = [
+    0xB8, 0x00, 0x07, 0x31, 0xC9, 0x31, 0xD2, 0x0F, 0x01, 0xC8, 0x0F, 0x01, 0xC9, 0x46, 0xEB, 0xF0,
+];
+
+#[test]
+fn cut_at_random_places_a_run_of_one_two_or_four_processors_is_the_same() {
+    let programs: [&[u8]; 4] = [&WRITER, &CHANGED, &SPINNER, &WAITER];
+    let mut rng = platform::testkit::Rng::new(0xC07);
+    for count in [1, 2, 4] {
+        let (mut whole, mut cut) = (many(&programs[..count]), many(&programs[..count]));
+        const TOTAL: u64 = 400_000;
+        whole.run(TOTAL);
+        while cut.retired() < TOTAL {
+            let most = if rng.below(2) == 0 { 9 } else { 9000 };
+            let piece = 1 + rng.below(most);
+            cut.run(piece.min(TOTAL - cut.retired()));
+        }
+        assert_eq!(whole.state_hash(), cut.state_hash(), "{count} processors");
+        let reg = |cpu: usize, reg: usize| whole.cpus()[cpu].cpu.regs[reg] & 0xFFFF;
+        if count > 1 {
+            assert!(
+                reg(1, Reg::RCX) > 1000 && reg(1, Reg::RBX) > 1000,
+                "both were executed"
+            );
+        }
+        if count > 2 {
+            assert!(
+                reg(2, Reg::RDX) > 100,
+                "the spinner sees the count: {}",
+                reg(2, Reg::RDX)
+            );
+            assert!(
+                reg(3, Reg::RSI) > 100,
+                "the waiter wakes: {}",
+                reg(3, Reg::RSI)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_processor_that_spins_gives_up_its_turn() {
+    // PAUSE; CMP BYTE [700h], 0; JNE back; MOV BYTE [700h], 1; INC BX; JMP back. The other one: JE and 0.
+    let one = [
+        0xF3, 0x90, 0x80, 0x3E, 0x00, 0x07, 0, 0x75, 0xF7, 0xC6, 0x06, 0x00, 0x07, 1, 0x43, 0xEB,
+        0xEF,
+    ];
+    let mut other = one;
+    (other[7], other[13]) = (0x74, 0);
+    let mut m = many(&[&one, &other]);
+    m.run(100_000);
+    let rounds = m.cpus()[0].cpu.regs[Reg::RBX];
+    // A round takes each of them a few instructions; with whole turns there would be three.
+    assert!(rounds > 5000, "{rounds} rounds");
+}
+
+#[test]
+fn busy_processors_progress_alike() {
+    // INC EBX; JMP back.
+    let busy: &[u8] = &[0x66, 0x43, 0xEB, 0xFC];
+    let mut m = many(&[busy; 4]);
+    m.run(4_000_000);
+    let rounds: Vec<u64> = m.cpus().iter().map(|v| v.cpu.regs[Reg::RBX]).collect();
+    let (least, most) = (rounds.iter().min().unwrap(), rounds.iter().max().unwrap());
+    assert!(most - least <= QUANTUM / 2, "{rounds:?}");
+}

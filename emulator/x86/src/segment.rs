@@ -281,7 +281,11 @@ impl Vcpu {
             _ => self.data_segment(selector)?,
         };
         self.set_segment(seg, value);
-        self.update_mode();
+        if seg == SegmentRegister::SS {
+            self.update_mode();
+        } else {
+            self.update_segments();
+        }
         Ok(())
     }
 

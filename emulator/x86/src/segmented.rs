@@ -73,11 +73,16 @@ impl Segmented {
             .ok_or(const { Exception::Declined })
     }
 
+    /// Such code often shares its page with its data and its stack.
     #[inline(always)]
-    fn writable<W: Width>(&self, lin: u64) -> Result<*mut u8, Exception> {
-        self.0
-            .direct_write::<W>(lin)
-            .ok_or(const { Exception::Declined })
+    fn writable<W: Width>(&mut self, lin: u64) -> Result<*mut u8, Exception> {
+        match self.0.direct_write::<W>(lin) {
+            Some(ptr) => Ok(ptr),
+            None => self
+                .0
+                .write_beside_code(lin, W::BYTES)
+                .ok_or(const { Exception::Declined }),
+        }
     }
 }
 

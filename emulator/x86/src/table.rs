@@ -160,12 +160,13 @@ impl Row {
     /// How the instruction `iced` ends its block.
     pub fn ends(&self, iced: &Instruction) -> Ends {
         let register = iced.op0_register();
-        if register.is_segment_register()
+        if register == Register::SS && self.mnemonic != Mnemonic::Push
             || register.is_cr()
             || register.is_dr()
             || register.is_tr()
         {
-            // MOV and POP to a register on which the mode may depend.
+            // MOV and POP to a register on which the mode may depend. The other segment registers cut their block
+            // where they change it.
             return Ends::After;
         }
         match self.ends_when {

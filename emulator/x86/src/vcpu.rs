@@ -228,6 +228,26 @@ impl Vcpu {
     /// Recomputes what is derived from CR0, CR4, EFER, RFLAGS, CPL and the segments. Whoever
     /// changes one of those calls it; the instruction must be one that ends its block.
     pub fn update_mode(&mut self) {
+        self.update_segments();
+        let cpu = &self.cpu;
+        let check_alignment =
+            cpu.cpl == 3 && cpu.cr0 & control::CR0_AM != 0 && cpu.rflags & bits::AC != 0;
+        let data_breakpoints = cpu.dr[7] & 0xFF != 0;
+        self.tlb_bank = if check_alignment || data_breakpoints {
+            BANK_SLOW
+        } else {
+            self.data_bank()
+        };
+        self.tlb_entries = self.tlb.entries_of(self.tlb_bank);
+        let cpu = &self.cpu;
+        if cpu.rflags & (bits::TF | bits::RF) != 0 || cpu.shadow != 0 || data_breakpoints {
+            self.attention |= attention::STEP;
+        }
+        self.attention |= attention::INTERRUPT;
+    }
+
+    /// Recomputes what is derived from the segments alone. Where that changes the mode's key, the block must end.
+    pub(crate) fn update_segments(&mut self) {
         let cpu = &self.cpu;
         let mode = cpu.mode();
         let cs = &cpu.segs[SegmentRegister::CS];
@@ -261,21 +281,7 @@ impl Vcpu {
         self.wide_segments = (0..6).fold(0, |wide, seg| {
             wide | u8::from(cpu.segs[seg].is_wide(false)) << seg
         });
-        let check_alignment =
-            cpu.cpl == 3 && cpu.cr0 & control::CR0_AM != 0 && cpu.rflags & bits::AC != 0;
-        let data_breakpoints = cpu.dr[7] & 0xFF != 0;
-        self.tlb_bank = if check_alignment || data_breakpoints {
-            BANK_SLOW
-        } else {
-            self.data_bank()
-        };
-        self.tlb_entries = self.tlb.entries_of(self.tlb_bank);
         self.update_fetch_tags();
-        let cpu = &self.cpu;
-        if cpu.rflags & (bits::TF | bits::RF) != 0 || cpu.shadow != 0 || data_breakpoints {
-            self.attention |= attention::STEP;
-        }
-        self.attention |= attention::INTERRUPT;
     }
 
     /// The TLB bank of explicit data accesses at the current privilege.

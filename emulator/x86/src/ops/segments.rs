@@ -13,11 +13,11 @@ use crate::width::{D, Q, W16};
 
 /// The rows; MOV, PUSH and POP of segment registers are chosen by [`choose_mov`] and [`choose_stack`].
 pub const ROWS: &[Row] = &[
-    Row::plain(Mnemonic::Lds, load_far_pointer).ends_block(),
-    Row::plain(Mnemonic::Les, load_far_pointer).ends_block(),
+    Row::plain(Mnemonic::Lds, load_far_pointer),
+    Row::plain(Mnemonic::Les, load_far_pointer),
     Row::plain(Mnemonic::Lss, load_far_pointer).ends_block(),
-    Row::plain(Mnemonic::Lfs, load_far_pointer).ends_block(),
-    Row::plain(Mnemonic::Lgs, load_far_pointer).ends_block(),
+    Row::plain(Mnemonic::Lfs, load_far_pointer),
+    Row::plain(Mnemonic::Lgs, load_far_pointer),
     Row::plain(Mnemonic::Rdfsbase, read_base).needs(Feature::FsGsBase),
     Row::plain(Mnemonic::Rdgsbase, read_base).needs(Feature::FsGsBase),
     Row::plain(Mnemonic::Wrfsbase, write_base).needs(Feature::FsGsBase),
@@ -27,7 +27,7 @@ pub const ROWS: &[Row] = &[
         .privileged(),
 ];
 
-/// The forms of MOV with a segment register. Those that write one end their block.
+/// The forms of MOV with a segment register. One that writes SS ends its block.
 pub fn choose_mov(iced: &Instruction) -> Option<ExecFn> {
     match iced.code() {
         Code::Mov_rm16_Sreg | Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => Some(mov_from),
@@ -38,7 +38,7 @@ pub fn choose_mov(iced: &Instruction) -> Option<ExecFn> {
     }
 }
 
-/// PUSH and POP of segment registers; POP ends its block.
+/// PUSH and POP of segment registers; POP SS ends its block.
 pub fn choose_stack(iced: &Instruction) -> Option<ExecFn> {
     iced.op0_register()
         .is_segment_register()
@@ -66,11 +66,22 @@ fn mov_from(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 /// MOV Sreg, r/m. After a load of SS, interrupts and debug traps wait for one instruction.
 fn mov_to(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let selector = v.read::<W16>(insn, 1)? as u16;
-    load(v, insn.r[0].into(), selector, true)
+    load(v, insn, insn.r[0].into(), selector, true)
 }
 
-fn load(v: &mut Vcpu, seg: usize, selector: u16, shadow: bool) -> Result<(), Exception> {
+/// Loads a segment register. A load of SS ends its block; of the others, one that changes what decoding depends on.
+fn load(
+    v: &mut Vcpu,
+    insn: &Insn,
+    seg: usize,
+    selector: u16,
+    shadow: bool,
+) -> Result<(), Exception> {
+    let key = v.mode_key;
     v.load_segment(seg, selector)?;
+    if v.mode_key != key {
+        v.cut_block(insn.number);
+    }
     if seg == SegmentRegister::SS && shadow {
         v.cpu.shadow |= 2;
         v.update_mode();
@@ -117,7 +128,7 @@ fn pop(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let sp = v.cpu.regs[Reg::RSP];
     let mask = v.sp_mask;
     let selector = peek(v, sp, 2)? as u16;
-    load(v, insn.r[0].into(), selector, true)?;
+    load(v, insn, insn.r[0].into(), selector, true)?;
     // The stack that was popped decides how wide its pointer is.
     let after = sp.wrapping_add(stack_size(insn).into());
     v.cpu.regs[Reg::RSP] = merge_sp(sp, after, mask);
@@ -140,7 +151,7 @@ fn load_far_pointer(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
         _ => SegmentRegister::GS,
     };
     let (selector, offset) = load_pointer(v, insn, size)?;
-    load(v, seg, selector, false)?;
+    load(v, insn, seg, selector, false)?;
     match size {
         2 => v.set::<W16>(insn.r[0], offset),
         4 => v.set::<D>(insn.r[0], offset),
