@@ -6,6 +6,8 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
+use x86::flags::bits::{ARITH, CF};
+
 use crate::moo::Test;
 use crate::undefined;
 
@@ -74,8 +76,10 @@ pub struct Allowance {
     pub registers: Vec<(&'static str, u32)>,
     /// What of memory is compared.
     pub memory: Memory,
-    /// Words in memory by physical address, with the bits that are not compared.
-    pub words: Vec<(u32, u16)>,
+    /// Bytes in memory by physical address, with the bits that are not compared.
+    pub bytes: Vec<(u32, u8)>,
+    /// How far above ours the captured processor's stack pointer is, and with it the exception's frame.
+    pub stack_above: u32,
     /// The LOCK prefix is overwritten by this one.
     pub instead_of_lock: Option<u8>,
     /// The first vector gets the second one's handler.
@@ -88,16 +92,37 @@ impl Allowance {
     fn reason(&mut self, reason: &'static str) {
         self.reasons.push(reason);
     }
+
+    /// Leaves out `bits` of a word whose bytes are at these addresses.
+    fn word(&mut self, at: [u32; 2], bits: u16) {
+        self.bytes.extend(at.into_iter().zip(bits.to_le_bytes()));
+    }
 }
 
 /// A test's instruction and what the rules ask about it.
 pub struct Subject<'a> {
     test: &'a Test,
     iced: Instruction,
+    /// How many bytes it has, as memory has it.
+    length: usize,
     /// The opcode and ModR/M bytes behind the prefixes.
     opcode: u8,
     modrm: u8,
     prefixes: &'a [u8],
+}
+
+/// The bytes at CS:IP, as far as the test lists them; `None` where they are fewer than it calls the instruction's. A suite
+/// may leave displacements out there.
+fn code_in_memory(test: &Test) -> Option<Vec<u8>> {
+    let [cs, ip] = ["cs", "ip"].map(|name| test.initial.get(name).unwrap_or(0));
+    let at = |n: u32| {
+        let addr = (cs << 4) + (ip.wrapping_add(n) & 0xFFFF);
+        let mut ram = test.initial.ram.iter();
+        ram.find(|(listed, _)| *listed == addr)
+            .map(|(_, byte)| *byte)
+    };
+    let code: Vec<u8> = (0..15).map_while(at).collect();
+    (code.len() >= test.bytes.len()).then_some(code)
 }
 
 /// Why a capture in another mode is not run.
@@ -112,13 +137,23 @@ impl<'a> Subject<'a> {
     /// Decodes a test's instruction for the rules.
     pub fn new(test: &'a Test) -> Self {
         let options = DecoderOptions::NO_INVALID_CHECK;
-        let iced = Decoder::new(16, &test.bytes, options).decode();
+        let code = code_in_memory(test).unwrap_or_else(|| test.bytes.clone());
+        let iced = Decoder::new(16, &code, options).decode();
         let is_prefix = |byte: &u8| undefined::is_prefix(*byte);
         let n = test.bytes.iter().take_while(|byte| is_prefix(byte)).count();
         let byte = |n: usize| test.bytes.get(n).copied().unwrap_or(0);
+        // Members of the groups 8F, C6 and C7 that mean nothing are as long as the one that does.
+        let mut member = code;
+        if let Some(modrm) = member.get_mut(n + 1)
+            && matches!(byte(n), 0x8F | 0xC6 | 0xC7)
+        {
+            *modrm &= !0x38;
+        }
+        let length = Decoder::new(16, &member, options).decode().len();
         Self {
             test,
             iced,
+            length,
             opcode: byte(n),
             modrm: byte(n + 1),
             prefixes: &test.bytes[..n],
@@ -141,6 +176,11 @@ impl<'a> Subject<'a> {
 
     fn uses_memory(&self) -> bool {
         (0..self.iced.op_count()).any(|n| self.iced.op_kind(n) == OpKind::Memory)
+    }
+
+    /// Whether SI, with DS or what overrides it, points to an operand.
+    fn has_string_source(&self) -> bool {
+        (0..self.iced.op_count()).any(|n| self.iced.op_kind(n) == OpKind::MemorySegSI)
     }
 
     fn is_register(&self) -> bool {
@@ -166,6 +206,11 @@ impl<'a> Subject<'a> {
 
     /// FLAGS bits that the manual leaves undefined.
     pub fn undefined_flags(&self) -> u32 {
+        let divides_by_zero = self.iced.mnemonic() == Mnemonic::Aam && self.iced.immediate8() == 0;
+        if divides_by_zero {
+            // The division within it has its flags, SDM vol. 2A, DIV: all undefined.
+            return ARITH as u32;
+        }
         undefined::flags(&self.iced, self.raw_count() & 0x1F) as u32
     }
 
@@ -177,9 +222,13 @@ impl<'a> Subject<'a> {
         )
     }
 
-    /// The physical address of the word `below` the stack pointer.
-    fn stack_word(&self, below: u32) -> u32 {
-        (self.before("ss") << 4) + (self.before("sp").wrapping_sub(below) & 0xFFFF)
+    /// The physical addresses of the bytes of the word `below` the stack pointer, on a processor before the 80286: both
+    /// offset and address wrap around.
+    fn stack_word(&self, below: u32) -> [u32; 2] {
+        [0, 1].map(|n| {
+            let offset = self.before("sp").wrapping_sub(below).wrapping_add(n) & 0xFFFF;
+            (self.before("ss") << 4).wrapping_add(offset) & 0xF_FFFF
+        })
     }
 
     /// Whether the processor went to a handler.
@@ -235,10 +284,11 @@ fn i286(subject: &Subject<'_>, allowance: &mut Allowance) -> Result<(), &'static
     match vector {
         6 if is_new(0) || is_new(1) => return Err("FS and GS, which came with the 80386"),
         // 80286 PRM, 6.2: an instruction of more than 10 bytes raises 13.
-        13 if test.bytes.len() > 10 => {
+        13 if subject.length > 10 => {
             return Err("longer than the 80286's 10 bytes; the limit is 15 since the 80386");
         }
-        13 if subject.uses_memory() && subject.iced.memory_segment() == Register::SS
+        13 if (subject.uses_memory() || subject.has_string_source())
+            && subject.iced.memory_segment() == Register::SS
             || subject.iced.is_stack_instruction() && !subject.uses_memory() =>
         {
             // SDM vol. 2, "Real-Address Mode Exceptions": #SS if an operand is outside the SS segment limit.
@@ -253,6 +303,15 @@ fn i286(subject: &Subject<'_>, allowance: &mut Allowance) -> Result<(), &'static
         allowance
             .registers
             .extend([("si", !0), ("di", !0), ("cx", !0)]);
+    }
+    if vector == 13
+        && subject.iced.mnemonic() == Mnemonic::Pop
+        && subject.uses_memory()
+        && subject.before("sp") != 0xFFFF
+    {
+        // SDM vol. 3A §6.6: a fault leaves the state as before the instruction.
+        allowance.reason("the 80286 has popped when POP cannot store, later processors restart it: SP and the frame are compared as 2 higher");
+        allowance.stack_above = 2;
     }
     faulted_midway(Family::I286, subject, allowance);
     Ok(())
@@ -322,7 +381,7 @@ fn before_faults(
     subject: &Subject<'_>,
     allowance: &mut Allowance,
 ) -> Result<(), &'static str> {
-    use Mnemonic::{Div, Idiv, Imul, Int, Int3, Into, Mul, Pushf};
+    use Mnemonic::{Das, Div, Idiv, Imul, Int, Int3, Into, Mul, Pushf};
     if let Some(reason) = other_opcode(family, subject) {
         return Err(reason);
     }
@@ -344,19 +403,27 @@ fn before_faults(
             .reason("AAA and AAS carry from AL into AH only since the 80286: AH is not compared");
         allowance.registers.push(("ax", 0xFF00));
     }
+    if family == Family::I86 && mnemonic == Das && al < 6 && subject.before("flags") & 0x11 == 0x10
+    {
+        // 8086 Family User's Manual, DAS, against SDM vol. 2A.
+        allowance.reason(
+            "DAS of less than 6 with AF borrows into CF only in the SDM: CF is not compared",
+        );
+        allowance.registers.push(("flags", CF as u32));
+    }
     if subject.opcode == 0x54
         || subject.opcode == 0xFF && subject.reg() == 6 && subject.modrm == 0xF4
     {
         // SDM vol. 3B, "Intel 8086 Differences": PUSH SP.
         allowance.reason("PUSH SP pushes the old value since the 80286: the word is not compared");
-        allowance.words.push((subject.stack_word(2), 0xFFFF));
+        allowance.word(subject.stack_word(2), 0xFFFF);
     }
     if matches!(mnemonic, Pushf | Int | Int3 | Into) {
         // SDM vol. 3B, "Intel 8086 Differences": bits 12 to 15 of FLAGS.
         allowance.reason(
             "bits 12 to 15 of FLAGS in memory, which an 8086 has set: they are not compared",
         );
-        allowance.words.push((subject.stack_word(2), 0xF000));
+        allowance.word(subject.stack_word(2), 0xF000);
     }
     Ok(())
 }
@@ -395,8 +462,10 @@ pub fn allow_raised(family: Family, subject: &Subject<'_>, vector: u8, allowance
     if family.before_faults() && matches!(vector, 0 | 5) {
         // SDM vol. 3B, "Intel 8086 Differences": the divide error's return address.
         allowance.reason("divide errors return behind the instruction before the 80286: IP in the frame is not compared, nor FLAGS bits 12 to 15");
-        allowance.words.push((subject.stack_word(2), 0xF000));
-        allowance.words.push((subject.stack_word(6), 0xFFFF));
+        // FLAGS in the frame have undefined bits as the register has.
+        let flags = 0xF000 | subject.undefined_flags() as u16;
+        allowance.word(subject.stack_word(2), flags);
+        allowance.word(subject.stack_word(6), 0xFFFF);
     }
 }
 
@@ -410,14 +479,14 @@ pub fn excuse(family: Family, subject: &Subject<'_>, raised: Option<u8>) -> Opti
         );
     }
     match (family, raised) {
-        // 386 PRM, IDIV.
-        (Family::I386, Some(0))
+        // 386 PRM and 80286 PRM, IDIV.
+        (Family::I286 | Family::I386, Some(0))
             if subject.test.exception.is_none()
                 && mnemonic == Idiv
                 && undefined::operand_bits(&subject.iced) == 8 =>
         {
             Some(
-                "8-bit IDIV whose quotient does not fit, which the captured 80386EX lets pass at times; the manual has #DE",
+                "8-bit IDIV whose quotient does not fit, which the captured 80286 and 80386EX let pass at times; the manual has #DE",
             )
         }
         (Family::I286, _) if matches!(subject.opcode, 0xD8..=0xDF) => Some(NO_COPROCESSOR),

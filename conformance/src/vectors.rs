@@ -311,6 +311,16 @@ impl Bench {
         }
     }
 
+    /// Where we have the byte that the captured processor has at `addr`.
+    fn ours(&self, addr: u32, allowance: &Allowance) -> u32 {
+        if allowance.stack_above == 0 {
+            return addr;
+        }
+        let base = u32::from(self.vcpu.cpu.segs[SegmentRegister::SS].selector) << 4;
+        let offset = addr.wrapping_sub(base).wrapping_sub(allowance.stack_above);
+        base + (offset & 0xFFFF)
+    }
+
     fn compare(
         &mut self,
         test: &Test,
@@ -347,7 +357,10 @@ impl Bench {
             let expected = last
                 .find(|(last, _)| *last == n)
                 .map_or(before, |&(_, value)| value);
-            let found = self.register(name);
+            let mut found = self.register(name);
+            if name == "sp" {
+                found = found.wrapping_add(allowance.stack_above) & 0xFFFF;
+            }
             if (found ^ expected) & compared != 0 {
                 wrong.push(format!(
                     "{name} is {:x}, hardware has {:x}",
@@ -370,15 +383,14 @@ impl Bench {
             } else if Some(addr) == flags.map(|flags| flags + 1) {
                 compared &= (flags_mask >> 8) as u8;
             }
-            for &(word, bits) in &allowance.words {
-                match addr.wrapping_sub(word) {
-                    0 => compared &= !bits as u8,
-                    1 => compared &= (!bits >> 8) as u8,
-                    _ => {}
+            for &(at, bits) in &allowance.bytes {
+                if addr == at {
+                    compared &= !bits;
                 }
             }
+            let ours = self.ours(addr, allowance);
             let memory = &self.vcpu.bus().memory;
-            let [found] = memory.read_array::<1>(PhysAddr(addr.into()));
+            let [found] = memory.read_array::<1>(PhysAddr(ours.into()));
             if (found ^ byte) & compared != 0 {
                 wrong.push(format!(
                     "[{addr:x}] is {found:02x}, hardware has {byte:02x}"

@@ -402,6 +402,51 @@ fn rules_of_the_80286() {
     long.push(0x90);
     let test = Builder::new(false, &long).exception(13);
     is_excluded(&test.run(Family::I286), "10 bytes");
+    // mov word [bx+1234h], 5678h behind five prefixes, and its alias C7 /7; the suite leaves the displacement out of the
+    // bytes.
+    for modrm in [0x87, 0xBF] {
+        let mut long = vec![0x3E; 5];
+        long.extend([0xC7, modrm, 0x34, 0x12, 0x78, 0x56]);
+        let mut test = Builder::new(false, &long).exception(13);
+        test.code.truncate(8);
+        is_excluded(&test.run(Family::I286), "10 bytes");
+    }
+    // movsw with SI = FFFFh in SS
+    let test = Builder::new(false, &[0x36, 0xA5])
+        .before("si", 0xFFFF)
+        .exception(13);
+    passes_in_part(&test.run(Family::I286), "vector");
+    // pop word [bx] at FFFFh: SP and the frame are 2 higher, and nothing else.
+    let pop = |sp, ip| {
+        let mut test = Builder::new(false, &[0x8F, 0x07])
+            .before("bx", 0xFFFF)
+            .exception(13)
+            .after("sp", sp);
+        test.after.ram.clear();
+        let frame = [ip, 0x01, CS as u8, (CS >> 8) as u8, 0x02, 0x00];
+        let mut test = test.stored(STACK - 4, &frame);
+        test.exception = Some((13, STACK));
+        test.run(Family::I286)
+    };
+    passes_in_part(&pop(0x7FC, 0x00), "popped");
+    fails(&pop(0x7FA, 0x00));
+    fails(&pop(0x7FC, 0x02));
+    // aam 0: FLAGS are as after a division, in the register and in the frame.
+    let aam = |flags: u8| {
+        Builder::new(false, &[0xD4, 0x00])
+            .exception(0)
+            .after("flags", 0x0046)
+            .stored(STACK - 2, &[0x46, flags])
+            .run(Family::I286)
+    };
+    passes_whole(&aam(0x00));
+    fails(&aam(0x02));
+    // idiv byte [bx] of 81C1h by 7Ch has no quotient of 8 bits.
+    let test = Builder::new(false, &[0xF6, 0x3F])
+        .before("ax", 0x81C1)
+        .ram(DS * 16, &[0x7C])
+        .after("ax", 0xC180);
+    is_excluded(&test.run(Family::I286), "IDIV");
 }
 
 #[test]
@@ -493,6 +538,36 @@ fn rules_of_the_8086() {
         &test.stored(STACK - 2, &[0xFE, 0x07]).run_8088(0x101),
         "PUSH SP",
     );
+    // Where the stack word is beyond 1 MiB: at address 0 and on.
+    let test = Builder::new(false, &[0x54])
+        .before("ss", 0xFFFF)
+        .before("sp", 0x13)
+        .after("sp", 0x11);
+    passes_in_part(&test.stored(1, &[0x11, 0x00]).run_8088(0x101), "PUSH SP");
+    // div bl: FLAGS in the frame are undefined as the register's; div's IF is not.
+    let div = |low: u8, high: u8| {
+        let mut test = interrupted(&[0xF6, 0xF3], 2);
+        test.after.ram.truncate(4);
+        test.stored(STACK - 2, &[low, high]).run_8088(0x400)
+    };
+    passes_in_part(&div(0xD7, 0xF8), "divide errors");
+    fails(&div(0xD7, 0xFA));
+    // aam 0, and das of 3 with AF
+    let mut test = interrupted(&[0xD4, 0x00], 2).after("flags", 0xF046);
+    test.after.ram.truncate(4);
+    let test = test.stored(STACK - 2, &[0x46, 0xF0]);
+    passes_in_part(&test.run_8088(0x400), "divide errors");
+    let das = |al: u32, result, flags| {
+        Builder::new(false, &[0x2F])
+            .before("ax", al)
+            .before("flags", 0xF012)
+            .after("ax", result)
+            .after("flags", flags)
+            .run_8088(0x101)
+    };
+    passes_in_part(&das(3, 0xFD, 0xF092), "DAS");
+    fails(&das(3, 0xFD, 0xF082));
+    fails(&das(7, 0x01, 0xF013));
     // mov ax, [FFFFh] wraps around.
     let test = Builder::new(false, &[0xA1, 0xFF, 0xFF])
         .ram(DS * 16 + 0xFFFF, &[0x34])
