@@ -256,6 +256,10 @@ impl Machine {
 
     /// The next processor has its turn.
     fn pass_turn(&mut self) {
+        if self.cpus.len() == 1 {
+            // No turn ends: when one would have ended must not tell one run from another.
+            return;
+        }
         self.turn.cpu = (self.turn.cpu + 1) % self.cpus.len();
         self.turn.ends = self.retired().saturating_add(QUANTUM);
     }

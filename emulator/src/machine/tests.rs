@@ -443,8 +443,8 @@ fn cut_at_random_places_a_run_of_one_two_or_four_processors_is_the_same() {
         let reg = |cpu: usize, reg: usize| whole.cpus()[cpu].cpu.regs[reg] & 0xFFFF;
         if count > 1 {
             assert!(
-                reg(1, Reg::RCX) > 1000 && reg(1, Reg::RBX) > 1000,
-                "both were executed"
+                reg(1, Reg::RCX) > 0 && reg(1, Reg::RBX) > 0,
+                "what was written is executed"
             );
         }
         if count > 2 {
