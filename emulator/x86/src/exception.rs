@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 /// Intel SDM vol. 3A §6.15. For #PF the linear address is in [`Cpu::cr2`](crate::Cpu), set by
 /// whoever raised it.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Exception(NonZeroU32);
 
 const PRESENT: u32 = 1 << 31;
@@ -83,6 +84,19 @@ impl Exception {
         match NonZeroU32::new(word | PRESENT) {
             Some(word) => Self(word),
             None => unreachable!(),
+        }
+    }
+
+    /// The whole word, never 0: how an exception travels to and from a recompiler's code.
+    pub const fn to_word(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The exception of a word that [`to_word`](Self::to_word) gave; `None` for 0.
+    pub const fn from_word(word: u32) -> Option<Self> {
+        match NonZeroU32::new(word) {
+            Some(word) => Some(Self(word)),
+            None => None,
         }
     }
 

@@ -22,6 +22,7 @@ pub mod mmu;
 pub mod ops;
 #[cfg(test)]
 mod print;
+pub mod recompiler;
 pub mod run;
 pub mod segment;
 mod segmented;
@@ -37,6 +38,7 @@ pub use cpu::{Cpu, Mode, Reg, Segment, SegmentRegister, Vector};
 pub use emit::Emit;
 pub use exception::Exception;
 pub use insn::{ExecFn, Insn};
+pub use recompiler::Recompiler;
 pub use run::Exit;
 pub use vcpu::Vcpu;
 pub use width::{B, D, Q, W16, Width};

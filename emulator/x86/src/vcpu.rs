@@ -31,32 +31,41 @@ pub mod attention {
 ///
 /// The bus is handed in for a slice ([`attach`](Self::attach)) and taken back afterwards, so that
 /// several processors can share it without locks.
+///
+/// Fixed layout at its head, for a recompiler: what emitted code touches lies within 128 bytes of `cpu`; see
+/// [`layout`](crate::recompiler::layout).
+#[repr(C)]
 pub struct Vcpu {
-    /// The architectural state.
-    pub cpu: Cpu,
-    /// What CPUID says and which instructions exist.
-    pub model: CpuModel,
-    pub(crate) tlb: Box<Tlb>,
-    pub(crate) tlb_bank: usize,
     /// Host address of the TLB entries of `tlb_bank`.
     pub(crate) tlb_entries: usize,
-    /// Segment registers with a base and nothing else to check: one bit each.
-    pub(crate) wide_segments: u8,
-    /// Mask of the stack pointer: 16, 32 or 64 bits.
-    pub(crate) sp_mask: u64,
-    /// Mask of the instruction pointer.
-    pub(crate) ip_mask: u64,
-    /// What of the mode decoding and meaning depend on; part of a block's key.
-    pub(crate) mode_key: u32,
-    /// `mode_key`, and whether instructions are fetched with user rights.
-    pub(crate) fetch_key: u32,
-    pub(crate) attention: u32,
     /// Retired instructions, and faults, at the start of the running block.
     pub(crate) retired: u64,
     /// The count at which the slice ends.
     pub(crate) slice_end: u64,
     /// Iterations of REP beyond the first, to be added at the block's end.
     pub(crate) extra_retired: u64,
+    /// The block that runs.
+    pub(crate) current: *mut Block,
+    /// The instruction at which a chain of handlers stopped.
+    pub(crate) stopped: *const Insn,
+    /// Why the run loop must look around before the next block.
+    pub(crate) attention: u32,
+    /// What of the mode decoding and meaning depend on; part of a block's key.
+    pub(crate) mode_key: u32,
+    /// Mask of the stack pointer: 16, 32 or 64 bits.
+    pub(crate) sp_mask: u64,
+    /// Mask of the instruction pointer.
+    pub(crate) ip_mask: u64,
+    /// What a remembered jump must agree in: see [`update_fetch_tags`](Self::update_fetch_tags).
+    pub(crate) fetch_tags: [u64; 2],
+    /// The architectural state.
+    pub cpu: Cpu,
+    /// What CPUID says and which instructions exist.
+    pub model: CpuModel,
+    pub(crate) tlb: Box<Tlb>,
+    pub(crate) tlb_bank: usize,
+    /// `mode_key`, and whether instructions are fetched with user rights.
+    pub(crate) fetch_key: u32,
     /// The count of retired instructions at which a repeated string instruction stopped between two
     /// iterations: whoever comes while the count is the same interrupts it in its midst.
     pub(crate) repeat_stop: u64,
@@ -64,12 +73,6 @@ pub struct Vcpu {
     pub(crate) a20_mask: u64,
     /// This processor's number in its machine.
     pub(crate) number: u8,
-    /// What a remembered jump must agree in: see [`update_fetch_tags`](Self::update_fetch_tags).
-    pub(crate) fetch_tags: [u64; 2],
-    /// The block that runs.
-    pub(crate) current: *mut Block,
-    /// The instruction at which a chain of handlers stopped.
-    pub(crate) stopped: *const Insn,
     pub(crate) jumps: JumpTable,
     /// The machine's code while this processor runs; an empty cache else.
     pub(crate) code: Box<CodeCache>,
@@ -91,7 +94,6 @@ impl Vcpu {
             tlb: Tlb::new(),
             tlb_bank: 0,
             tlb_entries: 0,
-            wide_segments: 0,
             sp_mask: 0xFFFF,
             ip_mask: 0xFFFF_FFFF,
             mode_key: 0,
@@ -278,9 +280,6 @@ impl Vcpu {
             .all(|&seg| cpu.segs[seg].is_flat(seg == SegmentRegister::CS));
         self.mode_key = code_bits as u32 | u32::from(flat) << 2;
         self.fetch_key = self.mode_key | u32::from(cpu.cpl == 3) << 8;
-        self.wide_segments = (0..6).fold(0, |wide, seg| {
-            wide | u8::from(cpu.segs[seg].is_wide(false)) << seg
-        });
         self.update_fetch_tags();
     }
 

@@ -195,6 +195,21 @@ impl Vcpu {
         self.bus().memory.read(PhysAddr(phys), &mut buf[..len]);
     }
 
+    /// Copies the bytes of a block, which are there unchanged for as long as it is live.
+    pub(crate) fn copy_code<'a>(
+        &mut self,
+        phys: u64,
+        second_page: Option<u64>,
+        buf: &'a mut [u8],
+    ) -> &'a [u8] {
+        let first = buf.len().min((4096 - (phys & 0xFFF)) as usize);
+        self.fetch_bytes(phys, &mut buf[..first]);
+        if let Some(second) = second_page {
+            self.fetch_bytes(second, &mut buf[first..]);
+        }
+        buf
+    }
+
     /// The page of `phys` is about to hold code or a monitored line: from now on each store to it is looked at.
     fn protect_page(&mut self, phys: u64) {
         let (code, memory) = self.code_and_memory();

@@ -9,6 +9,7 @@ use super::page::CodePage;
 use super::{Block, NO_LINK, granule_numbers};
 use crate::cpu::Monitor;
 use crate::insn::{ExecFn, Insn};
+use crate::recompiler::Recompiler;
 use crate::{chain, decode};
 
 /// Blocks take at most this much of the host's memory, in bytes; then the oldest quarter goes.
@@ -93,6 +94,7 @@ pub struct CodeCache {
     bytes: usize,
     max_bytes: usize,
     cut: Option<Cut>,
+    pub(crate) recompiler: Option<Box<dyn Recompiler>>,
     /// The monitored line of each processor that has one.
     monitors: Vec<(u8, u64)>,
     /// Processors whose line was written, a bit each.
@@ -133,6 +135,7 @@ impl CodeCache {
             bytes: 0,
             max_bytes: MAX_BYTES,
             cut: None,
+            recompiler: None,
             monitors: Vec::new(),
             woken: 0,
             protected: VecDeque::new(),
@@ -175,6 +178,9 @@ impl CodeCache {
         self.cut = None;
         self.monitors.clear();
         self.woken = 0;
+        if let Some(recompiler) = &mut self.recompiler {
+            recompiler.drop_all();
+        }
         self.pool.clear();
         self.bytes = 0;
     }
@@ -199,6 +205,7 @@ impl CodeCache {
         block.serial = self.serial;
         self.decoded += 1;
         self.bytes += block.footprint();
+        self.watch_heat(&mut block);
         let (phys, key) = (block.phys, block.key);
         let pointer = match self.free.pop() {
             Some(slot) => {
@@ -366,6 +373,11 @@ impl CodeCache {
                 (&mut (*from).links)[usize::from(number)] = NO_LINK;
             }
             (*pointer).serial = 0;
+            if let (Some(entry), Some(recompiler)) =
+                ((*pointer).heat.take_entry(), &mut self.recompiler)
+            {
+                recompiler.drop_block(entry);
+            }
             self.map.remove(&((*pointer).phys, (*pointer).key));
             for (start, len) in (*pointer).spans() {
                 let number = start >> 12;

@@ -42,6 +42,7 @@ use std::ops::RangeInclusive;
 use platform::GRANULE_BYTES;
 
 use crate::insn::Insn;
+use crate::recompiler::Heat;
 
 /// The most instructions in a block.
 pub const MAX_INSNS: usize = 48;
@@ -69,6 +70,8 @@ pub(crate) struct Block {
     pub second_page: Option<u64>,
     /// The part of the mode that it was decoded for: see `Vcpu::update_mode`.
     pub key: u32,
+    /// The recompiler's.
+    pub heat: Heat,
 }
 
 /// A remembered successor, with what of it is needed to run it: what stands here need not be fetched from there.
@@ -106,6 +109,7 @@ impl Block {
             phys,
             second_page: None,
             key,
+            heat: Heat::default(),
         }
     }
 
