@@ -177,7 +177,7 @@ pub unsafe extern "C" fn is_cut(insn: *const Insn) -> bool {
     std::ptr::fn_addr_eq(next.fast, chain::retry as ExecFn)
 }
 
-/// Where things are, for emitted code. Offsets are from [`Vcpu::cpu`], in bytes.
+/// Where things are, for emitted code. Offsets are from the [`Vcpu`], in bytes.
 pub mod layout {
     use std::mem::offset_of;
 
@@ -187,36 +187,32 @@ pub mod layout {
     use crate::mmu::tlb::{Direct, ENTRIES};
     use crate::vcpu::Vcpu;
 
-    const fn from_cpu(offset: usize) -> isize {
-        offset as isize - offset_of!(Vcpu, cpu) as isize
-    }
-
     /// The host address of the present bank of TLB entries, 8 bytes.
-    pub const TLB_ENTRIES: isize = from_cpu(offset_of!(Vcpu, tlb_entries));
+    pub const TLB_ENTRIES: usize = offset_of!(Vcpu, tlb_entries);
     /// Instructions retired before the running block, 8 bytes.
-    pub const RETIRED: isize = from_cpu(offset_of!(Vcpu, retired));
+    pub const RETIRED: usize = offset_of!(Vcpu, retired);
     /// The count at which the slice ends, 8 bytes.
-    pub const SLICE_END: isize = from_cpu(offset_of!(Vcpu, slice_end));
+    pub const SLICE_END: usize = offset_of!(Vcpu, slice_end);
     /// Iterations of REP to be added, 8 bytes.
-    pub const EXTRA_RETIRED: isize = from_cpu(offset_of!(Vcpu, extra_retired));
+    pub const EXTRA_RETIRED: usize = offset_of!(Vcpu, extra_retired);
     /// The running block, 8 bytes.
-    pub const CURRENT: isize = from_cpu(offset_of!(Vcpu, current));
+    pub const CURRENT: usize = offset_of!(Vcpu, current);
     /// The instruction at which a chain stopped, 8 bytes.
-    pub const STOPPED: isize = from_cpu(offset_of!(Vcpu, stopped));
+    pub const STOPPED: usize = offset_of!(Vcpu, stopped);
     /// Not 0: the run loop wants to look around, 4 bytes.
-    pub const ATTENTION: isize = from_cpu(offset_of!(Vcpu, attention));
+    pub const ATTENTION: usize = offset_of!(Vcpu, attention);
     /// The general registers, 8 bytes each.
-    pub const REGS: isize = offset_of!(Cpu, regs) as isize;
+    pub const REGS: usize = offset_of!(Vcpu, cpu) + offset_of!(Cpu, regs);
     /// The lazy flags: operation (4 bytes), operands and result (8 bytes each).
-    pub const LAZY: isize = offset_of!(Cpu, lazy) as isize;
+    pub const LAZY: usize = offset_of!(Vcpu, cpu) + offset_of!(Cpu, lazy);
     /// RFLAGS, 8 bytes.
-    pub const RFLAGS: isize = offset_of!(Cpu, rflags) as isize;
+    pub const RFLAGS: usize = offset_of!(Vcpu, cpu) + offset_of!(Cpu, rflags);
     /// The segment bases, 8 bytes each.
-    pub const SEG_BASE: isize = offset_of!(Cpu, seg_base) as isize;
+    pub const SEG_BASE: usize = offset_of!(Vcpu, cpu) + offset_of!(Cpu, seg_base);
     /// The vector registers, 64 bytes each.
-    pub const VECTORS: isize = offset_of!(Cpu, vectors) as isize;
+    pub const VECTORS: usize = offset_of!(Vcpu, cpu) + offset_of!(Cpu, vectors);
     /// MXCSR, 4 bytes.
-    pub const MXCSR: isize = offset_of!(Cpu, mxcsr) as isize;
+    pub const MXCSR: usize = offset_of!(Vcpu, cpu) + offset_of!(Cpu, mxcsr);
     /// TLB entries in a bank, the index being the page's number.
     pub const TLB_SIZE: usize = ENTRIES;
     /// Bytes in a TLB entry.
@@ -245,8 +241,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_emitted_code_touches_most_is_near() {
-        for near in [
+    fn what_emitted_code_touches_most_is_together() {
+        let hot = [
             TLB_ENTRIES,
             RETIRED,
             SLICE_END,
@@ -254,9 +250,11 @@ mod tests {
             CURRENT,
             STOPPED,
             ATTENTION,
-        ] {
-            assert!((-128..0).contains(&near), "{near}: in reach of a byte");
+        ];
+        for near in hot {
+            assert!(near - TLB_ENTRIES < 64, "{near}: in the same cache line");
         }
+        assert_eq!(TLB_ENTRIES % 64, 0);
         assert_eq!(REGS, 0);
         assert!(LAZY < 512 && RFLAGS < 512 && SEG_BASE < 512);
     }

@@ -32,10 +32,11 @@ pub mod attention {
 /// The bus is handed in for a slice ([`attach`](Self::attach)) and taken back afterwards, so that
 /// several processors can share it without locks.
 ///
-/// Fixed layout at its head, for a recompiler: what emitted code touches lies within 128 bytes of `cpu`; see
-/// [`layout`](crate::recompiler::layout).
+/// Fixed layout at its head, for a recompiler: see [`layout`](crate::recompiler::layout).
 #[repr(C)]
 pub struct Vcpu {
+    /// The architectural state. First, so that handlers reach a general register without a displacement.
+    pub cpu: Cpu,
     /// Host address of the TLB entries of `tlb_bank`.
     pub(crate) tlb_entries: usize,
     /// Retired instructions, and faults, at the start of the running block.
@@ -58,8 +59,6 @@ pub struct Vcpu {
     pub(crate) ip_mask: u64,
     /// What a remembered jump must agree in: see [`update_fetch_tags`](Self::update_fetch_tags).
     pub(crate) fetch_tags: [u64; 2],
-    /// The architectural state.
-    pub cpu: Cpu,
     /// What CPUID says and which instructions exist.
     pub model: CpuModel,
     pub(crate) tlb: Box<Tlb>,

@@ -55,7 +55,7 @@ impl Vcpu {
         let mut block = stale.or_else(|| self.code.get(phys, self.mode_key));
         if let Some(found) = block {
             // SAFETY: the cache holds only live blocks.
-            if let Some(second) = unsafe { (*found).second_page } {
+            if let (true, Some(second)) = unsafe { ((*found).crosses, (*found).second_page) } {
                 let next = (lin & !0xFFF).wrapping_add(4096) & self.linear_mask();
                 if self.translate_fetch(next)?.0 != second {
                     self.code_written(phys, 1, false, None);
@@ -68,7 +68,7 @@ impl Vcpu {
             None => self.decode_block(lin, phys)?,
         };
         // SAFETY: as above.
-        let (serial, crosses) = unsafe { ((*block).serial, (*block).second_page.is_some()) };
+        let (serial, crosses) = unsafe { ((*block).serial, (*block).crosses) };
         // A block of a device's memory is dropped already, and must not be found again.
         if serial != 0 {
             // Of a block in two pages either may be given up by itself.
@@ -128,6 +128,7 @@ impl Vcpu {
                     let second = self.translate_fetch(next)?.0;
                     self.fetch_bytes(second, &mut bytes[room..room + MAX_LEN]);
                     block.second_page = Some(second);
+                    block.crosses = true;
                     let decoded = decode::decode_into(
                         &mut iced,
                         &bytes[..room + MAX_LEN],

@@ -2,7 +2,7 @@
 
 use super::Block;
 
-const ENTRIES: usize = 4096;
+const ENTRIES: usize = 16384;
 
 /// Half a cache line.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ impl JumpTable {
 
     #[inline(always)]
     fn slot(lin: u64) -> usize {
-        ((lin ^ lin >> 12) as usize) & (ENTRIES - 1)
+        ((lin ^ lin >> 14) as usize) & (ENTRIES - 1)
     }
 
     /// The block that `lin` leads to, if one of `tags` says that this is still so.
@@ -60,8 +60,10 @@ impl JumpTable {
     pub fn find_stale(&self, lin: u64) -> Option<*mut Block> {
         let entry = &self.entries[Self::slot(lin)];
         // SAFETY: as in `find`.
-        let live = !entry.block.is_null() && unsafe { (*entry.block).serial } == entry.serial;
-        (live && entry.lin == lin).then_some(entry.block)
+        (entry.lin == lin
+            && !entry.block.is_null()
+            && unsafe { (*entry.block).serial } == entry.serial)
+            .then_some(entry.block)
     }
 
     /// From now on `lin` leads to `block`.

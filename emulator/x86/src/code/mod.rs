@@ -47,35 +47,39 @@ use crate::recompiler::Heat;
 /// The most instructions in a block.
 pub const MAX_INSNS: usize = 48;
 
-/// A decoded block.
+/// A decoded block. What entering it needs stands in its first cache line, what leaving it needs in the second.
+#[repr(C, align(64))]
 pub(crate) struct Block {
+    /// A number of its own; 0 once the block is dropped.
+    pub serial: u64,
     /// The instructions, and behind them a `fall_through` where the last one does not set the
     /// instruction pointer.
     pub insns: Vec<Insn>,
+    /// Where its first byte is.
+    pub phys: u64,
     /// Instructions without the `fall_through`.
     pub count: u32,
+    /// The part of the mode that it was decoded for: see `Vcpu::update_mode`.
+    pub key: u32,
     /// Code bytes.
     pub bytes: u16,
     /// Whether the block that follows may be remembered in `links`.
     pub linkable: bool,
-    /// A number of its own; 0 once the block is dropped.
-    pub serial: u64,
+    /// The bytes go on in `second_page`.
+    pub crosses: bool,
     /// Successors within the same page.
     links: [Link; 2],
     /// The links that lead here: a block and the number of its link.
     incoming: Vec<(*mut Block, u8)>,
-    /// Where its first byte is.
-    pub phys: u64,
     /// The second page, for an instruction that crosses.
     pub second_page: Option<u64>,
-    /// The part of the mode that it was decoded for: see `Vcpu::update_mode`.
-    pub key: u32,
     /// The recompiler's.
     pub heat: Heat,
 }
 
 /// A remembered successor, with what of it is needed to run it: what stands here need not be fetched from there.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Link {
     /// How far the successor lies from the block's first byte. The block's place in its page decides
     /// with it whether the successor lies in the same page, whatever linear address that page has.
@@ -103,6 +107,7 @@ impl Block {
             count: 0,
             bytes: 0,
             linkable: true,
+            crosses: false,
             serial: 0,
             links: [NO_LINK; 2],
             incoming: Vec::new(),
