@@ -85,7 +85,7 @@ impl Guest {
         }
         self.vcpu.cpu.cr3 = TABLES;
         self.vcpu.cpu.cr0 |= control::CR0_PG;
-        self.vcpu.flush_tlb(true);
+        self.vcpu.flush_tlb();
         self.vcpu.update_mode();
         self
     }

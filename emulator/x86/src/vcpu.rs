@@ -490,6 +490,12 @@ impl Vcpu {
         }
         let lin_mask = self.linear_mask();
         self.touch(insn.seg_written, lin, buf.len() as u64, false)?;
+        // That has filled the TLB. A byte at a time is for what it does not hold, and for operands in two pages.
+        if let Some(ptr) = self.direct_read_sized(lin, size) {
+            // SAFETY: as above.
+            unsafe { ptr.copy_to_nonoverlapping(buf.as_mut_ptr(), buf.len()) };
+            return Ok(());
+        }
         for (i, byte) in buf.iter_mut().enumerate() {
             *byte = self.load_slow(
                 insn.number,
@@ -520,6 +526,11 @@ impl Vcpu {
         }
         let lin_mask = self.linear_mask();
         self.touch(insn.seg_written, lin, buf.len() as u64, true)?;
+        if let Some(ptr) = self.direct_write_sized(lin, size) {
+            // SAFETY: as above.
+            unsafe { ptr.copy_from_nonoverlapping(buf.as_ptr(), buf.len()) };
+            return Ok(());
+        }
         for (i, byte) in buf.iter().enumerate() {
             self.store_slow(
                 insn.number,
