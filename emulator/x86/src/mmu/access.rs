@@ -109,6 +109,51 @@ impl Vcpu {
         }
     }
 
+    // ---- spans -----------------------------------------------------------------------------------
+
+    /// Where `bytes` bytes from `low` on can be read, all in the page of `lin`, where the first access is to be: its page
+    /// is translated if need be. `None` where there is no memory, or where the access would fault.
+    pub(crate) fn readable_span(
+        &mut self,
+        seg: u8,
+        lin: u64,
+        low: u64,
+        bytes: u64,
+    ) -> Option<*const u8> {
+        if let Some(ptr) = self.direct_read_sized(low, bytes) {
+            return Some(ptr);
+        }
+        if self.entry(low).device_address(low, bytes, false).is_some() {
+            return None;
+        }
+        self.touch(seg, lin, 1, false).ok()?;
+        self.direct_read_sized(low, bytes)
+    }
+
+    /// Where they can be written, likewise: not where decoded code is among them either.
+    pub(crate) fn writable_span(
+        &mut self,
+        seg: u8,
+        lin: u64,
+        low: u64,
+        bytes: u64,
+    ) -> Option<*mut u8> {
+        if let Some(ptr) = self.direct_write_sized(low, bytes) {
+            return Some(ptr);
+        }
+        let entry = self.entry(low);
+        if entry.device_address(low, bytes, true).is_some() {
+            return None;
+        }
+        if entry.frame & frame::WRITABLE == 0 || entry.read != low & PAGE_MASK {
+            self.touch(seg, lin, 1, true).ok()?;
+            if let Some(ptr) = self.direct_write_sized(low, bytes) {
+                return Some(ptr);
+            }
+        }
+        self.write_beside_code(low, bytes)
+    }
+
     // ---- slow accesses -------------------------------------------------------------------------
 
     /// A load that the TLB's fast path declined. `number` is the instruction's in its block, `seg` the
