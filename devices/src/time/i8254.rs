@@ -22,17 +22,22 @@ const TARGET: &str = "i8254";
 const TIMER_OUT0: u32 = 0;
 
 /// A tick is 88000/105 ns.
-const NS_PER_105_TICKS: u128 = 88_000;
+const NS_PER_21_TICKS: u64 = 17_600;
 /// Refresh requests come every 18 ticks, about 15 µs.
 const REFRESH_TICKS: u64 = 18;
 
 fn tick_at(now_ns: u64) -> u64 {
-    (u128::from(now_ns) * 105 / NS_PER_105_TICKS) as u64
+    // The product of the whole would need 128 bits.
+    now_ns / NS_PER_21_TICKS * 21 + now_ns % NS_PER_21_TICKS * 21 / NS_PER_21_TICKS
 }
 
 /// The first nanosecond that belongs to `tick`.
 fn ns_of(tick: u64) -> u64 {
-    u64::try_from((u128::from(tick) * NS_PER_105_TICKS).div_ceil(105)).unwrap_or(u64::MAX)
+    let whole = (tick / 21).checked_mul(NS_PER_21_TICKS);
+    let rest = (tick % 21 * NS_PER_21_TICKS).div_ceil(21);
+    whole
+        .and_then(|whole| whole.checked_add(rest))
+        .unwrap_or(u64::MAX)
 }
 
 /// Which bytes of a count a port access means: the RW field of the control word.
@@ -533,6 +538,18 @@ mod tests {
         I8254::new(),
         [(I8254::PORTS, 4, 1), (I8254::PORT_B, 1, 1)]
     );
+
+    #[test]
+    fn ticks_and_nanoseconds_are_exact_over_the_whole_range() {
+        for n in 0..64 {
+            for value in [1u64 << n, (1 << n) + 17, (1 << n) - 1, u64::MAX >> n] {
+                let wide = u128::from(value);
+                assert_eq!(u128::from(tick_at(value)), wide * 105 / 88_000);
+                let ns = u64::try_from((wide * 88_000).div_ceil(105)).unwrap_or(u64::MAX);
+                assert_eq!(ns_of(value), ns);
+            }
+        }
+    }
 
     fn pit() -> Bus {
         bus_with_regions(Box::new(I8254::new()), I8254::MAP)

@@ -19,6 +19,33 @@ enum Path {
     General,
 }
 
+/// The part of the aperture, in bytes from A0000, that graphics register 6 opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Window {
+    base: u64,
+    len: u64,
+}
+
+impl Window {
+    fn new(registers: &Registers) -> Self {
+        let (base, len) = match registers.graphics[6] >> 2 & 3 {
+            _ if !registers.memory_enabled() => (0, 0),
+            0 => (0, 0x2_0000),
+            1 => (0, 0x1_0000),
+            2 => (0x1_0000, 0x8000),
+            _ => (0x1_8000, 0x8000),
+        };
+        Self { base, len }
+    }
+
+    /// Where in it `size` bytes at `offset` from A0000 lie, if they do as a whole.
+    #[inline]
+    fn locate(self, offset: u64, size: u64) -> Option<u32> {
+        let at = offset.wrapping_sub(self.base);
+        (at < self.len && size <= self.len - at).then_some(at as u32)
+    }
+}
+
 /// Four planes: byte n of word a is plane n at address a, the shape of the latches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct VideoMemory {
@@ -26,7 +53,13 @@ pub(super) struct VideoMemory {
     words: Box<[u32; PLANE_BYTES]>,
     latch: u32,
     #[serde(skip)]
+    window: Window,
+    /// Of a write.
+    #[serde(skip)]
     path: Path,
+    /// A read gives the bytes of the four planes in turn.
+    #[serde(skip)]
+    reads_chained: bool,
 }
 
 impl VideoMemory {
@@ -34,7 +67,9 @@ impl VideoMemory {
         Self {
             words: zeroed(),
             latch: 0,
+            window: Window::default(),
             path: Path::General,
+            reads_chained: false,
         }
     }
 
@@ -45,13 +80,12 @@ impl VideoMemory {
     /// Finds the short way that the registers allow. To be called when a register may have changed.
     pub(super) fn classify(&mut self, registers: &Registers) {
         let (sequencer, graphics) = (&registers.sequencer, &registers.graphics);
-        let unchanged = graphics[5] & 3 == 0
-            && graphics[3] == 0
-            && graphics[1] == 0
-            && graphics[8] == 0xFF
-            && registers.memory_enabled();
+        let unchanged =
+            graphics[5] & 3 == 0 && graphics[3] == 0 && graphics[1] == 0 && graphics[8] == 0xFF;
         let chained = sequencer[4] & 0x08 != 0;
         let odd_even = sequencer[4] & 0x04 == 0 && graphics[6] & 0x02 != 0;
+        self.window = Window::new(registers);
+        self.reads_chained = chained && graphics[5] & 0x08 == 0;
         self.path = if unchanged && chained && sequencer[2] == 0x0F {
             Path::Chained
         } else if unchanged
@@ -68,38 +102,84 @@ impl VideoMemory {
 
     /// Reads `size` bytes at `offset` from A0000.
     pub(super) fn read(&mut self, registers: &Registers, offset: u64, size: u8) -> u64 {
-        let mut value = 0;
-        for n in 0..u64::from(size.min(8)) {
-            let byte = match locate(registers, offset.wrapping_add(n)) {
-                Some(at) => self.read_byte(registers, at),
-                None => 0xFF,
-            };
-            value |= u64::from(byte) << (8 * n);
+        let size = u64::from(size.min(8));
+        let Some(at) = self.window.locate(offset, size) else {
+            return self.read_across_edge(registers, offset, size);
+        };
+        if self.reads_chained {
+            return self.read_chained(at, size);
         }
-        value
+        (0..size as u32).fold(0, |value, n| {
+            value | u64::from(self.read_byte(registers, at + n)) << (8 * n)
+        })
     }
 
     /// Writes `size` bytes at `offset` from A0000.
     pub(super) fn write(&mut self, registers: &Registers, offset: u64, size: u8, value: u64) {
-        if size == 2 && offset & 1 == 0 && self.path == Path::Text {
-            // The hot path of every text console: one cell, character and attribute.
-            if let Some(at) = locate(registers, offset) {
-                let word = &mut self.words[at as usize & 0xFFFE];
-                *word = *word & 0xFFFF_0000 | value as u32 & 0xFFFF;
+        let size = u64::from(size.min(8));
+        let Some(at) = self.window.locate(offset, size) else {
+            return self.write_across_edge(registers, offset, size, value);
+        };
+        match self.path {
+            Path::Text => self.write_in_turn::<2>(at, size, value),
+            Path::Chained => self.write_in_turn::<4>(at, size, value),
+            Path::General => {
+                for n in 0..size as u32 {
+                    self.write_byte(registers, at + n, (value >> (8 * n)) as u8);
+                }
             }
-            return;
         }
-        for n in 0..u64::from(size.min(8)) {
-            let byte = (value >> (8 * n)) as u8;
-            let Some(at) = locate(registers, offset.wrapping_add(n)) else {
-                continue;
+    }
+
+    /// An access that is not as a whole in the window; outside of it bytes read as FFh.
+    #[cold]
+    fn read_across_edge(&mut self, registers: &Registers, offset: u64, size: u64) -> u64 {
+        (0..size).fold(0, |value, n| {
+            let byte = match self.window.locate(offset.wrapping_add(n), 1) {
+                Some(_) => self.read(registers, offset.wrapping_add(n), 1),
+                None => 0xFF,
             };
-            match self.path {
-                Path::Text => store(&mut self.words[at as usize & 0xFFFE], at & 1, byte),
-                Path::Chained => store(&mut self.words[at as usize & 0xFFFC], at & 3, byte),
-                Path::General => self.write_byte(registers, at, byte),
+            value | byte << (8 * n)
+        })
+    }
+
+    #[cold]
+    fn write_across_edge(&mut self, registers: &Registers, offset: u64, size: u64, value: u64) {
+        for n in 0..size {
+            if self.window.locate(offset.wrapping_add(n), 1).is_some() {
+                let byte = value >> (8 * n) & 0xFF;
+                self.write(registers, offset.wrapping_add(n), 1, byte);
             }
         }
+    }
+
+    /// Bytes that go to the first `PLANES` planes in turn.
+    #[inline]
+    fn write_in_turn<const PLANES: u32>(&mut self, at: u32, size: u64, value: u64) {
+        let (mut at, mut left, mut value) = (at, size as u32, value);
+        while left > 0 {
+            let plane = at & (PLANES - 1);
+            let bytes = left.min(PLANES - plane);
+            let mask = !0 >> (32 - 8 * bytes) << (8 * plane);
+            let word = &mut self.words[(at & 0xFFFF & !(PLANES - 1)) as usize];
+            *word = *word & !mask | (value as u32) << (8 * plane) & mask;
+            value >>= 8 * bytes;
+            at += bytes;
+            left -= bytes;
+        }
+    }
+
+    #[inline]
+    fn read_chained(&mut self, at: u32, size: u64) -> u64 {
+        let mut value = 0;
+        let mut done = 0;
+        while done < size as u32 {
+            let plane = (at + done) & 3;
+            self.latch = self.words[((at + done) & 0xFFFC) as usize];
+            value |= u64::from(self.latch >> (8 * plane)) << (8 * done);
+            done += 4 - plane;
+        }
+        value & (!0 >> (64 - 8 * size))
     }
 
     fn read_byte(&mut self, registers: &Registers, at: u32) -> u8 {
@@ -154,21 +234,6 @@ impl VideoMemory {
     }
 }
 
-/// Where in the window that graphics register 6 opens `offset` from A0000 lies, if it does.
-fn locate(registers: &Registers, offset: u64) -> Option<u32> {
-    if !registers.memory_enabled() {
-        return None;
-    }
-    let (base, len) = match registers.graphics[6] >> 2 & 3 {
-        0 => (0, 0x2_0000),
-        1 => (0, 0x1_0000),
-        2 => (0x1_0000, 0x8000),
-        _ => (0x1_8000, 0x8000),
-    };
-    let at = offset.checked_sub(base)?;
-    (at < len).then_some(at as u32)
-}
-
 /// The address in the planes of `at` in the window.
 fn address(registers: &Registers, at: u32) -> usize {
     let address = if registers.sequencer[4] & 0x08 != 0 {
@@ -194,24 +259,24 @@ fn mix(function: u8, data: u32, latch: u32, bit_mask: u32) -> u32 {
 }
 
 /// All bits of the planes that `nibble` names.
+#[inline]
 fn planes_of(nibble: u8) -> u32 {
-    (0..4).fold(0, |planes, n| {
-        planes
-            | if nibble >> n & 1 != 0 {
-                0xFF << (8 * n)
-            } else {
-                0
-            }
-    })
+    const PLANES: [u32; 16] = {
+        let mut all = [0; 16];
+        let mut nibble = 0;
+        while nibble < 16 {
+            let spread = nibble & 1 | (nibble & 2) << 7 | (nibble & 4) << 14 | (nibble & 8) << 21;
+            all[nibble as usize] = spread * 0xFF;
+            nibble += 1;
+        }
+        all
+    };
+    PLANES[usize::from(nibble & 15)]
 }
 
 /// The same byte in all planes.
 fn splat(byte: u8) -> u32 {
     u32::from(byte) * 0x0101_0101
-}
-
-fn store(word: &mut u32, plane: u32, byte: u8) {
-    *word = *word & !(0xFF << (8 * plane)) | u32::from(byte) << (8 * plane);
 }
 
 fn zeroed() -> Box<[u32; PLANE_BYTES]> {

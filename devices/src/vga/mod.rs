@@ -119,7 +119,9 @@ impl Device for Vga {
             memory.write(registers, offset, size, value);
         } else if let Some(port) = Self::port(region, offset) {
             registers.write(port, value as u8);
-            memory.classify(registers);
+            if matches!(port, 0x3C2 | 0x3C3 | 0x3C5 | 0x3CF) {
+                memory.classify(registers);
+            }
         }
     }
 

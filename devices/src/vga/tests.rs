@@ -656,6 +656,43 @@ fn a_damaged_state_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_wide_access_is_its_bytes_in_turn() {
+    let mut rng = Rng::new(11);
+    let mut next = || rng.next_u64() >> 20;
+    for mode in [&MODE_3, &MODE_4, &MODE_6, &MODE_12, &MODE_13] {
+        let (mut wide, mut bytes) = (bus(), bus());
+        for bus in [&mut wide, &mut bytes] {
+            set_mode(bus, mode);
+        }
+        for round in 0..20_000 {
+            if round % 100 == 0 {
+                let (index, value) = ([0u8, 1, 3, 4, 5, 6][next() as usize % 6], next() as u8);
+                for bus in [&mut wide, &mut bytes] {
+                    set(bus, 0x3CE, index, value);
+                }
+            }
+            // Often at the edges of a window.
+            let near = [0, 0x8000, 0x1_0000, 0x1_8000][next() as usize % 4];
+            let offset = (near + next() % 64).saturating_sub(32);
+            let size = 1 << (next() % 4);
+            let each = (0..u64::from(size)).map(|n| (n, PhysAddr(0xA_0000 + offset + n)));
+            let addr = PhysAddr(0xA_0000 + offset);
+            if next() % 2 == 0 {
+                let value = next() << 30 ^ next();
+                wide.mmio_write(addr, size, value);
+                each.for_each(|(n, addr)| bytes.mmio_write(addr, 1, value >> (8 * n)));
+            } else {
+                let read = wide.mmio_read(addr, size);
+                let parts = each.map(|(n, addr)| bytes.mmio_read(addr, 1) << (8 * n));
+                assert_eq!(read, parts.sum::<u64>());
+            }
+        }
+        let saved = [&mut wide, &mut bytes].map(|bus| bus.devices().next().unwrap().1.save());
+        assert!(saved[0] == saved[1]);
+    }
+}
+
+#[test]
 fn the_short_way_to_memory_writes_what_the_long_one_does() {
     for mode in [&MODE_3, &MODE_13] {
         let (mut short, mut long) = (bus(), bus());

@@ -78,6 +78,8 @@ impl Timing {
     }
 
     fn dots(&self, now_ns: u64) -> u64 {
-        (u128::from(now_ns) * u128::from(self.dot_hz) / 1_000_000_000) as u64
+        const SECOND_NS: u64 = 1_000_000_000;
+        // The product of the whole would need 128 bits.
+        now_ns / SECOND_NS * self.dot_hz + now_ns % SECOND_NS * self.dot_hz / SECOND_NS
     }
 }

@@ -1,7 +1,5 @@
 //! Routes port I/O and MMIO to the devices, and settles the wires between them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -74,12 +72,15 @@ pub struct Bus {
     pub request: Option<MachineRequest>,
     /// The latest frame presented.
     pub frame: Option<Frame>,
-    devices: Vec<Option<Box<dyn Device>>>,
+    /// Something happened that the processor must look at: see [`take_activity`](Self::take_activity).
+    activity: bool,
+    devices: Vec<Box<dyn Device>>,
     ports: Vec<u8>,
     port_ranges: Vec<Range>,
     /// The movable ranges; `port_windows` has their bases.
     window_ranges: Vec<Range>,
-    mmio: BTreeMap<u64, Range>,
+    /// Ordered by base: a board has few, and the display's is the first.
+    mmio: Vec<Range>,
     sinks: Vec<Vec<DeviceId>>,
     interrupt_controller: Option<(DeviceId, u8)>,
     io_apic: Option<DeviceId>,
@@ -100,11 +101,12 @@ impl Bus {
             outputs: Vec::new(),
             request: None,
             frame: None,
+            activity: false,
             devices: Vec::new(),
             ports: vec![0; 0x1_0000],
             port_ranges: Vec::new(),
             window_ranges: Vec::new(),
-            mmio: BTreeMap::new(),
+            mmio: Vec::new(),
             sinks: vec![Vec::new(); IrqLine::COUNT],
             interrupt_controller: None,
             io_apic: None,
@@ -119,7 +121,7 @@ impl Bus {
             self.devices.len() < 64,
             "an interrupt line counts at most 64 holders"
         );
-        self.devices.push(Some(device));
+        self.devices.push(device);
         DeviceId(self.devices.len() as u8 - 1)
     }
 
@@ -165,8 +167,9 @@ impl Bus {
 
     /// Maps `len` bytes of physical addresses from `base` on (whole pages) to `region` of `device`.
     pub fn map_mmio(&mut self, device: DeviceId, region: u8, base: PhysAddr, len: u64) {
+        let place = self.mmio.partition_point(|range| range.base < base.0);
         self.mmio.insert(
-            base.0,
+            place,
             Range {
                 device,
                 region,
@@ -174,6 +177,12 @@ impl Bus {
                 len,
                 width: 8,
             },
+        );
+        let apart = |pair: &[Range]| pair[1].base - pair[0].base >= pair[0].len;
+        assert!(
+            self.mmio.windows(2).all(apart),
+            "physical address {:#x} is mapped twice",
+            base.0
         );
     }
 
@@ -273,6 +282,14 @@ impl Bus {
         self.lines.level(IrqLine::INTR)
     }
 
+    /// Whether something happened, since this was last asked, that the processor must look at before it goes on: a wire
+    /// changed, a timer fires earlier than any other, a message to it was sent, a request made, or decoded code was
+    /// written over. Most accesses to devices do nothing of the kind.
+    #[inline]
+    pub fn take_activity(&mut self) -> bool {
+        std::mem::take(&mut self.activity)
+    }
+
     /// An interrupt acknowledge cycle: the vector to serve.
     pub fn acknowledge_interrupt(&mut self) -> u8 {
         let Some((controller, region)) = self.interrupt_controller else {
@@ -299,7 +316,7 @@ impl Bus {
 
     /// Drives a wire on behalf of the processor, which is no device and has the last number.
     pub fn drive(&mut self, line: IrqLine, level: bool) {
-        self.lines.set(DeviceId(63), line, level);
+        self.activity |= self.lines.set(DeviceId(63), line, level);
         self.settle();
     }
 
@@ -319,7 +336,7 @@ impl Bus {
     /// The devices with their numbers, for saving, restoring and listing.
     pub fn devices(&mut self) -> impl Iterator<Item = (DeviceId, &mut Box<dyn Device>)> {
         let numbered = self.devices.iter_mut().enumerate();
-        numbered.filter_map(|(index, device)| Some((DeviceId(index as u8), device.as_mut()?)))
+        numbered.map(|(index, device)| (DeviceId(index as u8), device))
     }
 
     fn port_range(&self, port: u16) -> Option<Range> {
@@ -339,22 +356,27 @@ impl Bus {
         })
     }
 
+    #[inline]
     fn mmio_range(&self, addr: PhysAddr) -> Option<Range> {
-        let (_, range) = self.mmio.range(..=addr.0).next_back()?;
-        (addr.0 - range.base < range.len).then_some(*range)
+        let holds = |range: &&Range| addr.0.wrapping_sub(range.base) < range.len;
+        self.mmio.iter().find(holds).copied()
     }
 
     /// Calls a device and then settles: delivers wires and mail until nothing changes any more.
+    #[inline]
     pub(crate) fn call<R>(
         &mut self,
         id: DeviceId,
         f: impl FnOnce(&mut dyn Device, &mut DeviceCtx<'_>) -> R,
     ) -> Option<R> {
         let result = self.call_one(id, f);
-        self.settle();
+        if !self.lines.changes.is_empty() || !self.mail.is_empty() {
+            self.settle();
+        }
         result
     }
 
+    #[cold]
     fn settle(&mut self) {
         loop {
             while let Some((line, level)) = self.lines.changes.pop_front() {
@@ -373,15 +395,17 @@ impl Bus {
         }
     }
 
+    #[inline]
     fn call_one<R>(
         &mut self,
         id: DeviceId,
         f: impl FnOnce(&mut dyn Device, &mut DeviceCtx<'_>) -> R,
     ) -> Option<R> {
-        let mut device = self.devices.get_mut(usize::from(id.0))?.take()?;
+        let device = self.devices.get_mut(usize::from(id.0))?;
         let mut ctx = DeviceCtx {
             id,
-            now_ns: self.clock.now_ns(),
+            clock: &self.clock,
+            activity: &mut self.activity,
             events: &mut self.events,
             lines: &mut self.lines,
             messages: &mut self.messages,
@@ -393,9 +417,7 @@ impl Bus {
             frame: &mut self.frame,
             dma_controller: self.dma_controller,
         };
-        let result = f(device.as_mut(), &mut ctx);
-        self.devices[usize::from(id.0)] = Some(device);
-        Some(result)
+        Some(f(device.as_mut(), &mut ctx))
     }
 }
 
@@ -495,6 +517,51 @@ mod tests {
         assert_eq!(bus.pio_read(0x14, 1), 0x03, "the window's third");
         bus.pio_write(0x20, 4, 0);
         assert_eq!(bus.pio_read(0x14, 1), 0xFF);
+    }
+
+    #[test]
+    fn an_access_without_effect_is_no_activity() {
+        let mut bus = bus();
+        bus.pio_read(0x10, 4);
+        bus.pio_write(0x10, 1, 2);
+        assert!(!bus.take_activity(), "the wire is low already");
+        bus.pio_write(0x10, 1, 1);
+        assert!(bus.take_activity());
+        assert!(!bus.take_activity(), "taken");
+        bus.pio_write(0x10, 1, 3);
+        assert!(!bus.take_activity(), "the wire is high already");
+        bus.pio_write(0x10, 1, 0);
+        assert!(bus.take_activity());
+    }
+
+    #[test]
+    fn what_a_device_asks_for_is_activity() {
+        let mut bus = bus();
+        let mut does = |act: fn(&mut DeviceCtx<'_>)| {
+            bus.call(DeviceId(0), |_, ctx| act(ctx));
+            bus.take_activity()
+        };
+        assert!(does(|ctx| ctx.schedule(0, 100)));
+        assert!(
+            !does(|ctx| ctx.schedule(1, 200)),
+            "an earlier one is awaited"
+        );
+        assert!(does(|ctx| ctx.schedule(1, 50)));
+        assert!(!does(|ctx| ctx.cancel(1)));
+        assert!(does(|ctx| ctx.request(MachineRequest::Reset)));
+        assert!(!does(|ctx| ctx.dma_write(PhysAddr(0x1000), &[1])));
+        assert!(!does(|ctx| ctx.output(Output::DebugConsole(1))));
+        bus.memory.set_code_mask(PhysAddr(0x1000), 1);
+        bus.call(DeviceId(0), |_, ctx| ctx.dma_write(PhysAddr(0x1000), &[1]));
+        assert!(bus.take_activity());
+    }
+
+    #[test]
+    #[should_panic(expected = "mapped twice")]
+    fn devices_do_not_overlap() {
+        let mut bus = bus();
+        bus.map_mmio(DeviceId(0), 0, PhysAddr(0xA_0000), 0x2_0000);
+        bus.map_mmio(DeviceId(0), 0, PhysAddr(0xB_F000), 0x1000);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The contract of a device.
 
 use crate::bus::{DeviceId, MachineRequest, Output};
+use crate::clock::Clock;
 use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
@@ -47,7 +48,8 @@ pub trait Device: Send {
 /// All that a device may touch while it is called.
 pub struct DeviceCtx<'a> {
     pub(crate) id: DeviceId,
-    pub(crate) now_ns: u64,
+    pub(crate) clock: &'a Clock,
+    pub(crate) activity: &'a mut bool,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) lines: &'a mut IrqLines,
     pub(crate) messages: &'a mut MessageQueue,
@@ -63,7 +65,7 @@ pub struct DeviceCtx<'a> {
 impl DeviceCtx<'_> {
     /// The virtual time, in nanoseconds since power-on.
     pub fn now_ns(&self) -> u64 {
-        self.now_ns
+        self.clock.now_ns()
     }
 
     /// This device's number; an [`Input::DmaRequest`] carries it as its sender.
@@ -73,7 +75,7 @@ impl DeviceCtx<'_> {
 
     /// Arms this device's timer `timer` for `deadline_ns`, in place of an earlier deadline.
     pub fn schedule(&mut self, timer: u32, deadline_ns: u64) {
-        self.events.schedule(self.id, timer, deadline_ns);
+        *self.activity |= self.events.schedule(self.id, timer, deadline_ns);
     }
 
     /// Disarms this device's timer `timer`.
@@ -83,7 +85,7 @@ impl DeviceCtx<'_> {
 
     /// Drives a wire. Those connected to it are told when this call into the device has returned.
     pub fn set_line(&mut self, line: IrqLine, level: bool) {
-        self.lines.set(self.id, line, level);
+        *self.activity |= self.lines.set(self.id, line, level);
     }
 
     /// The level of a wire.
@@ -94,6 +96,7 @@ impl DeviceCtx<'_> {
     /// Sends an interrupt message to the processors, which look for it before their next instruction.
     pub fn interrupt_message(&mut self, message: InterruptMessage) {
         self.messages.send(message);
+        *self.activity = true;
     }
 
     /// Moves a range of ports to `base`, or takes it off the bus. The next access meets it there.
@@ -109,6 +112,7 @@ impl DeviceCtx<'_> {
     /// Writes guest memory as a bus master; what is not RAM ignores it.
     pub fn dma_write(&mut self, addr: PhysAddr, buf: &[u8]) {
         self.memory.write(addr, buf);
+        *self.activity |= self.memory.has_code_writes();
     }
 
     /// Asks the ISA DMA controller for a transfer; the answer comes as [`Input::DmaDone`].
@@ -133,6 +137,7 @@ impl DeviceCtx<'_> {
     pub fn request(&mut self, request: MachineRequest) {
         // The first request of an instant wins: a guest that powers off cannot be reset as well.
         self.request.get_or_insert(request);
+        *self.activity = true;
     }
 
     /// Shows a frame: the latest one wins.

@@ -1,82 +1,104 @@
-//! The queue of things that happen at a virtual time.
-
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+//! The timers: things that happen at a virtual time.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bus::DeviceId;
 
-/// So many replaced deadlines are kept before they are swept out.
-const MOST_STALE: usize = 64;
-
 /// Timers of all devices, ordered by (deadline, sequence).
 ///
-/// A device's timer is named by a small number of its own choosing; scheduling it again replaces it.
+/// A device's timer is named by a small number of its own choosing; scheduling it again replaces it. A board has a dozen
+/// or two, so a list serves: what is saved of it is what is armed, however it came about.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct EventQueue {
-    heap: BinaryHeap<Reverse<(u64, u64, DeviceId, u32)>>,
-    /// Sequence and deadline of each armed timer.
-    armed: BTreeMap<(DeviceId, u32), (u64, u64)>,
+    /// The armed timers, ordered by device and number.
+    armed: Vec<Armed>,
+    /// How often a timer was armed.
+    sequence: u64,
+    /// The armed timer that fires next, if it is known.
+    #[serde(skip)]
+    next: Option<Armed>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Armed {
+    device: DeviceId,
+    timer: u32,
+    deadline_ns: u64,
     sequence: u64,
 }
 
 impl EventQueue {
-    /// Arms `timer` of `device` for `deadline_ns`, in place of an earlier deadline.
-    pub fn schedule(&mut self, device: DeviceId, timer: u32, deadline_ns: u64) {
-        // Devices arm the same deadline again with each access: the heap must not grow by that.
-        if let Some((_, armed_ns)) = self.armed.get(&(device, timer))
-            && *armed_ns == deadline_ns
+    /// Arms `timer` of `device` for `deadline_ns`, in place of an earlier deadline. Returns whether it became the next
+    /// one to fire by that.
+    pub fn schedule(&mut self, device: DeviceId, timer: u32, deadline_ns: u64) -> bool {
+        let place = self.place(device, timer);
+        // Devices arm the same deadline again with each access; that gives no new place in the order.
+        if let Ok(index) = place
+            && self.armed[index].deadline_ns == deadline_ns
         {
-            return;
+            return false;
         }
+        let next = self.next();
         self.sequence += 1;
-        self.armed
-            .insert((device, timer), (self.sequence, deadline_ns));
-        self.heap
-            .push(Reverse((deadline_ns, self.sequence, device, timer)));
-        // A guest that keeps moving a far deadline must not fill the host's memory.
-        if self.heap.len() > 2 * self.armed.len() + MOST_STALE {
-            let armed = &self.armed;
-            self.heap
-                .retain(|Reverse((deadline_ns, sequence, device, timer))| {
-                    armed.get(&(*device, *timer)) == Some(&(*sequence, *deadline_ns))
-                });
+        let armed = Armed {
+            device,
+            timer,
+            deadline_ns,
+            sequence: self.sequence,
+        };
+        match place {
+            Ok(index) => self.armed[index] = armed,
+            Err(index) => self.armed.insert(index, armed),
         }
+        let first = next.is_none_or(|next| deadline_ns < next.deadline_ns);
+        if first {
+            self.next = Some(armed);
+        } else {
+            self.forget(device, timer);
+        }
+        first
     }
 
     /// Disarms `timer` of `device`; does nothing when it is not armed.
     pub fn cancel(&mut self, device: DeviceId, timer: u32) {
-        self.armed.remove(&(device, timer));
+        if let Ok(index) = self.place(device, timer) {
+            self.armed.remove(index);
+            self.forget(device, timer);
+        }
     }
 
     /// The next deadline, if any timer is armed.
+    #[inline]
     pub fn next_deadline_ns(&mut self) -> Option<u64> {
-        self.drop_stale();
-        self.heap
-            .peek()
-            .map(|Reverse((deadline_ns, ..))| *deadline_ns)
+        Some(self.next()?.deadline_ns)
     }
 
     /// Takes the next timer that is due at `now_ns`.
     pub fn pop_due(&mut self, now_ns: u64) -> Option<(DeviceId, u32)> {
-        self.drop_stale();
-        let Reverse((deadline_ns, _, device, timer)) = *self.heap.peek()?;
-        if deadline_ns > now_ns {
-            return None;
-        }
-        self.heap.pop();
-        self.armed.remove(&(device, timer));
-        Some((device, timer))
+        let next = self.next().filter(|next| next.deadline_ns <= now_ns)?;
+        self.cancel(next.device, next.timer);
+        Some((next.device, next.timer))
     }
 
-    fn drop_stale(&mut self) {
-        while let Some(Reverse((deadline_ns, sequence, device, timer))) = self.heap.peek() {
-            if self.armed.get(&(*device, *timer)) == Some(&(*sequence, *deadline_ns)) {
-                break;
-            }
-            self.heap.pop();
+    fn place(&self, device: DeviceId, timer: u32) -> Result<usize, usize> {
+        self.armed
+            .binary_search_by_key(&(device, timer), |armed| (armed.device, armed.timer))
+    }
+
+    /// The timer that fires next.
+    #[inline]
+    fn next(&mut self) -> Option<Armed> {
+        if self.next.is_none() {
+            let order = |armed: &&Armed| (armed.deadline_ns, armed.sequence);
+            self.next = self.armed.iter().min_by_key(order).copied();
         }
+        self.next
+    }
+
+    /// This timer fires no more when it would have: it may not be the next one.
+    fn forget(&mut self, device: DeviceId, timer: u32) {
+        self.next
+            .take_if(|next| (next.device, next.timer) == (device, timer));
     }
 }
 
@@ -95,13 +117,15 @@ mod tests {
     }
 
     #[test]
-    fn arming_the_same_deadline_again_costs_nothing() {
+    fn arming_the_same_deadline_again_changes_nothing() {
         let mut queue = EventQueue::default();
+        assert!(queue.schedule(DeviceId(1), 7, 10));
+        queue.schedule(DeviceId(2), 7, 10);
         for _ in 0..1000 {
-            queue.schedule(DeviceId(1), 7, 10);
+            assert!(!queue.schedule(DeviceId(1), 7, 10));
         }
-        assert_eq!(queue.heap.len(), 1);
         assert_eq!(queue.pop_due(10), Some((DeviceId(1), 7)));
+        assert_eq!(queue.pop_due(10), Some((DeviceId(2), 7)));
         assert_eq!(queue.pop_due(10), None);
     }
 
@@ -111,7 +135,7 @@ mod tests {
         for n in 0..10_000 {
             queue.schedule(DeviceId(1), 7, 1_000_000 + n);
         }
-        assert!(queue.heap.len() < 100);
+        assert_eq!(queue.armed.len(), 1);
         assert_eq!(queue.next_deadline_ns(), Some(1_009_999));
     }
 
@@ -123,5 +147,30 @@ mod tests {
         assert_eq!(queue.next_deadline_ns(), Some(30));
         queue.cancel(DeviceId(1), 7);
         assert_eq!(queue.next_deadline_ns(), None);
+    }
+
+    #[test]
+    fn a_timer_says_whether_it_became_the_next() {
+        let mut queue = EventQueue::default();
+        assert!(queue.schedule(DeviceId(1), 0, 100), "the only one");
+        assert!(!queue.schedule(DeviceId(2), 0, 100), "armed later");
+        assert!(queue.schedule(DeviceId(2), 0, 90));
+        assert!(!queue.schedule(DeviceId(2), 0, 110));
+        assert_eq!(queue.next_deadline_ns(), Some(100));
+    }
+
+    #[test]
+    fn what_is_saved_does_not_tell_when_it_was_looked_at() {
+        let saved = |look: bool| {
+            let mut queue = EventQueue::default();
+            for (timer, deadline_ns) in [(0, 10), (1, 20), (2, 30), (0, 40), (3, 5), (3, 35)] {
+                queue.schedule(DeviceId(1), timer, deadline_ns);
+                if look {
+                    queue.next_deadline_ns();
+                }
+            }
+            postcard::to_stdvec(&queue).unwrap()
+        };
+        assert_eq!(saved(false), saved(true));
     }
 }

@@ -15,7 +15,7 @@ use crate::width::Width;
 pub mod attention {
     /// An interrupt may have become deliverable: a line, IF, or the end of a shadow.
     pub const INTERRUPT: u32 = 1 << 0;
-    /// A device was accessed: requests, A20 and DMA writes must be looked at.
+    /// A device did something: requests, A20, DMA writes and timers must be looked at.
     pub const DEVICE: u32 = 1 << 1;
     /// One instruction at a time: TF, a shadow, or armed debug registers.
     pub const STEP: u32 = 1 << 2;
@@ -188,14 +188,34 @@ impl Vcpu {
             .expect("instructions run only while the bus is attached")
     }
 
-    /// Brings virtual time up to the instruction `insn` of the running block and returns the bus;
-    /// wires, requests and DMA are looked at when the block ends.
+    /// Brings virtual time up to instruction `number` of the running block and returns the bus.
     pub(crate) fn bus_at(&mut self, number: u16) -> &mut Bus {
-        self.attention |= attention::DEVICE | attention::INTERRUPT;
         let now = self.retired + u64::from(number);
         let bus = self.bus();
         bus.clock.set_retired(now.max(bus.clock.retired()));
         bus
+    }
+
+    /// Lets instruction `number` of the running block access devices. Returns what that gave, and whether something
+    /// happened that must be looked at: wires, requests, DMA and timers are, when the block ends.
+    #[inline]
+    pub(crate) fn access_bus<R>(
+        &mut self,
+        number: u16,
+        access: impl FnOnce(&mut Bus) -> R,
+    ) -> (R, bool) {
+        let bus = self.bus_at(number);
+        let result = access(bus);
+        let active = bus.take_activity();
+        if active {
+            self.look_at_devices();
+        }
+        (result, active)
+    }
+
+    /// Wires, requests, DMA and timers are to be looked at when the block ends.
+    pub(crate) fn look_at_devices(&mut self) {
+        self.attention |= attention::DEVICE | attention::INTERRUPT;
     }
 
     /// Stops a repeated string instruction, of which `done` iterations have been made in this run of

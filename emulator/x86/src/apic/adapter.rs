@@ -59,6 +59,7 @@ impl Vcpu {
     }
 
     fn now_at(&mut self, number: u16) -> Now {
+        self.look_at_devices();
         let ns = self.bus_at(number).clock.now_ns();
         self.now(ns)
     }
@@ -267,7 +268,7 @@ impl Vcpu {
         self.bus().acknowledge_interrupt()
     }
 
-    /// A device was accessed by a load or store, which may have made an interrupt deliverable: then the
+    /// A load or store made a device or the APIC do something, which may have made an interrupt deliverable: then the
     /// running block ends behind it, wherever a slice would have ended.
     pub(crate) fn after_device_access(&mut self, number: u16) {
         if self.attention & attention::YIELD != 0 || self.wants_interruption() {

@@ -109,6 +109,51 @@ impl Vcpu {
         }
     }
 
+    // ---- spans -----------------------------------------------------------------------------------
+
+    /// Where `bytes` bytes from `low` on can be read, all in the page of `lin`, where the first access is to be: its page
+    /// is translated if need be. `None` where there is no memory, or where the access would fault.
+    pub(crate) fn readable_span(
+        &mut self,
+        seg: u8,
+        lin: u64,
+        low: u64,
+        bytes: u64,
+    ) -> Option<*const u8> {
+        if let Some(ptr) = self.direct_read_sized(low, bytes) {
+            return Some(ptr);
+        }
+        if self.entry(low).device_address(low, bytes, false).is_some() {
+            return None;
+        }
+        self.touch(seg, lin, 1, false).ok()?;
+        self.direct_read_sized(low, bytes)
+    }
+
+    /// Where they can be written, likewise: not where decoded code is among them either.
+    pub(crate) fn writable_span(
+        &mut self,
+        seg: u8,
+        lin: u64,
+        low: u64,
+        bytes: u64,
+    ) -> Option<*mut u8> {
+        if let Some(ptr) = self.direct_write_sized(low, bytes) {
+            return Some(ptr);
+        }
+        let entry = self.entry(low);
+        if entry.device_address(low, bytes, true).is_some() {
+            return None;
+        }
+        if entry.frame & frame::WRITABLE == 0 || entry.read != low & PAGE_MASK {
+            self.touch(seg, lin, 1, true).ok()?;
+            if let Some(ptr) = self.direct_write_sized(low, bytes) {
+                return Some(ptr);
+            }
+        }
+        self.write_beside_code(low, bytes)
+    }
+
     // ---- slow accesses -------------------------------------------------------------------------
 
     /// A load that the TLB's fast path declined. `number` is the instruction's in its block, `seg` the
@@ -283,6 +328,10 @@ impl Vcpu {
             unsafe { ptr.copy_to_nonoverlapping(bytes.as_mut_ptr(), size.into()) };
             return Ok(u64::from_le_bytes(bytes));
         }
+        let entry = self.tlb.direct(bank, lin);
+        if let Some(phys) = entry.device_address(lin, size.into(), false) {
+            return Ok(self.load_device(number, phys, size));
+        }
         if (lin & 0xFFF) + u64::from(size) > 4096 {
             let second = (lin & PAGE_MASK).wrapping_add(4096) & self.linear_mask_of(bank);
             let first_len = (4096 - (lin & 0xFFF)) as u8;
@@ -315,6 +364,11 @@ impl Vcpu {
             let bytes = value.to_le_bytes();
             // SAFETY: the TLB gives a pointer to `size` bytes of guest RAM, and `size` is at most 8.
             unsafe { ptr.copy_from_nonoverlapping(bytes.as_ptr(), size.into()) };
+            return Ok(());
+        }
+        let entry = self.tlb.direct(bank, lin);
+        if let Some(phys) = entry.device_address(lin, size.into(), true) {
+            self.store_device(number, phys, size, value);
             return Ok(());
         }
         if (lin & 0xFFF) + u64::from(size) > 4096 {
@@ -366,27 +420,37 @@ impl Vcpu {
     }
 
     fn load_device(&mut self, number: u16, phys: u64, size: u8) -> u64 {
-        let value = if self.is_apic_address(phys) {
-            self.load_apic(number, phys, size)
-        } else if size.is_power_of_two() {
-            self.bus_at(number).mmio_read(PhysAddr(phys), size)
-        } else {
-            let bus = self.bus_at(number);
-            (0..size)
-                .map(|i| bus.mmio_read(PhysAddr(phys + u64::from(i)), 1) << (8 * i))
-                .sum()
-        };
-        self.after_device_access(number);
+        if self.is_apic_address(phys) {
+            let value = self.load_apic(number, phys, size);
+            self.after_device_access(number);
+            return value;
+        }
+        let (value, active) = self.access_bus(number, |bus| {
+            if size.is_power_of_two() {
+                bus.mmio_read(PhysAddr(phys), size)
+            } else {
+                (0..size)
+                    .map(|i| bus.mmio_read(PhysAddr(phys + u64::from(i)), 1) << (8 * i))
+                    .sum()
+            }
+        });
+        if active {
+            self.after_device_access(number);
+        }
         value
     }
 
     fn store_device(&mut self, number: u16, phys: u64, size: u8, value: u64) {
         if self.is_apic_address(phys) {
             self.store_apic(number, phys, size, value);
-        } else {
-            self.bus_at(number).mmio_write(PhysAddr(phys), size, value);
+            self.after_device_access(number);
+            return;
         }
-        self.after_device_access(number);
+        let ((), active) =
+            self.access_bus(number, |bus| bus.mmio_write(PhysAddr(phys), size, value));
+        if active {
+            self.after_device_access(number);
+        }
     }
 
     /// Stores to physical memory or a device; `size` bytes within one page. Drops decoded code that

@@ -21,7 +21,7 @@ use crate::cpu::control;
 use crate::exception::Exception;
 use crate::vcpu::Vcpu;
 pub use tlb::{BANK_SLOW, BANK_SUPERVISOR, BANK_SUPERVISOR_AC, BANK_USER, Tlb};
-use tlb::{Direct, Leaf, NO_TAG, PAGE_MASK, frame};
+use tlb::{DEVICE, Direct, Leaf, NO_TAG, PAGE_MASK, frame};
 use walk::{NoPage, Paging, Walk, pte};
 
 /// Page-fault error code bits (SDM vol. 3A §4.7).
@@ -258,12 +258,17 @@ impl Vcpu {
                 addend: (host as u64).wrapping_sub(page),
                 frame,
             },
-            Page::None => Direct {
-                read: NO_TAG,
-                write: NO_TAG,
-                addend: 0,
-                frame,
-            },
+            Page::None => {
+                if writable {
+                    frame |= frame::WRITABLE;
+                }
+                Direct {
+                    read: NO_TAG,
+                    write: NO_TAG,
+                    addend: page | DEVICE,
+                    frame,
+                }
+            }
         };
         self.tlb.fill(bank, lin, entry);
     }

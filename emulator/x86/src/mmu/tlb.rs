@@ -35,6 +35,8 @@ const PCIDS: usize = 4096;
 
 /// Clears the offset in a page.
 pub const PAGE_MASK: u64 = !0xFFF;
+/// The low bit of [`Direct::addend`] where the page is no memory; the other bits are then its linear address.
+pub const DEVICE: u64 = 1;
 /// The tag of no page.
 pub const NO_TAG: u64 = !0;
 
@@ -46,7 +48,7 @@ pub struct Direct {
     pub read: u64,
     /// The page's linear address if it may be written directly, else [`NO_TAG`].
     pub write: u64,
-    /// Host address minus linear address.
+    /// Host address minus linear address; or, with [`DEVICE`], the linear address.
     pub addend: u64,
     /// The physical page, and bits of [`frame`].
     pub frame: u64,
@@ -529,5 +531,14 @@ impl Direct {
     pub(crate) fn write_pointer(&self, lin: u64, size: u64) -> Option<*mut u8> {
         (lin.wrapping_add(size - 1) & PAGE_MASK == self.write)
             .then(|| lin.wrapping_add(self.addend) as *mut u8)
+    }
+
+    /// The physical address of `size` bytes at `lin`, where no memory is and so a device may be, if the entry says so.
+    #[inline(always)]
+    pub(crate) fn device_address(&self, lin: u64, size: u64, write: bool) -> Option<u64> {
+        let here = self.addend == lin & PAGE_MASK | DEVICE
+            && (lin & !PAGE_MASK) + size <= 4096
+            && (!write || self.frame & frame::WRITABLE != 0);
+        here.then_some(self.frame & PAGE_MASK | lin & !PAGE_MASK)
     }
 }

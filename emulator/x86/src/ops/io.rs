@@ -73,12 +73,13 @@ impl Vcpu {
 
     fn read_port(&mut self, number: u16, port: u16, size: u8) -> u64 {
         self.check_io_breakpoints(port, size);
-        self.bus_at(number).pio_read(port, size).into()
+        let (value, _) = self.access_bus(number, |bus| bus.pio_read(port, size));
+        value.into()
     }
 
     fn write_port(&mut self, number: u16, port: u16, size: u8, value: u64) {
         self.check_io_breakpoints(port, size);
-        self.bus_at(number).pio_write(port, size, value as u32);
+        self.access_bus(number, |bus| bus.pio_write(port, size, value as u32));
     }
 }
 

@@ -216,7 +216,11 @@ impl Vcpu {
         let msr = &mut self.cpu.msr;
         match register {
             P5_MC_ADDR | P5_MC_TYPE | BIOS_UPDT_TRIG => {}
-            TSC => msr.tsc_offset = value.wrapping_sub(now_ns),
+            TSC => {
+                msr.tsc_offset = value.wrapping_sub(now_ns);
+                // The APIC's deadline may count by it.
+                self.look_at_devices();
+            }
             APIC_BASE => {
                 if value & !(physical & !0xFFF | apic::BSP | apic::ENABLE) != 0 {
                     return Err(bad());
@@ -224,6 +228,7 @@ impl Vcpu {
                 let before = msr.apic_base;
                 msr.apic_base = (value & !apic::BSP) | (before & apic::BSP);
                 self.apic_base_changed(before);
+                self.look_at_devices();
             }
             TSC_DEADLINE => self.write_tsc_deadline(insn.number, value),
             BIOS_SIGN_ID => msr.bios_sign_id = value,

@@ -11,6 +11,7 @@ use crate::emit::Emit;
 use crate::exception::Exception;
 use crate::flags::{Condition, FlagOp, bits};
 use crate::insn::{ExecFn, Insn, flag};
+use crate::mmu::BANK_SLOW;
 use crate::table::{Handler, Row};
 use crate::vcpu::Vcpu;
 use crate::width::{B, D, Q, W16, Width};
@@ -72,9 +73,10 @@ trait StringOp {
     const COMPARES: bool = false;
     /// Does one element. Registers change only when it succeeds.
     fn step<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done;
-    /// Does up to `count` elements at once where nothing but RAM is involved; returns how many.
-    fn bulk<W: Width>(_: &mut Vcpu, _: &Insn, _count: u64) -> u64 {
-        0
+    /// Does up to `count` elements at once, where nothing but memory is involved, and returns how many. `None`: the next
+    /// ones must be done one by one.
+    fn bulk<W: Width>(_: &mut Vcpu, _: &Insn, _count: u64) -> Option<u64> {
+        None
     }
 }
 
@@ -109,16 +111,48 @@ fn stride<W: Width>(v: &Vcpu) -> u64 {
 #[inline(always)]
 fn destination<W: Width>(v: &mut Vcpu, insn: &Insn, write: bool) -> Result<u64, Exception> {
     let offset = pointer(v, insn, DI);
+    destination_at(v, offset, W::BYTES, write)
+}
+
+/// The linear address of `size` bytes at `offset` in ES.
+#[inline(always)]
+fn destination_at(v: &mut Vcpu, offset: u64, size: u64, write: bool) -> Result<u64, Exception> {
     if v.mode_key & 6 != 0 {
         // 64-bit mode, or flat segments.
         return Ok(offset);
     }
-    v.checked_linear(SegmentRegister::ES, offset, W::BYTES, write)
+    v.checked_linear(SegmentRegister::ES, offset, size, write)
 }
 
-/// Elements of `W` from `lin` on that lie in its page, at most `count`.
-fn within_page<W: Width>(lin: u64, count: u64) -> u64 {
-    ((4096 - (lin & 0xFFF)) / W::BYTES).min(count)
+/// How many elements of `W` from the one at `offset` on, whose linear address is `lin`, lie in its page and come before the
+/// offset wraps around.
+#[inline(always)]
+fn span<W: Width>(v: &Vcpu, insn: &Insn, offset: u64, lin: u64) -> u64 {
+    let within = lin & 0xFFF;
+    if v.cpu.rflags & bits::DF == 0 {
+        let room = (insn.addr_mask - offset).saturating_add(1);
+        (4096 - within).min(room) / W::BYTES
+    } else if within + W::BYTES > 4096 {
+        0
+    } else {
+        within.min(offset) / W::BYTES + 1
+    }
+}
+
+/// The lowest of the offsets of `count` elements of `W` from `offset` on.
+#[inline(always)]
+fn lowest<W: Width>(v: &Vcpu, offset: u64, count: u64) -> u64 {
+    if v.cpu.rflags & bits::DF == 0 {
+        offset
+    } else {
+        offset - (count - 1) * W::BYTES
+    }
+}
+
+/// Whether a page may be touched ahead of the element that does: not where each access is to be looked at.
+#[inline(always)]
+fn bulk_allowed(v: &Vcpu, count: u64) -> bool {
+    count > 1 && v.tlb_bank != BANK_SLOW
 }
 
 struct Movs;
@@ -135,45 +169,62 @@ impl StringOp for Movs {
         Ok(())
     }
 
-    fn bulk<W: Width>(v: &mut Vcpu, insn: &Insn, count: u64) -> u64 {
-        if !simple(v, insn) {
-            return 0;
+    fn bulk<W: Width>(v: &mut Vcpu, insn: &Insn, count: u64) -> Option<u64> {
+        if !bulk_allowed(v, count) {
+            return Some(0);
         }
-        let from = v.cpu.seg_base[usize::from(insn.seg)].wrapping_add(pointer(v, insn, SI));
-        let to = pointer(v, insn, DI);
-        let count = within_page::<W>(from, within_page::<W>(to, count));
-        let bytes = count * W::BYTES;
+        let (si, di) = (pointer(v, insn, SI), pointer(v, insn, DI));
+        let from = v.operand_linear(insn, si, W::BYTES, false).ok()?;
+        let to = destination_at(v, di, W::BYTES, true).ok()?;
+        let count = count
+            .min(span::<W>(v, insn, si, from))
+            .min(span::<W>(v, insn, di, to));
         if count < 2 {
-            return 0;
+            return Some(0);
         }
-        let source = v.direct_read_sized(from, bytes);
-        let target = match v.direct_write_sized(to, bytes) {
-            None => v.write_beside_code(to, bytes),
-            target => target,
-        };
-        let (Some(source), Some(target)) = (source, target) else {
-            return 0;
-        };
-        let distance = (target as usize).wrapping_sub(source as usize);
-        if distance < bytes as usize && distance != 0 {
-            // Forward over an overlap: later elements read what earlier ones wrote.
-            return 0;
-        }
-        // SAFETY: both pointers are good for `bytes` bytes by the TLB; `copy` allows overlap.
-        unsafe { std::ptr::copy(source, target, bytes as usize) };
-        advance(v, insn, SI, bytes);
-        advance(v, insn, DI, bytes);
-        count
+        let bytes = count * W::BYTES;
+        // Within the limits as a whole, or one by one up to where it ends.
+        let low = lowest::<W>(v, si, count);
+        let low_from = v.operand_linear(insn, low, bytes, false).ok()?;
+        let low = lowest::<W>(v, di, count);
+        let low_to = destination_at(v, low, bytes, true).ok()?;
+        // The second page may drive the first one out of the TLB; where it is in the host's memory stays.
+        let source = v.readable_span(insn.seg_written, from, low_from, bytes)?;
+        let target = v.writable_span(SegmentRegister::ES as u8, to, low_to, bytes)?;
+        let backwards = v.cpu.rflags & bits::DF != 0;
+        // SAFETY: both pointers are good for `bytes` bytes by the TLB.
+        unsafe { move_elements::<W>(source, target, count, backwards) };
+        let stride = stride::<W>(v).wrapping_mul(count);
+        advance(v, insn, SI, stride);
+        advance(v, insn, DI, stride);
+        Some(count)
     }
 }
 
-/// Whether an element can be moved without segment checks, forwards, and without address wrap-around.
-fn simple(v: &Vcpu, insn: &Insn) -> bool {
-    v.mode_key & 6 != 0
-        && !insn.has(flag::SEG_CHECK)
-        && v.cpu.rflags & bits::DF == 0
-        && insn.addr_mask > 0xFFFF
-        && v.cpu.rflags & bits::TF == 0
+/// Moves `count` elements one after the other, from the lowest on or, `backwards`, from the highest on.
+///
+/// # Safety
+/// Both pointers are good for that many elements.
+unsafe fn move_elements<W: Width>(source: *const u8, target: *mut u8, count: u64, backwards: bool) {
+    let bytes = (count * W::BYTES) as usize;
+    let (from, to) = (source as usize, target as usize);
+    let ahead = if backwards {
+        from.wrapping_sub(to)
+    } else {
+        to.wrapping_sub(from)
+    };
+    if ahead == 0 || ahead >= bytes {
+        // No element is read after it was written.
+        // SAFETY: by the caller; `copy` allows overlap.
+        unsafe { std::ptr::copy(source, target, bytes) };
+        return;
+    }
+    for n in 0..count {
+        let n = if backwards { count - 1 - n } else { n };
+        let at = (n * W::BYTES) as usize;
+        // SAFETY: by the caller, as `n` is below `count`.
+        unsafe { W::store(target.add(at), W::load(source.add(at))) };
+    }
 }
 
 #[inline(always)]
@@ -198,31 +249,43 @@ impl StringOp for Stos {
         Ok(())
     }
 
-    fn bulk<W: Width>(v: &mut Vcpu, insn: &Insn, count: u64) -> u64 {
-        if v.mode_key & 6 == 0
-            || v.cpu.rflags & (bits::DF | bits::TF) != 0
-            || insn.addr_mask <= 0xFFFF
-        {
-            return 0;
+    fn bulk<W: Width>(v: &mut Vcpu, insn: &Insn, count: u64) -> Option<u64> {
+        if !bulk_allowed(v, count) {
+            return Some(0);
         }
-        let to = pointer(v, insn, DI);
-        let count = within_page::<W>(to, count);
+        let di = pointer(v, insn, DI);
+        let to = destination_at(v, di, W::BYTES, true).ok()?;
+        let count = count.min(span::<W>(v, insn, di, to));
         if count < 2 {
-            return 0;
+            return Some(0);
         }
         let bytes = count * W::BYTES;
-        let target = match v.direct_write_sized(to, bytes) {
-            None => v.write_beside_code(to, bytes),
-            target => target,
-        };
-        let Some(target) = target else { return 0 };
+        let low = lowest::<W>(v, di, count);
+        let low_to = destination_at(v, low, bytes, true).ok()?;
+        let target = v.writable_span(SegmentRegister::ES as u8, to, low_to, bytes)?;
         let value = v.get::<W>(A);
-        for n in 0..count {
-            // SAFETY: the pointer is good for `count` elements by the TLB.
-            unsafe { W::store(target.add((n * W::BYTES) as usize), value) };
-        }
-        advance(v, insn, DI, count * W::BYTES);
-        count
+        // SAFETY: the pointer is good for `bytes` bytes by the TLB.
+        unsafe { fill_elements::<W>(target, value, count) };
+        let stride = stride::<W>(v).wrapping_mul(count);
+        advance(v, insn, DI, stride);
+        Some(count)
+    }
+}
+
+/// Stores `value` to `count` elements.
+///
+/// # Safety
+/// The pointer is good for that many elements.
+unsafe fn fill_elements<W: Width>(target: *mut u8, value: u64, count: u64) {
+    let byte = value as u8;
+    if W::zext(u64::from(byte) * 0x0101_0101_0101_0101) == value {
+        // SAFETY: by the caller.
+        unsafe { target.write_bytes(byte, (count * W::BYTES) as usize) };
+        return;
+    }
+    for n in 0..count {
+        // SAFETY: by the caller, as `n` is below `count`.
+        unsafe { W::store(target.add((n * W::BYTES) as usize), value) };
     }
 }
 
@@ -271,6 +334,9 @@ impl StringOp for Cmps {
     }
 }
 
+/// Elements done one by one where a span of them could not be done at once: in a device, beside code, at a limit.
+const RETRY: u32 = 31;
+
 fn string<W: Width, O: StringOp>(v: &mut Vcpu, insn: &Insn) -> Done {
     if !insn.has(flag::REP | flag::REPNE) {
         return O::step::<W>(v, insn);
@@ -291,8 +357,18 @@ fn string<W: Width, O: StringOp>(v: &mut Vcpu, insn: &Insn) -> Done {
         budget = 1;
     }
     let mut done = 0;
+    // How many are to be done one by one before the whole span is tried again.
+    let mut singly = 0u32;
     loop {
-        let bulk = O::bulk::<W>(v, insn, left.min(budget - done));
+        let mut bulk = 0;
+        if singly > 0 {
+            singly -= 1;
+        } else {
+            match O::bulk::<W>(v, insn, left.min(budget - done)) {
+                Some(elements) => bulk = elements,
+                None => singly = RETRY,
+            }
+        }
         let stepped = if bulk > 0 {
             bulk
         } else {

@@ -176,7 +176,7 @@ pub(super) fn report(v: &mut Vcpu) -> Result<(), Exception> {
 #[cold]
 fn set_ferr(v: &mut Vcpu, number: u16, level: bool) {
     if v.bus().lines.level(IrqLine::FERR) != level {
-        v.bus_at(number).drive(IrqLine::FERR, level);
+        v.access_bus(number, |bus| bus.drive(IrqLine::FERR, level));
     }
 }
 
