@@ -25,7 +25,7 @@ pub use event::EventQueue;
 pub use frame::{Frame, TextScreen};
 pub use input::{DmaDirection, Input, Key};
 pub use line::{IrqLine, IrqLines};
-pub use memory::{GRANULE_BYTES, GuestMemory, MemoryError, Page, PhysAddr, granules};
+pub use memory::{GRANULE_BYTES, GuestMemory, HostMemory, MemoryError, Page, PhysAddr, granules};
 pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
 pub use port_window::{PortWindow, PortWindows};
 pub use state::{SavedState, StateError};

@@ -75,6 +75,38 @@ const LOW_PAGES: usize = 256;
 // SAFETY: the raw pointers in it point into mappings that it owns itself.
 unsafe impl Send for GuestMemory {}
 
+/// Asks the host to back `memory` by large pages, where it has them on request; a guest's accesses are all over its RAM.
+fn prefer_large_pages(memory: &memmap2::MmapMut) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = memory.advise(memmap2::Advice::HugePage) {
+        log::debug!(target: "memory", "no large pages: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
+}
+
+/// A private mapping of the host's memory, zeroed, in large pages where it is large and the host has them.
+pub struct HostMemory(MmapRaw);
+
+impl HostMemory {
+    /// `bytes` of it.
+    ///
+    /// Where the host has none left, the process ends as it does when any allocation fails.
+    pub fn new(bytes: usize) -> Self {
+        let Ok(map) = MmapOptions::new().len(bytes).map_anon() else {
+            let layout = std::alloc::Layout::from_size_align(bytes, PAGE_BYTES as usize);
+            std::alloc::handle_alloc_error(layout.expect("a size that fits the host"));
+        };
+        prefer_large_pages(&map);
+        Self(MmapRaw::from(map))
+    }
+
+    /// The first byte.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.0.as_mut_ptr()
+    }
+}
+
 /// The granules, a bit each, that `len` (1 to 4096) bytes from offset `first` of a page on touch.
 #[inline]
 pub fn granules(first: u64, len: u64) -> u64 {
@@ -95,6 +127,7 @@ impl GuestMemory {
         let host = |source| MemoryError::Host { bytes, source };
         let len = usize::try_from(bytes).map_err(|_| MemoryError::Size(bytes))?;
         let ram = MmapOptions::new().len(len).map_anon().map_err(host)?;
+        prefer_large_pages(&ram);
         Ok(Self {
             ram: MmapRaw::from(ram),
             ram_bytes: bytes,

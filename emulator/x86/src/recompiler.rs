@@ -82,19 +82,12 @@ impl CodeCache {
 
     /// Has the uses of a new block counted, if there is somebody to compile it.
     pub(crate) fn watch_heat(&self, block: &mut Block) {
-        if self.recompiler.is_some()
-            && let Some(first) = block.insns.first_mut()
-        {
+        if self.recompiler.is_some() {
+            // SAFETY: a block has a first instruction, and this one does not run yet.
+            let first = unsafe { &mut *block.insns.as_mut_ptr() };
             block.heat.own = Some(first.fast);
             first.fast = warm;
         }
-    }
-}
-
-impl Vcpu {
-    /// Puts a recompiler into the code that this processor has in hand. Not while it runs.
-    pub fn set_recompiler(&mut self, recompiler: Box<dyn Recompiler>) {
-        self.code.set_recompiler(recompiler);
     }
 }
 
@@ -118,7 +111,8 @@ fn warm(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
         phys: block.phys,
         key: block.key,
         code,
-        insns: &block.insns[..count],
+        // SAFETY: a block's instructions stay where they are while it is live.
+        insns: unsafe { std::slice::from_raw_parts(block.insns.as_ptr(), count) },
         branches: block.insns.len() == count,
     };
     let compiled = v.code.recompiler.as_mut().and_then(|r| r.compile(view));

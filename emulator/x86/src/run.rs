@@ -270,7 +270,7 @@ impl Vcpu {
             return true;
         }
         // SAFETY: the block is live, and no block is empty.
-        let bytes = unsafe { (&(*block).insns)[0].end };
+        let bytes = unsafe { (*(*block).insns.as_ptr()).end };
         let ip = self.cpu.regs[Reg::RIP];
         ip + u64::from(bytes) - 1 <= u64::from(self.cpu.segs[SegmentRegister::CS].limit)
     }

@@ -164,6 +164,11 @@ impl Vcpu {
         self.detach()
     }
 
+    /// The code that this processor has in hand.
+    pub fn code_mut(&mut self) -> &mut CodeCache {
+        &mut self.code
+    }
+
     pub(crate) fn code_and_memory(&mut self) -> (&mut CodeCache, &mut GuestMemory) {
         let bus = self
             .bus

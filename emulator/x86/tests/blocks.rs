@@ -232,3 +232,36 @@ fn a_comparison_and_its_jump_are_two_instructions_at_the_budget() {
         assert_eq!(vcpu.cpu.regs[Reg::RIP], ip);
     }
 }
+
+#[test]
+fn the_cache_is_bounded_whatever_the_sizes_of_blocks() {
+    // Blocks of ever other lengths all over memory: n times INC EAX, JMP to the next.
+    const BYTES: usize = 256 << 10;
+    let mut vcpu = common::flat32(&[0xEB, 0xFE]);
+    vcpu.code_mut().set_max_bytes(BYTES);
+    let mut retired = 0;
+    for round in 0..40u64 {
+        let mut at = 0x2000u64;
+        while at < 0x8_0000 {
+            let len = 1 + (at / 64 + round * 7) % 40;
+            let mut code = vec![0x40; len as usize];
+            let to = at + 64;
+            code.push(0xE9);
+            code.extend(((to - (at + len + 5)) as u32).to_le_bytes());
+            vcpu.bus().memory.write(platform::PhysAddr(at), &code);
+            at = to;
+        }
+        vcpu.bus()
+            .memory
+            .write(platform::PhysAddr(at), &[0xEB, 0xFE]);
+        vcpu.cpu.regs[Reg::RIP] = 0x2000;
+        retired += 200_000;
+        vcpu.run(retired);
+        assert_eq!(vcpu.cpu.regs[Reg::RIP], 0x8_0000);
+        let (blocks, kept) = vcpu.code_mut().bytes();
+        assert!(blocks <= BYTES + BYTES / 4, "{blocks}");
+        // A mapping at a time.
+        assert!(kept <= 2 * BYTES + (4 << 20), "{kept}");
+    }
+    assert!(vcpu.code_mut().evicted > 1000);
+}

@@ -62,7 +62,8 @@ fn both(code: &[u8], ecx: u64, count: u64) -> (Vcpu, Arc<Counts>) {
     let [plain, compiled] = [false, true].map(|compiles| {
         let mut vcpu = common::flat32(code);
         if compiles {
-            vcpu.set_recompiler(Box::new(Caller(counts.clone())));
+            vcpu.code_mut()
+                .set_recompiler(Box::new(Caller(counts.clone())));
         }
         vcpu.cpu.regs[Reg::RCX] = ecx;
         let mut until = 0;

@@ -95,11 +95,12 @@ impl Vcpu {
         let mut bytes = [0u8; MAX_BYTES + MAX_LEN];
         let room = ((4096 - (phys & 0xFFF)) as usize).min(MAX_BYTES);
         self.fetch_bytes(phys, &mut bytes[..room]);
-        let mut block = Block::new(phys, self.mode_key, self.code.take_room());
+        let mut block = Block::new(phys, self.mode_key);
+        let mut insns = self.code.take_scratch();
         let mut offset = 0usize;
         let mut ends = Ends::No;
         let mut previous = Instruction::default();
-        while ends == Ends::No && block.insns.len() < MAX_INSNS && offset < room {
+        while ends == Ends::No && insns.len() < MAX_INSNS && offset < room {
             let mut iced = Instruction::default();
             let decoded = decode::decode_into(
                 &mut iced,
@@ -111,7 +112,7 @@ impl Vcpu {
             let (mut insn, how) = match decoded {
                 Decoded::Insn(insn, how) => {
                     if how == Ends::Branch
-                        && let Some(before) = block.insns.last_mut()
+                        && let Some(before) = insns.last_mut()
                         && let Some(pair) =
                             chain::choose_pair(&previous, before, &iced, self.mode_key)
                     {
@@ -144,15 +145,15 @@ impl Vcpu {
                     }
                 }
             };
-            insn.number = block.insns.len() as u16;
+            insn.number = insns.len() as u16;
             offset = usize::from(insn.end);
-            block.insns.push(insn);
+            insns.push(insn);
             ends = how;
         }
-        block.count = block.insns.len() as u32;
+        block.count = insns.len() as u32;
         block.bytes = offset as u16;
         if ends != Ends::Branch {
-            block.insns.push(Insn {
+            insns.push(Insn {
                 end: offset as u16,
                 number: block.count as u16,
                 ..decode::blank()
@@ -166,7 +167,7 @@ impl Vcpu {
             self.protect_page(second);
         }
         let (code, memory) = self.code_and_memory();
-        let block = code.insert(block, memory);
+        let block = code.insert(block, insns, memory);
         if code.wants_tidying() {
             // At the next look around, when no block runs and none is remembered.
             self.attention |= attention::GRAVEYARD;

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use platform::{GuestMemory, PhysAddr, granules};
 
+use super::arena::{Arena, InsnArena, Insns};
 use super::page::CodePage;
 use super::{Block, NO_LINK, granule_numbers};
 use crate::cpu::Monitor;
@@ -14,8 +15,6 @@ use crate::{chain, decode};
 
 /// Blocks take at most this much of the host's memory, in bytes; then the oldest quarter goes.
 const MAX_BYTES: usize = 96 << 20;
-/// The memory of so many dropped blocks is kept for new ones.
-const MAX_ROOM: usize = 64;
 /// A processor that was away for longer than so many new code pages starts with an empty TLB.
 const MAX_PROTECTED: usize = 64;
 
@@ -47,21 +46,27 @@ type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 /// Owns every block, live and dropped, by the raw pointers that the rest of this module uses. A dropped
 /// block is reused and not freed, so that a stale pointer in a jump table can be followed to its changed serial.
 #[derive(Default)]
-struct Pool(Vec<*mut Block>);
+struct Pool {
+    arena: Arena<Block>,
+    blocks: Vec<*mut Block>,
+}
 
 impl Pool {
     fn add(&mut self, block: Block) -> *mut Block {
-        let pointer = Box::into_raw(Box::new(block));
-        self.0.push(pointer);
+        let pointer = self.arena.take(1);
+        // SAFETY: the arena has room for a block there.
+        unsafe { pointer.write(block) };
+        self.blocks.push(pointer);
         pointer
     }
 
     /// Frees every block: nothing may point at one any more.
     fn clear(&mut self) {
-        for pointer in self.0.drain(..) {
-            // SAFETY: `add` made it from a box, and only this loop, which forgets it, frees it.
-            drop(unsafe { Box::from_raw(pointer) });
+        for pointer in self.blocks.drain(..) {
+            // SAFETY: `add` wrote it, and only this loop, which forgets it, drops it.
+            unsafe { pointer.drop_in_place() };
         }
+        self.arena.clear();
     }
 }
 
@@ -86,8 +91,9 @@ pub struct CodeCache {
     pool: Pool,
     free: Vec<*mut Block>,
     graveyard: Vec<*mut Block>,
-    /// The memory of dropped blocks' instructions, for the next ones.
-    room: Vec<Vec<Insn>>,
+    insns: InsnArena,
+    /// Where the next block's instructions are put together.
+    scratch: Vec<Insn>,
     /// Blocks by age, with their serials: a dropped one has another.
     ages: VecDeque<(*mut Block, u64)>,
     serial: u64,
@@ -129,7 +135,8 @@ impl CodeCache {
             pool: Pool::default(),
             free: Vec::new(),
             graveyard: Vec::new(),
-            room: Vec::new(),
+            insns: InsnArena::default(),
+            scratch: Vec::new(),
             ages: VecDeque::new(),
             serial: 0,
             bytes: 0,
@@ -151,9 +158,9 @@ impl CodeCache {
         self.max_bytes = bytes;
     }
 
-    /// What the blocks take of the host's memory, about, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// What the blocks take of the host's memory, about, in bytes; and what is kept for their instructions.
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.bytes, self.insns.bytes())
     }
 
     /// Drops every block and every monitored line. Not while one runs, and the jump tables of all processors are to
@@ -182,6 +189,7 @@ impl CodeCache {
             recompiler.drop_all();
         }
         self.pool.clear();
+        self.insns.clear();
         self.bytes = 0;
     }
 
@@ -193,14 +201,22 @@ impl CodeCache {
         self.map.get(&(phys, key)).copied()
     }
 
-    /// Memory for a block's instructions.
-    pub(super) fn take_room(&mut self) -> Vec<Insn> {
-        self.room.pop().unwrap_or_else(|| Vec::with_capacity(8))
+    /// An empty list for the instructions of the next block; [`insert`](Self::insert) takes it back.
+    pub(super) fn take_scratch(&mut self) -> Vec<Insn> {
+        std::mem::take(&mut self.scratch)
     }
 
-    /// Adds a block. The pages of its bytes are code pages from now on; the caller has taken away the right to write
+    /// Adds a block of `insns`. The pages of its bytes are code pages from now on; the caller has taken away the right to write
     /// them directly ([`protect`](Self::protect)).
-    pub(super) fn insert(&mut self, mut block: Block, memory: &mut GuestMemory) -> *mut Block {
+    pub(super) fn insert(
+        &mut self,
+        mut block: Block,
+        mut insns: Vec<Insn>,
+        memory: &mut GuestMemory,
+    ) -> *mut Block {
+        block.insns = self.insns.keep(&insns);
+        insns.clear();
+        self.scratch = insns;
         self.serial += 1;
         block.serial = self.serial;
         self.decoded += 1;
@@ -233,13 +249,18 @@ impl CodeCache {
 
     /// Whether blocks were dropped and wait to be freed, or there are too many.
     pub(super) fn wants_tidying(&self) -> bool {
-        !self.graveyard.is_empty() || self.bytes > self.max_bytes
+        !self.graveyard.is_empty()
+            || self.bytes > self.max_bytes
+            || self.insns.bytes() > 2 * self.max_bytes
     }
 
     /// Frees dropped blocks, and drops the oldest quarter where there are too many. Not while a block runs.
     pub(super) fn tidy(&mut self, memory: &mut GuestMemory) {
-        if self.bytes > self.max_bytes {
-            while self.bytes > self.max_bytes / 4 * 3
+        // Room that was given back is of use for as many instructions only; a guest could want ever other numbers.
+        let scattered = self.insns.bytes() > 2 * self.max_bytes;
+        if self.bytes > self.max_bytes || scattered {
+            let enough = if scattered { 0 } else { self.max_bytes / 4 * 3 };
+            while self.bytes > enough
                 && let Some((block, serial)) = self.ages.pop_front()
             {
                 // SAFETY: blocks of the pool are not freed.
@@ -248,6 +269,9 @@ impl CodeCache {
                     self.drop_block(block, memory);
                     self.bury();
                 }
+            }
+            if scattered {
+                self.insns.clear();
             }
             log::debug!(target: "code", "{} blocks in all given up for want of room", self.evicted);
         }
@@ -265,11 +289,8 @@ impl CodeCache {
             // SAFETY: a dropped block of the pool, which does not run.
             let block = unsafe { &mut *block };
             self.bytes -= block.footprint();
-            let mut room = std::mem::take(&mut block.insns);
-            if self.room.len() < MAX_ROOM && room.capacity() <= 2 * super::MAX_INSNS {
-                room.clear();
-                self.room.push(room);
-            }
+            self.insns
+                .give_back(std::mem::replace(&mut block.insns, Insns::NONE));
             block.incoming = Vec::new();
         }
         self.free.append(&mut self.graveyard);

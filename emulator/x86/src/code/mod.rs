@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod` | [`Block`], and the links between blocks |
 //! | `cache` | [`CodeCache`]: all blocks of a machine, their links, their end |
+//! | `arena` | the host's memory for them |
 //! | `page` | where in a page the code is, to the byte |
 //! | `jumps` | each processor's memory of where linear addresses lead |
 //! | `build` | making a block from bytes, and what a processor does with the cache |
@@ -29,11 +30,13 @@
 //! **Cutting.** [`CodeCache::cut`] ends the running block behind one of its instructions and keeps it; a drop of the
 //! running block does the same and lets it go when no block runs.
 
+mod arena;
 mod build;
 mod cache;
 mod jumps;
 mod page;
 
+pub(crate) use arena::Insns;
 pub use cache::CodeCache;
 pub(crate) use jumps::JumpTable;
 
@@ -54,7 +57,7 @@ pub(crate) struct Block {
     pub serial: u64,
     /// The instructions, and behind them a `fall_through` where the last one does not set the
     /// instruction pointer.
-    pub insns: Vec<Insn>,
+    pub insns: Insns,
     /// Where its first byte is.
     pub phys: u64,
     /// Instructions without the `fall_through`.
@@ -100,10 +103,10 @@ const NO_LINK: Link = Link {
 };
 
 impl Block {
-    /// A block without instructions, which go into the empty `room`.
-    fn new(phys: u64, key: u32, room: Vec<Insn>) -> Self {
+    /// A block without instructions.
+    fn new(phys: u64, key: u32) -> Self {
         Self {
-            insns: room,
+            insns: Insns::NONE,
             count: 0,
             bytes: 0,
             linkable: true,
@@ -156,7 +159,7 @@ impl Block {
     /// What it takes of the host's memory, about, in bytes.
     fn footprint(&self) -> usize {
         // The map and the page's lists take about another hundred.
-        size_of::<Self>() + self.insns.capacity() * size_of::<Insn>() + 100
+        size_of::<Self>() + self.insns.len() * size_of::<Insn>() + 100
     }
 }
 
