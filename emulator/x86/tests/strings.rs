@@ -3,7 +3,9 @@
 mod common;
 
 use platform::testkit::Rng;
-use platform::{Bus, Clock, GuestMemory, PhysAddr};
+use platform::{
+    Bus, Clock, Device, DeviceCtx, GuestMemory, IrqLine, PhysAddr, SavedState, StateError,
+};
 use x86::cpu::{Reg, SegmentRegister};
 use x86::{Segment, Vcpu};
 
@@ -76,6 +78,65 @@ fn a_span_is_its_elements_one_by_one() {
                     outcome(start(), cx + 1, false) == outcome(start(), cx + 1, true),
                     "{context}"
                 );
+            }
+        }
+    }
+}
+
+/// A device that remembers what was done to it, and changes a wire now and then.
+#[derive(Default)]
+struct Recorder(Vec<(bool, u64, u8, u64)>);
+
+impl Device for Recorder {
+    fn name(&self) -> &'static str {
+        "recorder"
+    }
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8) -> u64 {
+        self.0.push((false, offset, size, 0));
+        ctx.set_line(IrqLine::isa(3), self.0.len() % 16 == 0);
+        self.0.len() as u64 * 0x0102_0305
+    }
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8, value: u64) {
+        self.0.push((true, offset, size, value));
+        ctx.set_line(IrqLine::isa(4), self.0.len() % 32 == 0);
+    }
+    fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
+    fn save(&self) -> SavedState {
+        SavedState::encode(1, &self.0)
+    }
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        self.0 = state.decode(1)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_device_gets_the_elements_one_by_one() {
+    const HERE: u64 = 0xA_0000;
+    for (code, width) in [([0xF3u8, 0xA4], 1), ([0xF3, 0xA5], 4), ([0xF3, 0xAB], 4)] {
+        for (si, di) in [(0x9000, HERE), (HERE, 0x9000), (HERE, HERE + 0x1800)] {
+            for backwards in [false, true] {
+                let code = [code[0], code[1], 0xEB, 0xFE];
+                let run = |one_by_one| {
+                    let mut vcpu = ready(&code, true, [si + 0x800, di + 0x800, 0x300], backwards);
+                    let bus = vcpu.bus();
+                    let id = bus.add(Box::new(Recorder::default()));
+                    bus.map_mmio(id, 0, PhysAddr(HERE), 0x1_0000);
+                    let first = if one_by_one { 1 } else { 0x301 };
+                    for until in first..=0x301 {
+                        vcpu.run(until);
+                    }
+                    let mut memory = vec![0; 0x3000];
+                    vcpu.bus().memory.read(PhysAddr(0x8000), &mut memory);
+                    let saved = vcpu.bus().devices().next().unwrap().1.save();
+                    let entries: Vec<(bool, u64, u8, u64)> = saved.decode(1).unwrap();
+                    (vcpu.cpu.regs.to_vec(), memory, entries)
+                };
+                let (whole, parts) = (run(false), run(true));
+                assert!(whole == parts);
+                assert!(whole.2.iter().all(|entry| entry.2 == width));
+                let untouched = code[1] == 0xAB && di < HERE;
+                assert_eq!(whole.2.is_empty(), untouched);
             }
         }
     }

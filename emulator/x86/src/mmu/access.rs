@@ -154,6 +154,12 @@ impl Vcpu {
         self.write_beside_code(low, bytes)
     }
 
+    /// The physical address of `bytes` bytes at `low`, in a page that [`readable_span`](Self::readable_span) or
+    /// [`writable_span`](Self::writable_span) has found to be no memory, where the access is allowed.
+    pub(crate) fn device_span(&self, low: u64, bytes: u64, write: bool) -> Option<u64> {
+        self.entry(low).device_address(low, bytes, write)
+    }
+
     // ---- slow accesses -------------------------------------------------------------------------
 
     /// A load that the TLB's fast path declined. `number` is the instruction's in its block, `seg` the
@@ -419,7 +425,8 @@ impl Vcpu {
         u64::from_le_bytes(bytes)
     }
 
-    fn load_device(&mut self, number: u16, phys: u64, size: u8) -> u64 {
+    /// Loads from a device, or from where nothing is.
+    pub(crate) fn load_device(&mut self, number: u16, phys: u64, size: u8) -> u64 {
         if self.is_apic_address(phys) {
             let value = self.load_apic(number, phys, size);
             self.after_device_access(number);
@@ -440,7 +447,8 @@ impl Vcpu {
         value
     }
 
-    fn store_device(&mut self, number: u16, phys: u64, size: u8, value: u64) {
+    /// Stores to a device, or to where nothing is.
+    pub(crate) fn store_device(&mut self, number: u16, phys: u64, size: u8, value: u64) {
         if self.is_apic_address(phys) {
             self.store_apic(number, phys, size, value);
             self.after_device_access(number);

@@ -166,15 +166,11 @@ fn ins_once<W: Width>(v: &mut Vcpu, insn: &Insn, number: u16) -> Result<(), Exce
     v.check_io(port, W::BYTES as u8)?;
     let at = v.cpu.regs[Reg::RDI] & insn.addr_mask;
     let lin = v.checked_linear(SegmentRegister::ES, at, W::BYTES, true)?;
-    v.touch_for_update(SegmentRegister::ES as u8, lin, W::BYTES)?;
+    if v.direct_write::<W>(lin).is_none() {
+        v.touch_for_update(SegmentRegister::ES as u8, lin, W::BYTES)?;
+    }
     let value = v.read_port(number, port, W::BYTES as u8);
-    v.store_slow(
-        insn.number,
-        SegmentRegister::ES as u8,
-        lin,
-        W::BYTES as u8,
-        value,
-    )?;
+    v.store_at::<W>(insn.number, SegmentRegister::ES as u8, lin, value)?;
     advance::<W>(v, insn, Reg::RDI);
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::flags::{Condition, FlagOp, bits};
 use crate::insn::{ExecFn, Insn, flag};
 use crate::mmu::BANK_SLOW;
 use crate::table::{Handler, Row};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Vcpu, attention};
 use crate::width::{B, D, Q, W16, Width};
 
 type Done = Result<(), Exception>;
@@ -73,8 +73,8 @@ trait StringOp {
     const COMPARES: bool = false;
     /// Does one element. Registers change only when it succeeds.
     fn step<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done;
-    /// Does up to `count` elements at once, where nothing but memory is involved, and returns how many. `None`: the next
-    /// ones must be done one by one.
+    /// Does up to `count` elements, checking and translating but once, and returns how many. `None`: the next ones must be
+    /// done one by one.
     fn bulk<W: Width>(_: &mut Vcpu, _: &Insn, _count: u64) -> Option<u64> {
         None
     }
@@ -189,16 +189,63 @@ impl StringOp for Movs {
         let low = lowest::<W>(v, di, count);
         let low_to = destination_at(v, low, bytes, true).ok()?;
         // The second page may drive the first one out of the TLB; where it is in the host's memory stays.
-        let source = v.readable_span(insn.seg_written, from, low_from, bytes)?;
-        let target = v.writable_span(SegmentRegister::ES as u8, to, low_to, bytes)?;
-        let backwards = v.cpu.rflags & bits::DF != 0;
-        // SAFETY: both pointers are good for `bytes` bytes by the TLB.
-        unsafe { move_elements::<W>(source, target, count, backwards) };
+        let source = match v.readable_span(insn.seg_written, from, low_from, bytes) {
+            Some(ptr) => Place::Memory(ptr.cast_mut()),
+            None => Place::Device(v.device_span(low_from, bytes, false)?),
+        };
+        let target = match v.writable_span(SegmentRegister::ES as u8, to, low_to, bytes) {
+            Some(ptr) => Place::Memory(ptr),
+            None => Place::Device(v.device_span(low_to, bytes, true)?),
+        };
+        let count = if let (Place::Memory(source), Place::Memory(target)) = (source, target) {
+            let backwards = v.cpu.rflags & bits::DF != 0;
+            // SAFETY: both pointers are good for `bytes` bytes by the TLB.
+            unsafe { move_elements::<W>(source, target, count, backwards) };
+            count
+        } else {
+            each_element::<W>(v, count, |v, at| {
+                let value = match source {
+                    // SAFETY: as above, and `at` is the place of an element.
+                    Place::Memory(ptr) => unsafe { W::load(ptr.add(at as usize)) },
+                    Place::Device(phys) => v.load_device(insn.number, phys + at, W::BYTES as u8),
+                };
+                match target {
+                    // SAFETY: likewise.
+                    Place::Memory(ptr) => unsafe { W::store(ptr.add(at as usize), value) },
+                    Place::Device(phys) => {
+                        v.store_device(insn.number, phys + at, W::BYTES as u8, value);
+                    }
+                }
+            })
+        };
         let stride = stride::<W>(v).wrapping_mul(count);
         advance(v, insn, SI, stride);
         advance(v, insn, DI, stride);
         Some(count)
     }
+}
+
+/// Where a span is.
+#[derive(Clone, Copy)]
+enum Place {
+    /// At this address of the host.
+    Memory(*mut u8),
+    /// At this physical address, where no memory is.
+    Device(u64),
+}
+
+/// Calls `act` with the place in the span of each of `count` elements, in the order in which REP takes them, until a device
+/// asks for attention. Returns how many that were.
+#[inline(always)]
+fn each_element<W: Width>(v: &mut Vcpu, count: u64, mut act: impl FnMut(&mut Vcpu, u64)) -> u64 {
+    let backwards = v.cpu.rflags & bits::DF != 0;
+    let mut done = 0;
+    while done < count && (done == 0 || v.attention & !attention::STEP == 0) {
+        let n = if backwards { count - 1 - done } else { done };
+        act(v, n * W::BYTES);
+        done += 1;
+    }
+    done
 }
 
 /// Moves `count` elements one after the other, from the lowest on or, `backwards`, from the highest on.
@@ -262,10 +309,20 @@ impl StringOp for Stos {
         let bytes = count * W::BYTES;
         let low = lowest::<W>(v, di, count);
         let low_to = destination_at(v, low, bytes, true).ok()?;
-        let target = v.writable_span(SegmentRegister::ES as u8, to, low_to, bytes)?;
         let value = v.get::<W>(A);
-        // SAFETY: the pointer is good for `bytes` bytes by the TLB.
-        unsafe { fill_elements::<W>(target, value, count) };
+        let count = match v.writable_span(SegmentRegister::ES as u8, to, low_to, bytes) {
+            Some(target) => {
+                // SAFETY: the pointer is good for `bytes` bytes by the TLB.
+                unsafe { fill_elements::<W>(target, value, count) };
+                count
+            }
+            None => {
+                let phys = v.device_span(low_to, bytes, true)?;
+                each_element::<W>(v, count, |v, at| {
+                    v.store_device(insn.number, phys + at, W::BYTES as u8, value);
+                })
+            }
+        };
         let stride = stride::<W>(v).wrapping_mul(count);
         advance(v, insn, DI, stride);
         Some(count)
@@ -334,7 +391,7 @@ impl StringOp for Cmps {
     }
 }
 
-/// Elements done one by one where a span of them could not be done at once: in a device, beside code, at a limit.
+/// Elements done one by one where a span of them could not be done at once: beside code, at a limit.
 const RETRY: u32 = 31;
 
 fn string<W: Width, O: StringOp>(v: &mut Vcpu, insn: &Insn) -> Done {
@@ -353,7 +410,7 @@ fn string<W: Width, O: StringOp>(v: &mut Vcpu, insn: &Insn) -> Done {
         .saturating_sub(v.retired + u64::from(insn.number))
         .max(1);
     // With TF or a breakpoint armed there is a trap after every iteration (SDM vol. 3B §17.3.1.4).
-    if v.attention & crate::vcpu::attention::STEP != 0 {
+    if v.attention & attention::STEP != 0 {
         budget = 1;
     }
     let mut done = 0;
@@ -386,7 +443,7 @@ fn string<W: Width, O: StringOp>(v: &mut Vcpu, insn: &Insn) -> Done {
             v.fall_through(insn);
             break;
         }
-        if done >= budget || v.attention & !crate::vcpu::attention::STEP != 0 {
+        if done >= budget || v.attention & !attention::STEP != 0 {
             v.stop_repeat(insn, done);
             break;
         }
