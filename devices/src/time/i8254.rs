@@ -503,7 +503,10 @@ impl Device for I8254 {
             }
             _ => {}
         }
-        self.drive(ctx, tick);
+        if region == Self::PORTS && matches!(offset, 0 | 3) {
+            // What else there is drives no wire.
+            self.drive(ctx, tick);
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, _timer: u32) {
