@@ -14,4 +14,4 @@ pub mod journal;
 pub mod machine;
 
 pub use journal::{Event, Journal, Stamped};
-pub use machine::{Exit, Limit, Machine, MachineConfig, Pacing, Preload};
+pub use machine::{Exit, Leap, Limit, Machine, MachineConfig, Pacing, Preload};

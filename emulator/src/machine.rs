@@ -46,6 +46,15 @@ pub struct Limit {
     pub now_ns: u64,
 }
 
+/// How a run may pass over a wait of all processors: see [`Machine::run_past_idle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leap {
+    /// The caller looks at the machine at multiples of this virtual time.
+    pub step_ns: u64,
+    /// One of them, at which it looks in any case.
+    pub most_ns: u64,
+}
+
 /// What virtual time follows while all processors are halted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pacing {
@@ -206,6 +215,13 @@ impl Machine {
     ///
     /// The same calls give the same run, to the instruction; where the limits lie makes no difference.
     pub fn run_until(&mut self, limit: Limit) -> Exit {
+        self.run_past_idle(limit, None)
+    }
+
+    /// Runs as [`run_until`](Self::run_until) does, but does not stop where the caller would see nothing new: where all
+    /// processors wait beyond the limit's time, and devices have handed out nothing, the limit moves to the first multiple
+    /// of `leap`'s step that does not lie before the next timer.
+    pub fn run_past_idle(&mut self, mut limit: Limit, leap: Option<Leap>) -> Exit {
         let mut patience = PATIENCE;
         loop {
             let bus = self.bus_mut();
@@ -222,7 +238,7 @@ impl Machine {
             if self.turn.halted >= self.cpus.len() {
                 self.turn.halted = 0;
                 patience = patience.saturating_sub(1);
-                if let Some(exit) = self.wait(limit) {
+                if let Some(exit) = self.wait(&mut limit.now_ns, leap) {
                     return exit;
                 }
                 continue;
@@ -301,7 +317,7 @@ impl Machine {
     }
 
     /// Nobody has anything to do: moves time on, or says that the machine waits for the outside.
-    fn wait(&mut self, limit: Limit) -> Option<Exit> {
+    fn wait(&mut self, limit_ns: &mut u64, leap: Option<Leap>) -> Option<Exit> {
         let dead = |cpu: &Vcpu| {
             cpu.cpu.rflags & bits::IF == 0
                 && !cpu.cpu.monitor.waits
@@ -325,7 +341,13 @@ impl Machine {
         ) {
             (Some(deadline_ns), _) if deadline_ns <= now_ns => None,
             (Some(deadline_ns), Pacing::Deterministic) => {
-                bus.clock.skip_to(deadline_ns.min(limit.now_ns));
+                if let Some(leap) = leap
+                    && bus.outputs.is_empty()
+                {
+                    let next_ns = deadline_ns.min(leap.most_ns);
+                    *limit_ns = next_ns.next_multiple_of(leap.step_ns).max(*limit_ns);
+                }
+                bus.clock.skip_to(deadline_ns.min(*limit_ns));
                 None
             }
             (until_ns, _) => Some(Exit::Idle { until_ns }),

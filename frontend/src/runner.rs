@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use emulator::{Exit, Limit, Machine, Pacing};
+use emulator::{Exit, Leap, Limit, Machine, Pacing};
 use platform::{Frame, Output};
 
 use crate::hostio::Wires;
@@ -106,6 +106,8 @@ pub struct Session {
 
 /// Slices end at multiples of this virtual time: there the script is looked at.
 const SLICE_NS: u64 = 1_000_000;
+/// A machine that waits is left alone for this virtual time at most: a signal or the timeout may end the run.
+const LONGEST_NS: u64 = 1_000_000_000;
 /// How often the script looks at the screen, in virtual time.
 const SCREEN_NS: u64 = 20_000_000;
 /// How often a display gets a frame.
@@ -175,17 +177,7 @@ impl Run {
             }
         }
         self.typist.pump(&mut self.machine);
-        let border_ns = (self.machine.now_ns() / SLICE_NS + 1) * SLICE_NS;
-        let limit = Limit {
-            retired: self.session.limits.instructions.unwrap_or(u64::MAX),
-            now_ns: border_ns,
-        };
-        let (before, begun) = (self.machine.retired(), Instant::now());
-        let exit = self.machine.run_until(limit);
-        if let Some(pacer) = &mut self.pacer {
-            let retired = self.machine.retired() - before;
-            pacer.ran(&mut self.machine, retired, begun.elapsed());
-        }
+        let exit = self.run_to_border();
         self.drain();
         if self.session.script.wants_screen() && self.machine.now_ns() >= self.next_screen_ns {
             self.next_screen_ns = self.machine.now_ns() + SCREEN_NS;
@@ -197,6 +189,34 @@ impl Run {
         }
         self.show();
         self.ended(exit)
+    }
+
+    /// Runs to the next slice border, past those at which nothing can have happened, as the machine only waits.
+    fn run_to_border(&mut self) -> Exit {
+        let now_ns = self.machine.now_ns();
+        let limit = Limit {
+            retired: self.session.limits.instructions.unwrap_or(u64::MAX),
+            now_ns: (now_ns / SLICE_NS + 1) * SLICE_NS,
+        };
+        let Some(pacer) = &mut self.pacer else {
+            let look_ns = if !self.typist.is_idle() {
+                0
+            } else if self.session.script.wants_screen() {
+                self.next_screen_ns.next_multiple_of(SLICE_NS)
+            } else {
+                limit.now_ns.saturating_add(LONGEST_NS)
+            };
+            let leap = Leap {
+                step_ns: SLICE_NS,
+                most_ns: look_ns,
+            };
+            return self.machine.run_past_idle(limit, Some(leap));
+        };
+        let (before, begun) = (self.machine.retired(), Instant::now());
+        let exit = self.machine.run_until(limit);
+        let retired = self.machine.retired() - before;
+        pacer.ran(&mut self.machine, retired, begun.elapsed());
+        exit
     }
 
     /// What an exit means for the run; `None` goes on.

@@ -115,7 +115,8 @@ fn screen_text(lines: &[String], columns: usize) -> ScreenText {
 struct Screen {
     seen: TextScreen,
     fresh: Vec<bool>,
-    changed: bool,
+    /// A search may find now what it did not find before.
+    news: bool,
     /// How often it has been looked at since a character changed.
     still: u32,
 }
@@ -123,9 +124,10 @@ struct Screen {
 impl Screen {
     /// Takes in a new picture: finds out how far it scrolled, and what is new in it.
     fn update(&mut self, screen: &TextScreen) {
-        self.changed = *screen != self.seen;
         self.still = self.still.saturating_add(1);
-        if !self.changed {
+        self.news = true;
+        if *screen == self.seen {
+            self.news = self.still == STILL;
             return;
         }
         if self.seen.cells != screen.cells {
@@ -217,6 +219,8 @@ pub struct Script {
     debugcon: Stream,
     screen: Screen,
     until_from: [usize; 5],
+    /// The first send is in nothing of what is there.
+    searched: bool,
 }
 
 impl Script {
@@ -254,17 +258,20 @@ impl Script {
     pub fn serial(&mut self, port: u8, byte: u8) {
         if let Some(stream) = self.serial.get_mut(usize::from(port)) {
             stream.push(byte);
+            self.searched = false;
         }
     }
 
     /// A byte was written to the debug console.
     pub fn debugcon(&mut self, byte: u8) {
         self.debugcon.push(byte);
+        self.searched = false;
     }
 
     /// The screen as it is now; `None` in graphics modes.
     pub fn screen(&mut self, screen: Option<&TextScreen>) {
         self.screen.update(screen.unwrap_or(&TextScreen::default()));
+        self.searched &= !self.screen.news;
     }
 
     /// What the guest sent on each serial port.
@@ -283,10 +290,10 @@ impl Script {
     /// A send waits until the one before is typed, and matches only what came after that one's match.
     pub fn check(&mut self, typist: &mut Typist) -> bool {
         let until = self.check_until();
-        if typist.is_idle() {
+        if typist.is_idle() && !self.searched {
             self.check_send(typist);
         }
-        self.screen.changed = false;
+        self.screen.news = false;
         for stream in self.serial.iter_mut().chain([&mut self.debugcon]) {
             stream.fresh = false;
         }
@@ -306,8 +313,7 @@ impl Script {
                 }
             }
         }
-        (self.screen.changed || self.screen.still == STILL)
-            && self.screen.texts().any(|text| regex.is_match(&text.text))
+        self.screen.news && self.screen.texts().any(|text| regex.is_match(&text.text))
     }
 
     fn check_send(&mut self, typist: &mut Typist) {
@@ -334,7 +340,10 @@ impl Script {
         match place {
             Some(Some(port)) => typist.type_serial(port, &send.pieces),
             Some(None) => typist.type_keys(&send.pieces),
-            None => return,
+            None => {
+                self.searched = true;
+                return;
+            }
         }
         self.sends.pop_front();
     }

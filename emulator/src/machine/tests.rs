@@ -203,6 +203,54 @@ fn hlt_skips_to_the_next_timer_and_stops_at_a_limit_in_between() {
 }
 
 #[test]
+fn leaps_over_waits_end_at_the_step_at_which_the_caller_looks() {
+    let mut machine = machine(&WAIT, Pacing::Deterministic);
+    let bus = machine.bus_mut();
+    bus.events.schedule(DeviceId(0), 0, 5_300_000);
+    bus.events.schedule(DeviceId(0), 1, 50_000_000);
+    let limit = Limit {
+        retired: u64::MAX,
+        now_ns: 1_000_000,
+    };
+    let leap = |most_ns| {
+        Some(Leap {
+            step_ns: 1_000_000,
+            most_ns,
+        })
+    };
+    assert_eq!(machine.run_past_idle(limit, leap(3_000_000)), Exit::Budget);
+    assert_eq!(machine.now_ns(), 3_000_000, "looked at in any case");
+    assert_eq!(machine.cpus()[0].cpu.regs[Reg::RBX], 0);
+    assert_eq!(machine.run_past_idle(limit, leap(9_000_000)), Exit::Budget);
+    assert_eq!(machine.now_ns(), 3_000_000, "the limit is behind");
+    let limit = Limit {
+        now_ns: 4_000_000,
+        ..limit
+    };
+    assert_eq!(machine.run_past_idle(limit, leap(9_000_000)), Exit::Budget);
+    assert_eq!(machine.cpus()[0].cpu.regs[Reg::RBX], 1);
+    assert_eq!(machine.now_ns(), 9_000_000, "from one wait into the next");
+}
+
+#[test]
+fn no_leap_leaves_behind_what_a_device_handed_out() {
+    let mut machine = machine(&WAIT, Pacing::Deterministic);
+    let bus = machine.bus_mut();
+    bus.events.schedule(DeviceId(0), 0, 5_300_000);
+    bus.outputs.push(Output::DebugConsole(1));
+    let limit = Limit {
+        retired: u64::MAX,
+        now_ns: 1_000_000,
+    };
+    let leap = Leap {
+        step_ns: 1_000_000,
+        most_ns: 9_000_000,
+    };
+    assert_eq!(machine.run_past_idle(limit, Some(leap)), Exit::Budget);
+    assert_eq!(machine.now_ns(), 1_000_000);
+}
+
+#[test]
 fn with_the_wall_clock_the_caller_waits() {
     let code = [&[0xB0, 3, 0xE6, 0xF4][..], &WAIT].concat();
     let mut machine = machine(&code, Pacing::Realtime);

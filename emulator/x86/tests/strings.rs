@@ -93,12 +93,12 @@ impl Device for Recorder {
     }
     fn read(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8) -> u64 {
         self.0.push((false, offset, size, 0));
-        ctx.set_line(IrqLine::isa(3), self.0.len() % 16 == 0);
+        ctx.set_line(IrqLine::isa(3), self.0.len().is_multiple_of(16));
         self.0.len() as u64 * 0x0102_0305
     }
     fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8, value: u64) {
         self.0.push((true, offset, size, value));
-        ctx.set_line(IrqLine::isa(4), self.0.len() % 32 == 0);
+        ctx.set_line(IrqLine::isa(4), self.0.len().is_multiple_of(32));
     }
     fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
     fn save(&self) -> SavedState {
