@@ -589,13 +589,13 @@ mod tests {
             let mut seen = Vec::new();
             for round in 0u32..400 {
                 if round % 64 == 0 {
-                    bus.pio_write(0x61, 1, round / 64 & 1);
+                    bus.pio_write(0x61, 1, (round / 64) & 1);
                 }
                 for _ in 0..100 {
                     advance(&mut bus, 131);
                     if often {
                         bus.pio_read(0x61, 1);
-                        bus.pio_write(0x61, 1, round / 64 & 1);
+                        bus.pio_write(0x61, 1, (round / 64) & 1);
                     }
                 }
                 bus.pio_write(0x43, 1, 0xCE);

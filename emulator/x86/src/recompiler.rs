@@ -250,7 +250,7 @@ mod tests {
         }
         assert_eq!(TLB_ENTRIES % 64, 0);
         assert_eq!(REGS, 0);
-        assert!(LAZY < 512 && RFLAGS < 512 && SEG_BASE < 512);
+        const { assert!(LAZY < 512 && RFLAGS < 512 && SEG_BASE < 512) };
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn pause(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
 }
 
 /// NOP.
+#[allow(clippy::extra_unused_type_parameters)] // as every function that `generic!` names
 fn no_operation<E: Emit, W: Width>(_: &mut E, _: &Insn) -> Done {
     Ok(())
 }

@@ -125,6 +125,7 @@ fn load<E: Emit, S: VectorSource, const ALIGNED: bool>(e: &mut E, insn: &Insn) -
 }
 
 /// The same to memory.
+#[allow(clippy::extra_unused_type_parameters)] // as every function that `generic!` names
 fn store<E: Emit, W: Width, A: Addressed, const ALIGNED: bool>(e: &mut E, insn: &Insn) -> Done {
     e.check_sse()?;
     let address = A::address(e, insn);
