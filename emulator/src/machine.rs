@@ -255,6 +255,10 @@ impl Machine {
                     self.pass_turn();
                 }
                 x86::Exit::Halted => {
+                    if self.retired() != retired {
+                        // It had something to do first.
+                        self.turn.halted = 0;
+                    }
                     self.turn.halted += 1;
                     self.pass_turn();
                 }

@@ -536,3 +536,52 @@ fn busy_processors_progress_alike() {
     let (least, most) = (rounds.iter().min().unwrap(), rounds.iter().max().unwrap());
     assert!(most - least <= QUANTUM / 2, "{rounds:?}");
 }
+
+/// Two processors that wait for timers of their own with the same period, and work a little each time.
+#[test]
+fn cut_at_random_places_processors_that_halt_run_the_same() {
+    use x86::apic::{Now, register};
+    // STI; HLT; INC CX; INC WORD [700h]; MOV DX, [700h]; XADD-like mix: ADD SI, DX; JMP to HLT.
+    let program = [
+        0xFB, 0xF4, 0x41, 0xFF, 0x06, 0x00, 0x07, 0x8B, 0x16, 0x00, 0x07, 0x01, 0xD6, 0xEB, 0xF2,
+    ];
+    let make = || {
+        let mut m = many(&[&program, &program]);
+        let handler = [
+            0x66, 0x67, 0xC7, 0x05, 0xB0, 0, 0xE0, 0xFE, 0, 0, 0, 0, 0x43, 0xCF,
+        ];
+        m.bus_mut().memory.write(PhysAddr(0x600), &handler);
+        let mut sp = 0x8000;
+        for v in &mut m.cpus {
+            let ds = x86::Segment {
+                limit: !0,
+                ..v.cpu.segs[x86::SegmentRegister::DS]
+            };
+            v.set_segment(x86::SegmentRegister::DS, ds);
+            v.cpu.regs[Reg::RSP] = sp;
+            sp += 0x100;
+            for (offset, value) in [
+                (register::SVR, 0x1FF),
+                (register::LVT_TIMER, 0x2_0020),
+                (register::DIVIDE, 0xB),
+                (register::INITIAL_COUNT, 3000),
+            ] {
+                v.cpu.apic.write(offset, value, Now { ns: 0, tsc: 0 });
+            }
+        }
+        m
+    };
+    let mut rng = platform::testkit::Rng::new(7);
+    let (mut whole, mut cut) = (make(), make());
+    whole.run(5003);
+    while cut.retired() < 5003 {
+        let piece = 1 + rng.below(9);
+        cut.run(piece.min(5003 - cut.retired()));
+    }
+    let see = |m: &Machine| {
+        let of = |n: usize| [1, 2, 3, 6].map(|r| m.cpus()[n].cpu.regs[r] & 0xFFFF);
+        (m.now_ns(), m.turn.cpu, m.turn.halted, of(0), of(1))
+    };
+    assert_eq!(see(&whole), see(&cut));
+    assert_eq!(whole.state_hash(), cut.state_hash());
+}

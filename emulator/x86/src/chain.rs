@@ -66,7 +66,7 @@ pub(crate) fn chained<S: Step>(v: &mut Vcpu, insn: &Insn) -> Done {
 
 /// For an instruction without a handler of its own here.
 fn plain(v: &mut Vcpu, insn: &Insn) -> Done {
-    if let Err(exception) = (insn.exec)(v, insn) {
+    if let Err(exception) = v.execute(insn) {
         return stop(v, insn, exception);
     }
     // SAFETY: as in `chained`.
@@ -76,7 +76,7 @@ fn plain(v: &mut Vcpu, insn: &Insn) -> Done {
 
 /// The same for the last one of a block.
 pub(crate) fn last(v: &mut Vcpu, insn: &Insn) -> Done {
-    match (insn.exec)(v, insn) {
+    match v.execute(insn) {
         Ok(()) => Ok(()),
         Err(exception) => stop(v, insn, exception),
     }

@@ -125,7 +125,8 @@ impl Frame {
     pub fn store(&self, v: &mut Vcpu) -> Result<(), Exception> {
         let bank = v.bank_of(self.cpl);
         for entry in &self.entries[..self.len] {
-            v.store_banked(bank, 0, entry.lin, entry.size, entry.value)?;
+            let number = v.running_number();
+            v.store_banked(bank, number, entry.lin, entry.size, entry.value)?;
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ fn enter(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
 pub unsafe extern "C" fn execute(v: *mut Vcpu, insn: *const Insn) -> u32 {
     // SAFETY: by the caller.
     let (v, insn) = unsafe { (&mut *v, &*insn) };
-    match (insn.exec)(v, insn) {
+    match v.execute(insn) {
         Ok(()) => 0,
         // SAFETY: `v` and `insn` are as above.
         Err(exception) => unsafe { stop_at(v, insn, exception.to_word()) },

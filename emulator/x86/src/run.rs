@@ -144,11 +144,11 @@ impl Vcpu {
     fn note_successor(&mut self, block: *mut Block, distance: u64, next: *mut Block) {
         // SAFETY: both are live.
         let (live, phys) = unsafe {
-            let live = (*block).serial != 0 && (*next).serial != 0;
+            let live = (*block).serial != 0 && (*next).serial != 0 && !(*next).crosses;
             (live, (*block).phys)
         };
-        // Within the block's page no change of the page tables can send the jump elsewhere. A block that is dropped
-        // already must not be found again.
+        // Within the block's page no change of the page tables can send the jump elsewhere; a block that crosses into
+        // another one has to be looked at. A block that is dropped already must not be found again.
         if live && (phys & 0xFFF).wrapping_add(distance) < 4096 {
             self.code.link(block, distance, next);
         }
@@ -168,7 +168,7 @@ impl Vcpu {
             }
             // SAFETY: as above.
             let current = unsafe { &*insn };
-            if let Err(exception) = (current.exec)(self, current) {
+            if let Err(exception) = self.execute(current) {
                 self.leave_block(insn, exception);
                 return false;
             }
@@ -203,7 +203,7 @@ impl Vcpu {
         loop {
             // SAFETY: `insn` is before `end`, inside the block's instructions.
             let current = unsafe { &*insn };
-            if let Err(exception) = (current.exec)(self, current) {
+            if let Err(exception) = self.execute(current) {
                 self.leave_block(insn, exception);
                 return false;
             }
@@ -217,6 +217,7 @@ impl Vcpu {
         self.extra_retired = 0;
         // A cut behind the last instruction that was to run cuts nothing.
         self.code.mend();
+        self.current = std::ptr::null_mut();
         if !whole {
             // SAFETY: `limit` is at least 1.
             let last = unsafe { &*insn.sub(1) };

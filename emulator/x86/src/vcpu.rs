@@ -49,6 +49,8 @@ pub struct Vcpu {
     pub(crate) current: *mut Block,
     /// The instruction at which a chain of handlers stopped.
     pub(crate) stopped: *const Insn,
+    /// The instruction whose full handler runs: those that have a slow path.
+    pub(crate) executing: *const Insn,
     /// Why the run loop must look around before the next block.
     pub(crate) attention: u32,
     /// What of the mode decoding and meaning depend on; part of a block's key.
@@ -107,6 +109,7 @@ impl Vcpu {
             fetch_tags: [0; 2],
             current: std::ptr::null_mut(),
             stopped: std::ptr::null(),
+            executing: std::ptr::null(),
             jumps: JumpTable::new(),
             code: Box::new(CodeCache::new()),
             protected_seen: 0,
@@ -123,6 +126,7 @@ impl Vcpu {
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.repeat_stop = !0;
         self.attention = attention::INTERRUPT | attention::DEVICE;
+        self.tlb.switch_to(0);
         self.flush_tlb();
         self.jumps.clear();
         self.current = std::ptr::null_mut();
@@ -221,6 +225,22 @@ impl Vcpu {
     /// Wires, requests, DMA and timers are to be looked at when the block ends.
     pub(crate) fn look_at_devices(&mut self) {
         self.attention |= attention::DEVICE | attention::INTERRUPT;
+    }
+
+    /// The number in its block of the instruction that runs; 0 between blocks.
+    pub(crate) fn running_number(&self) -> u16 {
+        if self.current.is_null() {
+            return 0;
+        }
+        // SAFETY: while a block runs, only full handlers come here, and whoever calls one has noted its instruction.
+        unsafe { (*self.executing).number }
+    }
+
+    /// Executes an instruction by its full handler.
+    #[inline(always)]
+    pub(crate) fn execute(&mut self, insn: &Insn) -> Result<(), Exception> {
+        self.executing = insn;
+        (insn.exec)(self, insn)
     }
 
     /// Stops a repeated string instruction, of which `done` iterations have been made in this run of
@@ -623,7 +643,8 @@ impl Vcpu {
     /// #GP, #SS, #PF, #AC.
     pub fn load_seg<W: Width>(&mut self, seg: usize, offset: u64) -> Result<u64, Exception> {
         let lin = self.checked_linear(seg, offset, W::BYTES, false)?;
-        self.load_slow(0, seg as u8, lin, W::BYTES as u8)
+        let number = self.running_number();
+        self.load_slow(number, seg as u8, lin, W::BYTES as u8)
     }
 
     /// Stores to `offset` in segment register `seg`, with every check.
@@ -637,7 +658,8 @@ impl Vcpu {
         value: u64,
     ) -> Result<(), Exception> {
         let lin = self.checked_linear(seg, offset, W::BYTES, true)?;
-        self.store_slow(0, seg as u8, lin, W::BYTES as u8, value)
+        let number = self.running_number();
+        self.store_slow(number, seg as u8, lin, W::BYTES as u8, value)
     }
 
     /// Pushes a value on the current stack, with every check. The stack pointer moves only on success.

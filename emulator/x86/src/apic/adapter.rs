@@ -240,6 +240,7 @@ impl Vcpu {
         let bootstrap = self.cpu.msr.apic_base & base::BSP != 0;
         self.cpu.apic.reset(bootstrap);
         self.cpu.wait_for_startup = !bootstrap;
+        self.tlb.switch_to(0);
         self.flush_tlb();
         self.update_mode();
     }

@@ -128,6 +128,8 @@ impl Vcpu {
                     let next = (lin & !0xFFF).wrapping_add(4096) & self.linear_mask();
                     let second = self.translate_fetch(next)?.0;
                     self.fetch_bytes(second, &mut bytes[room..room + MAX_LEN]);
+                    // That walk may have set a bit in the very bytes of the instruction.
+                    self.fetch_bytes(phys, &mut bytes[..room]);
                     block.second_page = Some(second);
                     block.crosses = true;
                     let decoded = decode::decode_into(

@@ -15,6 +15,8 @@ use crate::{chain, decode};
 
 /// Blocks take at most this much of the host's memory, in bytes; then the oldest quarter goes.
 const MAX_BYTES: usize = 96 << 20;
+/// Decoded for each of its bytes in each mode, 64 bytes of code have about so many blocks; more is abuse.
+const MAX_BLOCKS_IN_GRANULE: usize = 256;
 /// A processor that was away for longer than so many new code pages starts with an empty TLB.
 const MAX_PROTECTED: usize = 64;
 
@@ -214,6 +216,9 @@ impl CodeCache {
         mut insns: Vec<Insn>,
         memory: &mut GuestMemory,
     ) -> *mut Block {
+        for (start, len) in block.spans() {
+            self.make_room(start >> 12, start & 0xFFF, len, memory);
+        }
         block.insns = self.insns.keep(&insns);
         insns.clear();
         self.scratch = insns;
@@ -247,6 +252,22 @@ impl CodeCache {
         pointer
     }
 
+    /// Drops the blocks of a granule in which there are too many: what a write looks at is bounded.
+    fn make_room(&mut self, page: u64, first: u64, len: u64, memory: &mut GuestMemory) {
+        for granule in granule_numbers(first, len) {
+            let crowded = self
+                .pages
+                .get(&page)
+                .map(|page| page.blocks(granule))
+                .filter(|blocks| blocks.len() >= MAX_BLOCKS_IN_GRANULE)
+                .map(<[*mut Block]>::to_vec);
+            for block in crowded.into_iter().flatten() {
+                self.evicted += 1;
+                self.drop_block(block, memory);
+            }
+        }
+    }
+
     /// Whether blocks were dropped and wait to be freed, or there are too many.
     pub(super) fn wants_tidying(&self) -> bool {
         !self.graveyard.is_empty()
@@ -256,6 +277,7 @@ impl CodeCache {
 
     /// Frees dropped blocks, and drops the oldest quarter where there are too many. Not while a block runs.
     pub(super) fn tidy(&mut self, memory: &mut GuestMemory) {
+        self.bury();
         // Room that was given back is of use for as many instructions only; a guest could want ever other numbers.
         let scattered = self.insns.bytes() > 2 * self.max_bytes;
         if self.bytes > self.max_bytes || scattered {
@@ -386,6 +408,9 @@ impl CodeCache {
 
     /// Drops a block. One that runs is to be cut, and is freed when it has ended.
     fn drop_block(&mut self, pointer: *mut Block, memory: &mut GuestMemory) {
+        if self.cut.as_ref().is_some_and(|cut| cut.block == pointer) {
+            self.cut = None;
+        }
         // SAFETY: `pointer` is a live block of the pool, and so are those that it links to and that link to it.
         unsafe {
             Self::unlink(pointer, 0);
@@ -431,9 +456,6 @@ impl CodeCache {
 
     /// Ends `block`, which runs and is about to be dropped, behind its instruction `number` or a later one that runs.
     fn stop(&mut self, block: *mut Block, number: u16) {
-        if self.cut.as_ref().is_some_and(|cut| cut.block == block) {
-            self.cut = None;
-        }
         // SAFETY: the block that runs is live. The instruction that runs may be among those that change, so they
         // change through a raw pointer.
         unsafe {
@@ -447,8 +469,7 @@ impl CodeCache {
 
     /// Ends `block`, which runs, behind its instruction `number`, and keeps it.
     pub(crate) fn cut(&mut self, block: *mut Block, number: u16) {
-        // SAFETY: the block that runs is not freed.
-        if self.cut.is_some() || unsafe { (*block).serial } == 0 {
+        if self.cut.is_some() {
             return;
         }
         let index = usize::from(number) + 1;

@@ -242,7 +242,13 @@ impl Vcpu {
     /// # Errors
     /// #PF.
     pub fn sys_load<W: Width>(&mut self, lin: u64) -> Result<u64, Exception> {
-        self.load_banked(BANK_SUPERVISOR, 0, lin & self.sys_mask(), W::BYTES as u8)
+        let number = self.running_number();
+        self.load_banked(
+            BANK_SUPERVISOR,
+            number,
+            lin & self.sys_mask(),
+            W::BYTES as u8,
+        )
     }
 
     /// Stores at a linear address with supervisor rights whatever the CPL.
@@ -250,9 +256,10 @@ impl Vcpu {
     /// # Errors
     /// #PF.
     pub fn sys_store<W: Width>(&mut self, lin: u64, value: u64) -> Result<(), Exception> {
+        let number = self.running_number();
         self.store_banked(
             BANK_SUPERVISOR,
-            0,
+            number,
             lin & self.sys_mask(),
             W::BYTES as u8,
             value,

@@ -147,8 +147,9 @@ impl Vcpu {
     fn walk(&mut self, bank: usize, lin: u64, access: Access) -> Result<Leaf, Exception> {
         self.tlb.walks += 1;
         let paging = Paging::of(&self.cpu, &self.model);
+        let number = self.running_number();
         let found = walk::walk(&paging, lin, &mut |addr, size| {
-            self.load_phys(0, addr & self.a20_mask, size)
+            self.load_phys(number, addr & self.a20_mask, size)
         });
         let user = bank == BANK_USER;
         let checked = match found {
@@ -173,13 +174,14 @@ impl Vcpu {
 
     /// Sets the accessed bits of the entries used, and the dirty bit of the last one for a write.
     fn set_used(&mut self, walk: &Walk, access: Access) {
+        let number = self.running_number();
         for (n, step) in walk.steps[..walk.depth].iter().enumerate() {
             let mut used = step.entry | pte::A;
             if access == Access::Write && n + 1 == walk.depth {
                 used |= pte::D;
             }
             if used != step.entry {
-                self.store_phys(0, step.addr & self.a20_mask, walk.entry_size, used);
+                self.store_phys(number, step.addr & self.a20_mask, walk.entry_size, used);
             }
         }
     }
@@ -286,9 +288,10 @@ impl Vcpu {
     /// #GP(0) when a present one has a reserved bit set; nothing is changed then.
     pub fn load_pdptes(&mut self, cr3: u64) -> Result<(), Exception> {
         let table = cr3 & 0xFFFF_FFE0;
+        let number = self.running_number();
         let mut pdpte = [0; 4];
         for (n, entry) in pdpte.iter_mut().enumerate() {
-            *entry = self.load_phys(0, (table + 8 * n as u64) & self.a20_mask, 8);
+            *entry = self.load_phys(number, (table + 8 * n as u64) & self.a20_mask, 8);
             let reserved = (!self.physical_mask() & !0xFFF) | 0x1E6;
             if *entry & pte::P != 0 && *entry & reserved != 0 {
                 return Err(Exception::gp(0));

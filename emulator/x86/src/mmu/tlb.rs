@@ -509,7 +509,11 @@ impl Tlb {
         }
         if context == self.context {
             for entry in &mut self.direct {
-                let page = entry.read.min(entry.write);
+                let page = if entry.addend & DEVICE != 0 && entry.read == NO_TAG {
+                    entry.addend & PAGE_MASK
+                } else {
+                    entry.read.min(entry.write)
+                };
                 if page.wrapping_sub(base) < size && (globals || entry.frame & frame::GLOBAL == 0) {
                     *entry = EMPTY;
                 }

@@ -199,7 +199,12 @@ impl Vcpu {
     fn redirect_virtual8086(&mut self, vector: u8) -> Result<bool, Exception> {
         let iopl = self.cpu.iopl();
         if self.cpu.cr4 & control::CR4_VME != 0 && !self.redirection_bit(vector)? {
-            let entry = self.load_banked(self.bank_of(3), 0, u64::from(vector) * 4, 4)?;
+            let entry = self.load_banked(
+                self.bank_of(3),
+                self.running_number(),
+                u64::from(vector) * 4,
+                4,
+            )?;
             let mut flags = self.cpu.rflags();
             let mut clear = bits::TF | bits::RF;
             if iopl == 3 {

@@ -267,6 +267,10 @@ impl Vcpu {
         }
         self.cpu.cr4 = new;
         if changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_PCIDE | CR4_SMEP | CR4_SMAP) != 0 {
+            if changed & CR4_PCIDE != 0 {
+                // Off, or on, which takes a CR3 of PCID 0.
+                self.with_tlb(|tlb| tlb.switch_to(0));
+            }
             self.flush_tlb();
         }
         self.update_mode();
