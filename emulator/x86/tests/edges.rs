@@ -1,4 +1,5 @@
-//! Attacks.
+//! The edges of decoded code and of the MMU: programs that rewrite, remap and cut themselves in the worst places.
+
 mod common;
 
 use platform::{Device, DeviceCtx, IrqLine, PhysAddr, SavedState, StateError};
