@@ -275,3 +275,34 @@ fn two_cuts_of_one_block_the_first_by_a_push() {
     v.run(50);
     assert_eq!(v.cpu.regs[Reg::RBX], 0x1111_1111);
 }
+
+#[test]
+fn an_instruction_that_ends_its_block_and_cuts_it_still_steps() {
+    // With TF: LSS ESP, [3000h] (the stack segment then is not flat); MOV BYTE [here], 90h across pages, which drops its block.
+    for (at, code) in [
+        (0x1000u64, &[0x0F, 0xB2, 0x25, 0x00, 0x30, 0, 0, 0x90][..]),
+        (0x1FFC, &[0xC6, 0x05, 0xFC, 0x1F, 0, 0, 0xC6, 0x90]),
+    ] {
+        let mut v = common::flat32(&[0x90]);
+        put(&mut v, at, code);
+        // A stack segment of 64 KiB at 4000h in the GDT; the handler of #DB is HLT.
+        put(&mut v, 0x4010, &[0xFF, 0xFF, 0, 0, 0, 0x93, 0x40, 0]);
+        put(&mut v, 0x4008, &[0xFF, 0xFF, 0, 0, 0, 0x9B, 0xCF, 0]);
+        put(&mut v, 0x3000, &[0, 0x80, 0, 0, 0x10, 0]);
+        put(&mut v, 0x5008, &[0, 0x60, 8, 0, 0, 0x8E, 0, 0]);
+        put(&mut v, 0x6000, &[0xF4]);
+        v.cpu.gdtr.base = 0x4000;
+        v.cpu.idtr.base = 0x5000;
+        v.cpu.regs[Reg::RSP] = 0x9000;
+        v.cpu.regs[Reg::RIP] = at;
+        v.write_rflags(x86::flags::bits::TF, x86::flags::bits::TF);
+        assert_eq!(v.run(100), x86::Exit::Halted, "{at:x}");
+        let pushed = v.cpu.regs[Reg::RSP];
+        let back = v.bus().memory.read_array::<4>(PhysAddr(pushed));
+        assert_eq!(
+            u64::from(u32::from_le_bytes(back)),
+            at + 7,
+            "trapped behind it"
+        );
+    }
+}

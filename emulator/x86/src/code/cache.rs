@@ -460,7 +460,7 @@ impl CodeCache {
         // change through a raw pointer.
         unsafe {
             let insns = (*block).insns.as_mut_ptr();
-            for index in usize::from(number) + 1..(*block).insns.len() {
+            for index in usize::from(number) + 1..(*block).count as usize {
                 (*insns.add(index)).fast = chain::retry;
                 (*insns.add(index)).exec = decode::retry;
             }
@@ -476,7 +476,8 @@ impl CodeCache {
         // SAFETY: the block that runs is live. The instruction that runs is not touched: only the one behind it is,
         // through a raw pointer.
         unsafe {
-            if index >= (*block).insns.len() {
+            // What stands behind the last instruction only sets the instruction pointer.
+            if index >= (*block).count as usize {
                 return;
             }
             let next = (*block).insns.as_mut_ptr().add(index);
