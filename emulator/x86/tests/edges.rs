@@ -306,3 +306,30 @@ fn an_instruction_that_ends_its_block_and_cuts_it_still_steps() {
         );
     }
 }
+
+#[test]
+fn a_walk_that_ends_in_a_fault_sets_no_accessed_bit() {
+    // mov eax, [7000h], whose directory entry is present and whose page is not; then it is.
+    let mut v = paged();
+    put(&mut v, 0x1000, &[0xA1, 0x00, 0x70, 0, 0, 0xEB, 0xFE]);
+    put32(&mut v, 0x4_0000, 0x4_1003);
+    put32(&mut v, 0x4_1000 + 4 * 7, 0x7002);
+    let entry =
+        |v: &mut Vcpu, at: u64| u32::from_le_bytes(v.bus().memory.read_array::<4>(PhysAddr(at)));
+    v.cpu.regs[Reg::RIP] = 0x1000;
+    // The fetch itself walks by another directory entry's page: look at the data's walk alone.
+    assert!(v.execute_one().is_err());
+    assert_eq!(v.cpu.cr2, 0x7000);
+    assert_eq!(entry(&mut v, 0x4_1000 + 4 * 7), 0x7002);
+    put32(&mut v, 0x4_0000, 0x4_1003);
+    assert!(v.execute_one().is_err());
+    assert_eq!(
+        entry(&mut v, 0x4_0000),
+        0x4_1003,
+        "the directory's entry was not used"
+    );
+    put32(&mut v, 0x4_1000 + 4 * 7, 0x7003);
+    assert!(v.execute_one().is_ok());
+    assert_eq!(entry(&mut v, 0x4_0000), 0x4_1023);
+    assert_eq!(entry(&mut v, 0x4_1000 + 4 * 7), 0x7023);
+}
