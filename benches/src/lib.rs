@@ -158,7 +158,6 @@ fn machine(disk: Option<Vec<u8>>, kernel: Option<KernelSetup>, memory_bytes: u64
             stop_at_reset: true,
         },
     )
-    .without_journal()
 }
 
 /// Boots the tour and returns the instructions that it took to its welcome screen.

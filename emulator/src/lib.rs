@@ -12,6 +12,9 @@
 pub mod boot;
 pub mod journal;
 pub mod machine;
+pub mod saved;
+pub mod state;
 
 pub use journal::{Event, Journal, Stamped};
 pub use machine::{Exit, Leap, Limit, Machine, MachineConfig, Pacing, Preload};
+pub use state::{Component, MachineState, RestoreError};

@@ -65,7 +65,7 @@ pub enum Pacing {
 }
 
 /// What the loader puts into RAM before the firmware runs, and again after each reset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Preload {
     /// Where.
     pub addr: u64,
@@ -105,9 +105,9 @@ const RESET_COSTS: u32 = 1000;
 
 /// Which processor runs, and how long. State like any other: where a run is cut must make no difference to it.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-struct Turn {
+pub(crate) struct Turn {
     /// The processor whose turn it is.
-    cpu: usize,
+    pub(crate) cpu: usize,
     /// The count of retired instructions at which the turn ends.
     ends: u64,
     /// How many processors in a row had nothing to do.
@@ -128,13 +128,13 @@ impl Turn {
 /// A whole machine.
 pub struct Machine {
     /// `None` only while a processor holds it for a slice.
-    bus: Option<Box<Bus>>,
-    cpus: Vec<Vcpu>,
+    pub(crate) bus: Option<Box<Bus>>,
+    pub(crate) cpus: Vec<Vcpu>,
     /// The decoded code, lent to the processor that runs.
-    code: Box<CodeCache>,
-    turn: Turn,
-    config: MachineConfig,
-    journal: Journal,
+    pub(crate) code: Box<CodeCache>,
+    pub(crate) turn: Turn,
+    pub(crate) config: MachineConfig,
+    pub(crate) journal: Journal,
 }
 
 impl Machine {
@@ -160,10 +160,9 @@ impl Machine {
         machine
     }
 
-    /// Stops keeping a journal.
-    pub fn without_journal(mut self) -> Self {
-        self.journal = Journal::off();
-        self
+    /// Keeps a journal from now on, of at most so many bytes of memory.
+    pub fn keep_journal(&mut self, most_bytes: usize) {
+        self.journal = Journal::of(most_bytes);
     }
 
     /// The bus: memory, devices, clock.
@@ -407,14 +406,31 @@ impl Machine {
 
     // ---- from outside --------------------------------------------------------------------------
 
+    /// Something comes to the device with this instance name; one that the machine lacks does not hear of it.
+    pub fn input(&mut self, device: &str, input: Input) {
+        self.apply(Event::Input {
+            device: device.into(),
+            input,
+        });
+    }
+
     /// A key of the keyboard goes down or up.
     pub fn input_key(&mut self, key: Key, pressed: bool) {
-        self.apply(Event::Key { key, pressed });
+        let keyboard = self.bus().name_of(self.config.keyboard).to_owned();
+        self.input(&keyboard, Input::Key { key, pressed });
     }
 
     /// Bytes arrive at serial port `port` (0 = COM1); a port that the machine lacks ignores them.
     pub fn input_serial(&mut self, port: u8, bytes: Vec<u8>) {
-        self.apply(Event::Serial { port, bytes });
+        if let Some(&device) = self.config.serial.get(usize::from(port)) {
+            let name = self.bus().name_of(device).to_owned();
+            self.input(&name, Input::Serial { port, bytes });
+        }
+    }
+
+    /// Somebody presses the reset button.
+    pub fn press_reset(&mut self) {
+        self.apply(Event::Reset);
     }
 
     /// `ns` of virtual time pass while every processor waits: after [`Exit::Idle`].
@@ -463,18 +479,16 @@ impl Machine {
     }
 
     fn apply(&mut self, event: Event) {
-        self.journal
-            .record(self.retired(), self.now_ns(), event.clone());
+        let (retired, now_ns) = (self.retired(), self.now_ns());
+        self.journal.record(retired, now_ns, || event.clone());
         match event {
-            Event::Key { key, pressed } => {
-                let keyboard = self.config.keyboard;
-                self.bus_mut().input(keyboard, &Input::Key { key, pressed });
-            }
-            Event::Serial { port, bytes } => {
-                if let Some(&device) = self.config.serial.get(usize::from(port)) {
-                    self.bus_mut().input(device, &Input::Serial { port, bytes });
+            Event::Input { device, input } => {
+                let bus = self.bus_mut();
+                if let Some(device) = bus.device_named(&device) {
+                    bus.input(device, &input);
                 }
             }
+            Event::Reset => self.reset(),
             Event::Idle { ns } => {
                 let clock = &mut self.bus_mut().clock;
                 clock.skip_to(clock.now_ns().saturating_add(ns));
@@ -506,44 +520,24 @@ impl Machine {
         bus.frame.take()?.text
     }
 
-    /// SHA-256 over virtual time, processors and whose turn it is, devices, wires, timers and all of RAM.
+    /// SHA-256 over all that is saved: the components of [`state`](Self::state), and all of RAM; but for the ROMs and what
+    /// is loaded at a reset, which no run changes.
     ///
-    /// Flags that are still to be computed are computed for it, so that only architecture counts: not how far a
-    /// processor has put off to compute them, what its TLB holds, or where a run was cut.
+    /// Only architecture counts: not how far a processor has put off to compute flags, what its TLB holds, or where a run
+    /// was cut.
     pub fn state_hash(&mut self) -> [u8; 32] {
         let mut hasher = Sha256::new();
-        for vcpu in &self.cpus {
-            let mut cpu = vcpu.cpu.clone();
-            cpu.materialize_flags();
-            hash_encoded(&mut hasher, &cpu);
+        for component in self.state().components {
+            if component.is_image() {
+                continue;
+            }
+            let bytes = postcard::to_stdvec(&component);
+            hasher.update(bytes.expect("encoding into memory has no failure of its own"));
         }
-        let turn = self.turn;
-        let bus = self.bus_mut();
-        let board = (
-            turn,
-            &bus.clock,
-            &bus.lines,
-            &bus.events,
-            &bus.messages,
-            &bus.port_windows,
-        );
-        hash_encoded(&mut hasher, &board);
-        for (id, device) in bus.devices() {
-            let state = device.save();
-            hash_encoded(
-                &mut hasher,
-                &(id, device.name(), state.version, &state.bytes),
-            );
-        }
-        bus.memory.visit_ram(|chunk| hasher.update(chunk));
+        self.bus().memory.visit_ram(|chunk| hasher.update(chunk));
         hasher.finalize().into()
     }
 }
 
-fn hash_encoded<T: serde::Serialize>(hasher: &mut Sha256, value: &T) {
-    let bytes = postcard::to_stdvec(value).expect("encoding into memory has no failure of its own");
-    hasher.update(&bytes);
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

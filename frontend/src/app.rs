@@ -164,10 +164,7 @@ fn run_machine(
             .duration_since(UNIX_EPOCH)
             .map_or(board::DETERMINISTIC_DATE, |now| now.as_secs() as i64),
     };
-    let mut machine = board::build(&plan.args, media, plan.pacing, rtc_start)?;
-    if plan.pacing == Pacing::Realtime {
-        machine = machine.without_journal();
-    }
+    let machine = board::build(&plan.args, media, plan.pacing, rtc_start)?;
     let wires = Wires::open(&plan.serial, &plan.debugcon)?;
     let _ = ready.send(());
     let session = Session {

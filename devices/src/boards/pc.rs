@@ -3,17 +3,16 @@
 
 use platform::{
     BlockBackend, Bus, Clock, Device, DeviceId, GuestMemory, IrqLine, MemoryError, PhysAddr,
-    PortWindow,
 };
 
 use super::cmos::{self, Inventory};
 use crate::dma::{self, I8237};
 use crate::floppy::{self, I82077};
-use crate::ide::{self, IdeChannel};
+use crate::ide::piix::{Drives, PiixIde};
 use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
-use crate::pci::{PciHost, i440fx, piix3, pirq};
-use crate::power::{AcpiPm, Apm, DebugPort, PortA};
+use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
+use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
 use crate::qemu::{FwCfg, TestDevice, test_device};
 use crate::time::{I8254, Mc146818};
 use crate::uart::Uart16550;
@@ -144,7 +143,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     if ns == 0 || instructions == 0 {
         return Err(BuildError::Clock(ns, instructions));
     }
-    let [c, d, e, f] = connectors("disks", config.disks)?;
+    let disks: Drives = connectors("disks", config.disks)?;
     let floppies = connectors("floppy drives", config.floppies)?;
     let mut memory = GuestMemory::new(config.memory_bytes)?;
     place_bios(&mut memory, &config.bios, &config.tables)?;
@@ -156,11 +155,13 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let cmos = cmos::contents(&Inventory {
         memory: &memory,
         floppies: [sectors(&floppies[0]), sectors(&floppies[1])],
-        disks: [sectors(&c), sectors(&d)],
+        disks: [sectors(&disks[0]), sectors(&disks[1])],
         boot_order: &config.boot_order,
     });
 
     let mut bus = Bus::new(memory, Clock::new(ns, instructions));
+    let a20 = A20Gates::add(&mut bus);
+    let pirqs = pci::add_pirqs(&mut bus);
     let pic = add(&mut bus, I8259::new(), I8259::MAP);
     bus.set_interrupt_controller(pic, I8259::INTA);
     let io_apic = bus.add(Box::new(IoApic::new()));
@@ -170,20 +171,18 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     add(&mut bus, I8254::new(), I8254::MAP);
     let clock = Mc146818::new(config.rtc_start_unix, &cmos);
     add(&mut bus, clock, Mc146818::MAP);
-    let keyboard = add(&mut bus, I8042::new(), I8042::MAP);
+    let keyboard = add(&mut bus, I8042::new(a20), I8042::MAP);
     let serial = COM_PORTS.map(|(port, base, irq)| {
         let uart = Uart16550::new(port, IrqLine::isa(irq));
-        add(&mut bus, uart, &[(Uart16550::PORTS, base, 8, 1)])
+        let id = bus.add_named(&format!("com{}", port + 1), Box::new(uart));
+        bus.map_ports(id, Uart16550::PORTS, base, 8, 1);
+        id
     });
     let display = bus.add(Box::new(Vga::new()));
     vga::map(&mut bus, display);
-    let primary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(14), [c, d])));
-    let primary = ide::map(&mut bus, primary, 0x1F0, 0x3F6);
-    let secondary = bus.add(Box::new(IdeChannel::new(IrqLine::isa(15), [e, f])));
-    let secondary = ide::map(&mut bus, secondary, 0x170, 0x376);
     let fdc = bus.add(Box::new(I82077::new(floppies)));
     floppy::i82077::map(&mut bus, fdc);
-    let port_a = add(&mut bus, PortA::new(), PortA::MAP);
+    let port_a = add(&mut bus, PortA::new(a20), PortA::MAP);
     add(&mut bus, Apm::new(), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
     let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus);
@@ -192,14 +191,16 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     test_device::map(&mut bus, tester);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
     let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
-    let pci = add(&mut bus, chipset([primary, secondary]), PciHost::MAP);
+    add(&mut bus, PciHost::new(), PciHost::MAP);
+    i440fx::host_bridge().plug(&mut bus, "i440fx", Bdf::new(0, 0));
+    let bridge = piix3::IsaBridge::device(pirqs).plug(&mut bus, "piix3", Bdf::new(1, 0));
+    PiixIde::plug(&mut bus, disks, Bdf::new(1, 1));
 
     bus.connect(IrqLine::FERR, fpu_error);
-    bus.connect(PortA::A20_ON, port_a);
-    bus.connect(PortA::A20_OFF, port_a);
+    a20.connect(&mut bus, port_a);
     bus.connect(IrqLine::isa(8), power);
-    for n in 0..4 {
-        bus.connect(pirq(n), pci);
+    for pirq in pirqs {
+        bus.connect(pirq, bridge);
     }
     for n in 0..16 {
         bus.connect(IrqLine::isa(n), pic);
@@ -213,14 +214,6 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
         display,
         power,
     })
-}
-
-fn chipset(bus_master: [PortWindow; 2]) -> PciHost {
-    let mut host = PciHost::new();
-    host.insert(0, 0, i440fx::host_bridge());
-    host.insert(1, 0, piix3::IsaBridge::new());
-    host.insert(1, 1, piix3::Ide::new(bus_master));
-    host
 }
 
 /// Adds a device and maps its `(region, first port, number of ports, width)`.

@@ -19,7 +19,8 @@
 //! and rotating priority, DREQ/DACK polarity, and that channel 4 must be in cascade mode for 0-3 to work.
 
 use platform::{
-    Bus, Device, DeviceCtx, DeviceId, DmaDirection, Input, Output, PhysAddr, SavedState, StateError,
+    Bus, Device, DeviceCtx, DeviceId, DmaDirection, Input, Output, PhysAddr, SavedState,
+    StateError, StateView,
 };
 use serde::{Deserialize, Serialize};
 
@@ -341,8 +342,8 @@ impl Device for I8237 {
         *self = Self::new();
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(STATE_VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(STATE_VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
@@ -376,8 +377,8 @@ mod tests {
             self.answers.push(input.clone());
         }
         fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-        fn save(&self) -> SavedState {
-            SavedState::encode(1, &self.answers)
+        fn state(&self) -> StateView<'_> {
+            StateView::of(1, &self.answers)
         }
         fn restore(&mut self, _: &SavedState) -> Result<(), StateError> {
             Ok(())

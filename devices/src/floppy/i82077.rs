@@ -21,6 +21,7 @@ mod transfer;
 
 use platform::{
     BlockBackend, Bus, Device, DeviceCtx, DeviceId, Input, IrqLine, SavedState, StateError,
+    StateView,
 };
 use serde::{Deserialize, Serialize};
 
@@ -580,8 +581,8 @@ impl Device for I82077 {
         self.drive_irq(ctx);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(STATE_VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(STATE_VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

@@ -1,4 +1,5 @@
-//! An ATA channel with up to two hard disks (ATA/ATAPI-6, T13 1410D), with its bus master.
+//! An ATA channel with up to two hard disks (ATA/ATAPI-6, T13 1410D), with its bus master; `piix` is the PCI function
+//! that has two of them.
 //!
 //! | offset | region | read | write |
 //! |---|---|---|---|
@@ -16,7 +17,7 @@
 //! time, then it has its effect; only the first block of a PIO write is asked for at once. An empty channel floats, with DD7 pulled down: it reads 7Fh.
 //!
 //! A DMA command waits, with DRQ, for a bus master that is started, in the same direction, and let on to the
-//! bus by the PCI function ([`BUS_MASTER_ON`]); then its sectors move a block at a time.
+//! bus by the PCI function; then its sectors move a block at a time.
 //!
 //! Not modelled: Ultra DMA (a PIIX3 has none), packet devices, queued commands, security, host protected
 //! area, SMART, APM; and SLEEP ends with any command, as standby does. A packet device would be a second
@@ -25,25 +26,20 @@
 mod bus_master;
 mod drive;
 mod identify;
+pub mod piix;
 
-use platform::{
-    BlockBackend, Bus, Device, DeviceCtx, DeviceId, DmaDirection, Input, IrqLine, PortWindow,
-    SavedState, StateError,
-};
+use platform::{BlockBackend, DeviceCtx, DmaDirection, IrqLine, StateError};
 use serde::{Deserialize, Serialize};
 
-use crate::pci::BUS_MASTER_ON;
 use bus_master::BusMaster;
 use drive::{Drive, DriveState};
 
 /// Region of the command block: eight ports, of which the first is up to 32 bits wide.
-pub const COMMAND: u8 = 0;
+const COMMAND: u8 = 0;
 /// Region of the control block: one port.
-pub const CONTROL: u8 = 1;
+const CONTROL: u8 = 1;
 /// Region of the bus-master registers: eight ports.
-pub const BUS_MASTER: u8 = 2;
-
-const STATE_VERSION: u32 = 2;
+const BUS_MASTER: u8 = 2;
 
 const CONTROL_HOB: u8 = 0x80;
 const CONTROL_SRST: u8 = 0x04;
@@ -59,13 +55,19 @@ const RESET_NS: u64 = 20_000;
 
 /// Timers 0 and 1 are the drives'.
 const RESET_TIMER: u32 = 2;
+/// How many timers a channel has.
+const TIMERS: u32 = 4;
 
 /// What an empty channel reads as.
 const FLOATING: u8 = 0x7F;
 
 /// One cable: two port ranges, one interrupt, up to two drives.
-pub struct IdeChannel {
+struct IdeChannel {
     irq: IrqLine,
+    /// The first of its timers.
+    timers: u32,
+    /// The PCI function lets it on to the bus, as it does after a reset.
+    may_master: bool,
     drives: [Option<Drive>; 2],
     control: u8,
     selected: usize,
@@ -73,25 +75,16 @@ pub struct IdeChannel {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct State {
+struct ChannelState {
     drives: [Option<DriveState>; 2],
     control: u8,
     selected: u8,
     bus_master: BusMaster,
 }
 
-/// Maps a channel: the command block at `command_base` and the control block at `control_port`. The PCI
-/// function places the bus-master registers.
-pub fn map(bus: &mut Bus, id: DeviceId, command_base: u16, control_port: u16) -> PortWindow {
-    bus.map_ports(id, COMMAND, command_base, 8, 4);
-    bus.map_ports(id, CONTROL, control_port, 1, 1);
-    bus.connect(BUS_MASTER_ON, id);
-    bus.add_port_window(id, BUS_MASTER, 8, 4)
-}
-
 impl IdeChannel {
-    /// A channel with a drive for each disk, the first as device 0.
-    pub fn new(irq: IrqLine, drives: [Option<Box<dyn BlockBackend>>; 2]) -> Self {
+    /// A channel with a drive for each disk, the first as device 0, and its timers from `timers` on.
+    fn new(irq: IrqLine, timers: u32, drives: [Option<Box<dyn BlockBackend>>; 2]) -> Self {
         let mut index = 0;
         let drives = drives.map(|disk| {
             let serial = format!("GB{:02}{index:02}", irq.0);
@@ -100,11 +93,17 @@ impl IdeChannel {
         });
         Self {
             irq,
+            timers,
+            may_master: true,
             drives,
             control: 0,
             selected: 0,
             bus_master: BusMaster::default(),
         }
+    }
+
+    fn arm(&self, ctx: &mut DeviceCtx<'_>, timer: u32, delay_ns: u64) {
+        ctx.schedule(self.timers + timer, ctx.now_ns() + delay_ns);
     }
 
     /// The drive whose registers are read: device 0 answers in place of an absent device 1.
@@ -166,14 +165,15 @@ impl IdeChannel {
         }
         for index in 0..2 {
             let addressed = index == self.selected || command == EXECUTE_DEVICE_DIAGNOSTIC;
+            let timer = self.timers + index as u32;
             if let Some(drive) = &mut self.drives[index]
                 && addressed
             {
                 if drive.start(command) {
-                    ctx.schedule(index as u32, ctx.now_ns() + COMMAND_NS);
+                    ctx.schedule(timer, ctx.now_ns() + COMMAND_NS);
                 } else if drive.status() & drive::STATUS_BSY == 0 {
                     // What was on the way before the command is given up.
-                    ctx.cancel(index as u32);
+                    ctx.cancel(timer);
                 }
             }
         }
@@ -187,14 +187,14 @@ impl IdeChannel {
         );
         if value & CONTROL_SRST != 0 {
             for timer in [0, 1, RESET_TIMER] {
-                ctx.cancel(timer);
+                ctx.cancel(self.timers + timer);
             }
             for drive in self.drives.iter_mut().flatten() {
                 drive.enter_reset();
             }
             self.selected = 0;
         } else if before & CONTROL_SRST != 0 {
-            ctx.schedule(RESET_TIMER, ctx.now_ns() + RESET_NS);
+            self.arm(ctx, RESET_TIMER, RESET_NS);
         }
         self.drive_irq(ctx);
     }
@@ -210,33 +210,27 @@ impl IdeChannel {
     }
 
     /// The selected drive, if it and the bus master are both ready to move data.
-    fn dma_ready(&self, ctx: &DeviceCtx<'_>) -> Option<DmaDirection> {
+    fn dma_ready(&self) -> Option<DmaDirection> {
         let direction = self.drives[self.selected].as_ref()?.dma_request()?;
-        let ready = self.bus_master.is_ready(direction) && ctx.line(BUS_MASTER_ON);
+        let ready = self.bus_master.is_ready(direction) && self.may_master;
         ready.then_some(direction)
     }
 
     /// Arms the timer of the next block of DMA, if there is one.
     fn await_dma(&self, ctx: &mut DeviceCtx<'_>) {
-        if self.dma_ready(ctx).is_some() {
-            ctx.schedule(self.selected as u32, ctx.now_ns() + BLOCK_NS);
+        if self.dma_ready().is_some() {
+            self.arm(ctx, self.selected as u32, BLOCK_NS);
         }
     }
 
     /// Moves a block of DMA, if that is still possible.
     fn move_block(&mut self, ctx: &mut DeviceCtx<'_>) {
-        if let Some(direction) = self.dma_ready(ctx)
+        if let Some(direction) = self.dma_ready()
             && let Some(drive) = &mut self.drives[self.selected]
         {
             let moved = self.bus_master.transfer(ctx, direction, drive.dma_buffer());
             drive.dma_moved(moved);
         }
-    }
-}
-
-impl Device for IdeChannel {
-    fn name(&self) -> &'static str {
-        "ide"
     }
 
     fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8) -> u64 {
@@ -247,7 +241,7 @@ impl Device for IdeChannel {
                 };
                 let (value, block_ended) = drive.read_data(size);
                 if block_ended {
-                    ctx.schedule(self.selected as u32, ctx.now_ns() + BLOCK_NS);
+                    self.arm(ctx, self.selected as u32, BLOCK_NS);
                 }
                 value
             }
@@ -273,7 +267,7 @@ impl Device for IdeChannel {
                 if let Some(drive) = &mut self.drives[self.selected]
                     && drive.write_data(size, value)
                 {
-                    ctx.schedule(self.selected as u32, ctx.now_ns() + BLOCK_NS);
+                    self.arm(ctx, self.selected as u32, BLOCK_NS);
                 }
             }
             (COMMAND, 1..8) => {
@@ -314,15 +308,15 @@ impl Device for IdeChannel {
         self.await_dma(ctx);
     }
 
-    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
-        if matches!(input, Input::Line { line, .. } if *line == BUS_MASTER_ON) {
-            self.await_dma(ctx);
-        }
+    /// The PCI function may master the bus, or not any more.
+    fn set_may_master(&mut self, ctx: &mut DeviceCtx<'_>, may_master: bool) {
+        self.may_master = may_master;
+        self.await_dma(ctx);
     }
 
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
         for timer in [0, 1, RESET_TIMER] {
-            ctx.cancel(timer);
+            ctx.cancel(self.timers + timer);
         }
         for drive in self.drives.iter_mut().flatten() {
             drive.power_on();
@@ -333,27 +327,29 @@ impl Device for IdeChannel {
         self.drive_irq(ctx);
     }
 
-    fn save(&self) -> SavedState {
+    fn state(&self) -> ChannelState {
         let [first, second] = &self.drives;
-        let state = State {
+        ChannelState {
             drives: [first, second].map(|drive| drive.as_ref().map(|drive| drive.state().clone())),
             control: self.control,
             selected: self.selected as u8,
             bus_master: self.bus_master.clone(),
-        };
-        SavedState::encode(STATE_VERSION, &state)
+        }
     }
 
-    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
-        let state: State = state.decode(STATE_VERSION)?;
+    /// Whether a decoded state is one of this channel.
+    fn check_state(&self, state: &ChannelState) -> Result<(), StateError> {
         let fits = |(drive, state): (&Option<Drive>, &Option<DriveState>)| {
             drive.is_some() == state.is_some() && state.as_ref().is_none_or(DriveState::is_sound)
         };
         if !self.drives.iter().zip(&state.drives).all(fits) || !state.bus_master.is_sound() {
-            return Err(StateError::Damaged(serde::de::Error::custom(
-                "the state is of other drives",
-            )));
+            return Err(StateError::Unsound("the state is of other drives"));
         }
+        Ok(())
+    }
+
+    /// Takes over a state that [`check_state`](Self::check_state) has let through.
+    fn set_state(&mut self, state: ChannelState) {
         for (drive, state) in self.drives.iter_mut().zip(state.drives) {
             if let (Some(drive), Some(state)) = (drive, state) {
                 drive.set_state(state);
@@ -362,7 +358,6 @@ impl Device for IdeChannel {
         self.control = state.control;
         self.bus_master = state.bus_master;
         self.selected = usize::from(state.selected & 1);
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@ use std::io;
 
 use platform::block::SECTOR_BYTES;
 use platform::testkit::Rng;
-use platform::{Clock, GuestMemory, MemoryDisk};
+use platform::{Bus, Clock, Device, GuestMemory, MemoryDisk};
 
 mod dma;
 
@@ -10,18 +10,20 @@ use super::drive::{
     ERROR_ABRT, ERROR_IDNF, ERROR_UNC, STATUS_BSY, STATUS_DF, STATUS_DRDY, STATUS_DRQ, STATUS_DSC,
     STATUS_ERR,
 };
+use super::piix::PiixIde;
 use super::*;
+use crate::pci::{Bdf, PciDevice, PciHost};
 
 platform::device_contract!(
     contract,
-    IdeChannel::new(IRQ, [Some(disk()), Some(disk())]),
-    [(COMMAND, 8, 4), (CONTROL, 1, 1), (BUS_MASTER, 8, 4)]
+    PiixIde::device([Some(disk()), Some(disk()), None, None]),
+    [(8, 8, 4), (9, 1, 1), (4, 16, 4), (10, 8, 4), (11, 1, 1)]
 );
 
 platform::device_contract!(
-    contract_of_an_empty_channel,
-    IdeChannel::new(IRQ, [None, None]),
-    [(COMMAND, 8, 4), (CONTROL, 1, 1), (BUS_MASTER, 8, 4)]
+    contract_of_empty_channels,
+    PiixIde::device([None, None, None, None]),
+    [(8, 8, 4), (9, 1, 1), (4, 16, 4), (10, 8, 4), (11, 1, 1)]
 );
 
 const BASE: u16 = 0x1F0;
@@ -68,13 +70,31 @@ impl BlockBackend for BadDisk {
     }
 }
 
-fn bus_of(drives: [Option<Box<dyn BlockBackend>>; 2]) -> Bus {
+fn device_of([first, second]: [Option<Box<dyn BlockBackend>>; 2]) -> PciDevice<PiixIde> {
+    PiixIde::device([first, second, None, None])
+}
+
+fn bus_of([first, second]: [Option<Box<dyn BlockBackend>>; 2]) -> Bus {
     let mut bus = Bus::new(GuestMemory::new(1 << 20).unwrap(), Clock::new(1, 1));
-    let id = bus.add(Box::new(IdeChannel::new(IRQ, drives)));
-    let window = map(&mut bus, id, BASE, ALTERNATE);
-    bus.port_windows.set(window, Some(MASTER));
-    bus.drive(BUS_MASTER_ON, true);
+    PiixIde::plug(&mut bus, [first, second, None, None], Bdf::new(1, 1));
+    let host = bus.add(Box::new(PciHost::new()));
+    for &(region, base, len, width) in PciHost::MAP {
+        bus.map_ports(host, region, base, len, width);
+    }
+    bus.reset();
+    configure(&mut bus, 0x20, u32::from(MASTER) | 1);
     bus
+}
+
+/// Writes a register of the function's configuration space.
+fn configure(bus: &mut Bus, register: u32, value: u32) {
+    bus.pio_write(0xCF8, 4, 0x8000_0900 | register);
+    bus.pio_write(0xCFC, 4, value);
+}
+
+/// Lets the function on to the bus, or not.
+fn let_master(bus: &mut Bus, may_master: bool) {
+    configure(bus, 0x04, if may_master { 5 } else { 1 });
 }
 
 fn bus() -> Bus {
@@ -519,7 +539,7 @@ fn a_transfer_goes_on_after_save_and_restore() {
     }
     assert_eq!(wait(&mut other), READY | STATUS_DRQ);
     assert_eq!(number(&read_sector(&mut other)), 11);
-    let mut none = IdeChannel::new(IRQ, [None, None]);
+    let mut none = device_of([None, None]);
     assert!(none.restore(&saved).is_err(), "a state of other drives");
 }
 
@@ -565,13 +585,17 @@ fn random_accesses_never_panic_and_state_survives_a_round_trip() {
         if round % 1000 == 0 {
             let (_, ide) = bus.devices().next().unwrap();
             let saved = ide.save();
-            let mut other = IdeChannel::new(IRQ, drives());
+            let mut other = device_of(drives());
             other.restore(&saved).unwrap();
             assert_eq!(other.save(), saved);
         }
     }
     bus.reset();
     let (_, ide) = bus.devices().next().unwrap();
-    assert_eq!(ide.save(), IdeChannel::new(IRQ, drives()).save());
+    let after = ide.save();
+    let mut fresh = bus_of(drives());
+    fresh.reset();
+    let (_, ide) = fresh.devices().next().unwrap();
+    assert_eq!(after, ide.save());
     assert!(!irq(&bus));
 }

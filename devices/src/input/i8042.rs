@@ -23,13 +23,15 @@
 use std::collections::VecDeque;
 
 use log::{debug, trace};
-use platform::{Device, DeviceCtx, Input, IrqLine, MachineRequest, SavedState, StateError};
+use platform::{
+    Device, DeviceCtx, Input, IrqLine, MachineRequest, SavedState, StateError, StateView,
+};
 use serde::{Deserialize, Serialize};
 
 use super::keymap::translate;
 use super::ps2_keyboard::Ps2Keyboard;
 use super::ps2_mouse::Ps2Mouse;
-use crate::power::PortA;
+use crate::power::A20Gates;
 
 const TARGET: &str = "i8042";
 const TIMER_BYTE: u32 = 0;
@@ -86,10 +88,13 @@ struct State {
     breaking: bool,
     /// A device's byte is under way.
     transferring: bool,
+    /// The wires to the A20 latch; not saved, as the board has them.
+    #[serde(skip)]
+    gates: Option<A20Gates>,
 }
 
 impl State {
-    fn new() -> Self {
+    fn new(gates: A20Gates) -> Self {
         let mut ram = [0; 32];
         ram[0] = CB_TRANSLATE | CB_KEYBOARD_OFF | CB_AUX_OFF;
         Self {
@@ -106,6 +111,7 @@ impl State {
             replies: VecDeque::new(),
             breaking: false,
             transferring: false,
+            gates: Some(gates),
         }
     }
 
@@ -223,7 +229,7 @@ impl State {
     }
 
     fn write_output_port(&self, ctx: &mut DeviceCtx<'_>, value: u8) {
-        set_a20(ctx, value & OUT_A20 != 0);
+        set_a20(ctx, self.gates, value & OUT_A20 != 0);
         if value & OUT_NO_RESET == 0 {
             debug!(target: TARGET, "reset through the output port");
             ctx.request(MachineRequest::Reset);
@@ -254,8 +260,8 @@ impl State {
             // Input port: keyboard not locked, colour display, no jumper, RAM fitted.
             0xC0 => self.reply(0xB0),
             0xD0 => self.reply(self.read_output_port(ctx)),
-            0xDD => set_a20(ctx, false),
-            0xDF => set_a20(ctx, true),
+            0xDD => set_a20(ctx, self.gates, false),
+            0xDF => set_a20(ctx, self.gates, true),
             // Test inputs: both clocks are high.
             0xE0 => self.reply(0x03),
             0xF0..=0xFF => {
@@ -283,8 +289,11 @@ impl State {
 }
 
 /// A pulse to the A20 latch: also a value that it has already counts as written last.
-fn set_a20(ctx: &mut DeviceCtx<'_>, on: bool) {
-    let wire = if on { PortA::A20_ON } else { PortA::A20_OFF };
+fn set_a20(ctx: &mut DeviceCtx<'_>, gates: Option<A20Gates>, on: bool) {
+    let Some(gates) = gates else {
+        return;
+    };
+    let wire = if on { gates.on } else { gates.off };
     ctx.set_line(wire, true);
     ctx.set_line(wire, false);
 }
@@ -308,9 +317,9 @@ impl I8042 {
     const VERSION: u32 = 3;
 
     /// A controller before its self-test, with a keyboard and a mouse.
-    pub fn new() -> Self {
+    pub fn new(gates: A20Gates) -> Self {
         Self {
-            state: State::new(),
+            state: State::new(gates),
         }
     }
 
@@ -334,12 +343,6 @@ impl I8042 {
                 None => ctx.cancel(timer),
             }
         }
-    }
-}
-
-impl Default for I8042 {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -421,17 +424,21 @@ impl Device for I8042 {
     }
 
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
-        *self = Self::new();
+        if let Some(gates) = self.state.gates {
+            *self = Self::new(gates);
+        }
         ctx.cancel(TIMER_BYTE);
         self.settle(ctx);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        let gates = self.state.gates;
         self.state = state.decode(Self::VERSION)?;
+        self.state.gates = gates;
         Ok(())
     }
 }

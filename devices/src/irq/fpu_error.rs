@@ -9,7 +9,7 @@
 //! Not modelled: the IGNNE# pin itself, which would let x87 instructions run while the error is pending.
 
 use log::debug;
-use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError};
+use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "fpu_error";
@@ -70,8 +70,8 @@ impl Device for FpuError {
         ctx.set_line(Self::IRQ, false);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, self)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, self)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

@@ -13,7 +13,7 @@
 //! ignored in favour of ELCR, as on the PIIX. Both chips must be cascaded (ICW1.SNGL only skips ICW3).
 
 use log::{debug, trace, warn};
-use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError};
+use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "i8259";
@@ -412,8 +412,8 @@ impl Device for I8259 {
         self.settle(ctx);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

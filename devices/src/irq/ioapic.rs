@@ -21,7 +21,7 @@
 use log::{debug, trace};
 use platform::{
     Bus, DeliveryMode, Device, DeviceCtx, DeviceId, Input, InterruptMessage, IrqLine, PhysAddr,
-    SavedState, StateError,
+    SavedState, StateError, StateView,
 };
 use serde::{Deserialize, Serialize};
 
@@ -242,8 +242,8 @@ impl Device for IoApic {
         }
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

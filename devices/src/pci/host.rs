@@ -11,13 +11,9 @@
 //! There is one bus, number 0. A function that is not there reads as ones and ignores writes. Soft and
 //! hard reset are the same here.
 
-use std::collections::BTreeMap;
-
 use log::{debug, trace};
-use platform::{Device, DeviceCtx, Input, MachineRequest, SavedState, StateError};
+use platform::{Device, DeviceCtx, MachineRequest, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
-
-use super::config_space::PciFunction;
 
 const TARGET: &str = "pci";
 
@@ -36,6 +32,19 @@ pub struct Bdf {
     pub function: u8,
 }
 
+impl Bdf {
+    /// Function `function` (0 to 7) of device `device` (0 to 31).
+    pub const fn new(device: u8, function: u8) -> Self {
+        assert!(device < 32 && function < 8, "no such place on a bus");
+        Self { device, function }
+    }
+
+    /// As [`Bus::plug`](platform::Bus::plug) has it.
+    pub fn place(self) -> u16 {
+        u16::from(self.device) << 3 | u16::from(self.function)
+    }
+}
+
 /// The registers of the mechanism itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Registers {
@@ -43,11 +52,11 @@ struct Registers {
     reset_control: u8,
 }
 
-/// The host bridge's configuration ports, with the functions behind them.
+/// The host bridge's configuration ports. The functions behind them are devices of their own: see
+/// [`PciDevice`](super::PciDevice).
 #[derive(Default)]
 pub struct PciHost {
     registers: Registers,
-    functions: BTreeMap<Bdf, Box<dyn PciFunction>>,
 }
 
 impl PciHost {
@@ -57,67 +66,37 @@ impl PciHost {
     /// Where a PC has it: region, first port, number of ports, widest access.
     pub const MAP: &'static [(u8, u16, u16, u8)] = &[(Self::PORTS, 0xCF8, 8, 4)];
 
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
-    /// A bus without functions.
+    /// The ports after power-on.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts a function at `device`.`function`.
-    pub fn insert(&mut self, device: u8, function: u8, what: impl PciFunction + 'static) {
-        assert!(
-            device < 32 && function < 8,
-            "no such place as {device}.{function}"
-        );
-        let before = self
-            .functions
-            .insert(Bdf { device, function }, Box::new(what));
-        assert!(
-            before.is_none(),
-            "two functions at {device}.{function} of the PCI bus"
-        );
-    }
-
-    /// What the address register selects.
-    fn selected(&mut self) -> Option<&mut Box<dyn PciFunction>> {
+    /// The place on the bus that the address register selects.
+    fn selected(&self) -> Option<u16> {
         let address = self.registers.address;
-        if address & ENABLE == 0 || address >> 16 & 0xFF != 0 {
-            return None;
-        }
-        self.functions.get_mut(&Bdf {
-            device: (address >> 11 & 31) as u8,
-            function: (address >> 8 & 7) as u8,
-        })
+        (address & ENABLE != 0).then_some((address >> 8) as u16)
     }
 
-    fn register(&self, offset: u64) -> u8 {
-        (self.registers.address & 0xFC) as u8 | (offset & 3) as u8
+    fn register(&self, offset: u64) -> u64 {
+        u64::from(self.registers.address & 0xFC) | offset & 3
     }
 
-    fn read_data(&mut self, offset: u64, size: u8) -> u64 {
-        let first = self.register(offset);
-        let Some(function) = self.selected() else {
-            return !0;
-        };
-        (0..size.min(4)).fold(0, |value, n| {
-            let byte = function.config().byte(first.wrapping_add(n));
-            value | u64::from(byte) << (8 * n)
-        })
+    fn read_data(&mut self, ctx: &mut DeviceCtx<'_>, offset: u64, size: u8) -> u64 {
+        let register = self.register(offset);
+        let place = self.selected();
+        place
+            .and_then(|place| ctx.config_read(place, register, size))
+            .unwrap_or(!0)
     }
 
     fn write_data(&mut self, ctx: &mut DeviceCtx<'_>, offset: u64, size: u8, value: u64) {
-        let first = self.register(offset);
-        let address = self.registers.address;
-        let Some(function) = self.selected() else {
-            return;
-        };
-        debug!(target: TARGET, "write {address:08x}+{} = {value:x}", offset & 3);
-        for n in 0..size.min(4) {
-            let byte = (value >> (8 * n)) as u8;
-            function.config_mut().write(first.wrapping_add(n), byte);
+        let register = self.register(offset);
+        if let Some(place) = self.selected() {
+            debug!(target: TARGET, "write {place:04x}:{register:02x} = {value:x}");
+            ctx.config_write(place, register, size, value);
         }
-        function.update(ctx);
     }
 
     fn write_reset_control(&mut self, ctx: &mut DeviceCtx<'_>, value: u8) {
@@ -128,12 +107,6 @@ impl PciHost {
             ctx.request(MachineRequest::Reset);
         }
     }
-
-    fn update_all(&mut self, ctx: &mut DeviceCtx<'_>) {
-        for function in self.functions.values_mut() {
-            function.update(ctx);
-        }
-    }
 }
 
 impl Device for PciHost {
@@ -141,11 +114,11 @@ impl Device for PciHost {
         TARGET
     }
 
-    fn read(&mut self, _: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8) -> u64 {
+    fn read(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8) -> u64 {
         let value = match (offset, size) {
             (ADDRESS, 4) => self.registers.address.into(),
             (RESET_CONTROL, 1) => self.registers.reset_control.into(),
-            (4.., _) => self.read_data(offset, size),
+            (4.., _) => self.read_data(ctx, offset, size),
             _ => !0,
         };
         trace!(target: TARGET, "read {offset} ({size}) = {value:x}");
@@ -162,35 +135,16 @@ impl Device for PciHost {
         }
     }
 
-    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
-        if let Input::Line { .. } = input {
-            self.update_all(ctx);
-        }
-    }
-
-    fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
+    fn reset(&mut self, _: &mut DeviceCtx<'_>) {
         self.registers = Registers::default();
-        for function in self.functions.values_mut() {
-            function.config_mut().reset();
-        }
-        self.update_all(ctx);
     }
 
-    fn save(&self) -> SavedState {
-        let spaces: Vec<&[u8]> = self
-            .functions
-            .values()
-            .map(|function| function.config().bytes())
-            .collect();
-        SavedState::encode(Self::VERSION, &(&self.registers, spaces))
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.registers)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
-        let (registers, spaces): (Registers, Vec<Vec<u8>>) = state.decode(Self::VERSION)?;
-        self.registers = registers;
-        for (function, bytes) in self.functions.values_mut().zip(spaces) {
-            function.config_mut().restore(&bytes);
-        }
+        self.registers = state.decode(Self::VERSION)?;
         Ok(())
     }
 }
@@ -198,26 +152,42 @@ impl Device for PciHost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pci::{i440fx, piix3, pirq};
-    use platform::testkit::bus_with_regions;
-    use platform::{Bus, DeviceId, IrqLine, PortWindow};
+    use crate::ide::piix::PiixIde;
+    use crate::pci::{add_pirqs, i440fx, piix3};
+    use platform::{Bus, Clock, DeviceId, GuestMemory, IrqLine};
 
-    fn board() -> PciHost {
-        let mut host = PciHost::new();
-        host.insert(0, 0, i440fx::host_bridge());
-        host.insert(1, 0, piix3::IsaBridge::new());
-        host.insert(1, 1, piix3::Ide::new([PortWindow(0), PortWindow(1)]));
-        host
+    platform::device_contract!(contract, PciHost::new(), [(PciHost::PORTS, 8, 4)]);
+    platform::device_contract!(
+        contract_of_the_host_bridge,
+        i440fx::host_bridge(),
+        [(platform::CONFIGURATION, 256, 4)]
+    );
+    platform::device_contract!(
+        contract_of_the_isa_bridge,
+        piix3::IsaBridge::device([40, 41, 42, 43].map(IrqLine)),
+        [(platform::CONFIGURATION, 256, 4)]
+    );
+
+    fn pci_with_pirqs() -> (Bus, [IrqLine; 4]) {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let mut bus = Bus::new(memory, Clock::new(1, 1));
+        let host = bus.add(Box::new(PciHost::new()));
+        for &(region, base, len, width) in PciHost::MAP {
+            bus.map_ports(host, region, base, len, width);
+        }
+        let pirqs = add_pirqs(&mut bus);
+        i440fx::host_bridge().plug(&mut bus, "i440fx", Bdf::new(0, 0));
+        let bridge = piix3::IsaBridge::device(pirqs).plug(&mut bus, "piix3", Bdf::new(1, 0));
+        for pirq in pirqs {
+            bus.connect(pirq, bridge);
+        }
+        PiixIde::plug(&mut bus, [None, None, None, None], Bdf::new(1, 1));
+        bus.reset();
+        (bus, pirqs)
     }
 
-    platform::device_contract!(contract, board(), [(PciHost::PORTS, 8, 4)]);
-
     fn pci() -> Bus {
-        let mut bus = bus_with_regions(Box::new(board()), PciHost::MAP);
-        for n in 0..4 {
-            bus.connect(pirq(n), DeviceId(0));
-        }
-        bus
+        pci_with_pirqs().0
     }
 
     fn read(bus: &mut Bus, device: u32, function: u32, register: u32) -> u32 {
@@ -288,9 +258,9 @@ mod tests {
 
     #[test]
     fn a_pirq_reaches_the_isa_interrupt_that_its_register_names() {
-        let mut bus = pci();
+        let (mut bus, pirqs) = pci_with_pirqs();
         let card = DeviceId(40);
-        bus.lines.set(card, pirq(2), true);
+        bus.lines.set(card, pirqs[2], true);
         read(&mut bus, 1, 0, 0x60);
         bus.pio_write(0xCFE, 1, 0x0B);
         assert!(bus.lines.level(IrqLine::isa(11)));
@@ -298,11 +268,11 @@ mod tests {
         assert!(!bus.lines.level(IrqLine::isa(11)));
         assert!(bus.lines.level(IrqLine::isa(10)));
         bus.pio_write(0xCFC, 1, 0x0A);
-        bus.lines.set(card, pirq(0), true);
-        bus.lines.set(card, pirq(2), false);
+        bus.lines.set(card, pirqs[0], true);
+        bus.lines.set(card, pirqs[2], false);
         bus.pio_read(0xCFC, 1);
         assert!(bus.lines.level(IrqLine::isa(10)), "shared by PIRQA#");
-        bus.lines.set(card, pirq(0), false);
+        bus.lines.set(card, pirqs[0], false);
         bus.pio_read(0xCFC, 1);
         assert!(!bus.lines.level(IrqLine::isa(10)));
     }

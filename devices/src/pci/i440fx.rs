@@ -5,11 +5,16 @@
 //! Not modelled: what the registers do. PAM (59-5F) and SMRAM (72) keep their values, but the map of
 //! C0000-FFFFF is fixed: ROM where the board has placed it.
 
-use super::config_space::ConfigSpace;
+use platform::{PhysAddr, SavedState, Shadow, StateError, StateView};
+
+use super::{ConfigSpace, PciCtx, PciDevice, PciFunction};
+
+/// PAM0 to PAM6.
+const PAM: u8 = 0x59;
 
 /// Function 0 of device 0.
-pub fn host_bridge() -> ConfigSpace {
-    ConfigSpace::new(0x8086, 0x1237, 0x06_00_00, 0x02)
+pub fn host_bridge() -> PciDevice<HostBridge> {
+    let config = ConfigSpace::new(0x8086, 0x1237, 0x06_00_00, 0x02)
         .with(0x04, &[0x06, 0x00, 0x80, 0x02])
         // DRAM row boundaries: one row, as if 8 MiB; nobody asks for the rest.
         .with(0x60, &[0x01; 8])
@@ -26,5 +31,51 @@ pub fn host_bridge() -> ConfigSpace {
         .writable(0x72, &[0x58])
         .writable(0x90, &[0xFF])
         .clearable(0x91, &[0x11])
-        .writable(0x93, &[0x06])
+        .writable(0x93, &[0x06]);
+    PciDevice::new(config, HostBridge)
+}
+
+/// The host bridge: which parts of C0000-FFFFF are RAM, as its PAM registers say.
+///
+/// PAM0 has F0000-FFFFF in its upper half; PAM1 to PAM6 have 16 KiB a half from C0000 on. Of each half, bit 0 lets reads
+/// through to RAM and bit 1 writes (82441FX, 290549, §3.2.18).
+pub struct HostBridge;
+
+/// What two bits of a PAM register say.
+fn shadow(bits: u8) -> Shadow {
+    match bits & 3 {
+        0 => Shadow::Off,
+        1 => Shadow::Read,
+        2 => Shadow::Write,
+        _ => Shadow::Ram,
+    }
+}
+
+impl PciFunction for HostBridge {
+    fn name(&self) -> &'static str {
+        "i440fx"
+    }
+
+    fn on_config(&mut self, ctx: &mut PciCtx<'_, '_>) {
+        for page in (0xC_0000u64..0x10_0000).step_by(4096) {
+            let bits = match page {
+                0xF_0000.. => ctx.config.byte(PAM) >> 4,
+                _ => {
+                    let half = (page - 0xC_0000) / 0x4000;
+                    ctx.config.byte(PAM + 1 + (half / 2) as u8) >> (4 * (half % 2))
+                }
+            };
+            ctx.shadow(PhysAddr(page), shadow(bits));
+        }
+    }
+
+    fn reset(&mut self, _: &mut PciCtx<'_, '_>) {}
+
+    fn state(&self) -> StateView<'_> {
+        StateView::of(1, ())
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        state.decode(1)
+    }
 }

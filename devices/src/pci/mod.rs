@@ -4,20 +4,26 @@
 //! [`PciHost`]. Interrupt pins are the board's wires [`pirq`], which the PIIX3 routes to ISA interrupts.
 
 pub mod config_space;
+pub mod device;
 pub mod host;
 pub mod i440fx;
 pub mod piix3;
 
-pub use config_space::{ConfigSpace, PciFunction};
+pub use config_space::{Bar, ConfigSpace};
+pub use device::{PciCtx, PciDevice, PciFunction, Registers};
 pub use host::{Bdf, PciHost};
 
-use platform::IrqLine;
+use platform::{Bus, IrqLine};
 
-/// High while the IDE function may master the bus.
-pub const BUS_MASTER_ON: IrqLine = IrqLine(IrqLine::BOARD0.0 + 8);
-
-/// The wire PIRQA# (0) to PIRQD# (3).
-pub const fn pirq(n: u8) -> IrqLine {
-    assert!(n < 4);
-    IrqLine(IrqLine::BOARD0.0 + n)
+/// Adds the wires PIRQA# to PIRQD#.
+pub fn add_pirqs(bus: &mut Bus) -> [IrqLine; 4] {
+    ["pirqa", "pirqb", "pirqc", "pirqd"].map(|name| bus.add_wire(name))
 }
+
+/// The wire that pin `pin` (1 is INTA#) of device `device` is led to, as on boards with an i440FX.
+pub fn pirq_of(pirqs: [IrqLine; 4], device: u8, pin: u8) -> IrqLine {
+    pirqs[usize::from((device + pin + 2) & 3)]
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,9 @@
 //! secondary's after them, while the command register enables I/O. Its timing registers keep their values
 //! without effect, and the ISA ports answer whatever they say.
 
-use platform::{DeviceCtx, IrqLine, PortWindow};
+use platform::{Input, IrqLine, SavedState, StateError, StateView};
 
-use super::config_space::{ConfigSpace, PciFunction};
-use super::{BUS_MASTER_ON, pirq};
+use super::{ConfigSpace, PciCtx, PciDevice, PciFunction};
 
 const PIRQ_ROUTE: u8 = 0x60;
 const ROUTE_OFF: u8 = 0x80;
@@ -20,12 +19,13 @@ const ROUTABLE: u16 = 0xDEF8;
 
 /// Function 0: the ISA bridge.
 pub struct IsaBridge {
-    config: ConfigSpace,
+    /// PIRQA# to PIRQD#.
+    pirqs: [IrqLine; 4],
 }
 
 impl IsaBridge {
     /// The bridge after power-on: no PIRQ is routed.
-    pub fn new() -> Self {
+    pub fn device(pirqs: [IrqLine; 4]) -> PciDevice<Self> {
         let config = ConfigSpace::new(0x8086, 0x7000, 0x06_01_00, 0x00)
             .with(0x04, &[0x07, 0x00, 0x00, 0x02])
             // More functions follow.
@@ -56,36 +56,18 @@ impl IsaBridge {
             .clearable(0xAA, &[0xFF, 0x01])
             .writable(0xAC, &[0xFF])
             .writable(0xAE, &[0xFF]);
-        Self { config }
+        PciDevice::new(config, Self { pirqs })
     }
 
-    /// The ISA interrupt of a PIRQ.
-    fn route(&self, n: u8) -> Option<u8> {
-        let register = self.config.byte(PIRQ_ROUTE + n);
-        let irq = register & 0x0F;
-        (register & ROUTE_OFF == 0 && ROUTABLE >> irq & 1 != 0).then_some(irq)
-    }
-}
-
-impl Default for IsaBridge {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl PciFunction for IsaBridge {
-    fn config(&self) -> &ConfigSpace {
-        &self.config
-    }
-
-    fn config_mut(&mut self) -> &mut ConfigSpace {
-        &mut self.config
-    }
-
-    fn update(&mut self, ctx: &mut DeviceCtx<'_>) {
-        let asserted = (0..4)
-            .filter(|&n| ctx.line(pirq(n)))
-            .filter_map(|n| self.route(n))
+    fn route(&self, ctx: &mut PciCtx<'_, '_>) {
+        let irq_of = |register: u8| {
+            let irq = register & 0x0F;
+            (register & ROUTE_OFF == 0 && ROUTABLE >> irq & 1 != 0).then_some(irq)
+        };
+        let asserted = (0..)
+            .zip(self.pirqs)
+            .filter(|&(_, pirq)| ctx.line(pirq))
+            .filter_map(|(n, _)| irq_of(ctx.config.byte(PIRQ_ROUTE + n)))
             .fold(0u16, |irqs, irq| irqs | 1 << irq);
         for irq in (0..16).filter(|irq| ROUTABLE >> irq & 1 != 0) {
             ctx.set_line(IrqLine::isa(irq), asserted >> irq & 1 != 0);
@@ -93,56 +75,28 @@ impl PciFunction for IsaBridge {
     }
 }
 
-const COMMAND: u8 = 0x04;
-const COMMAND_IO: u8 = 0x01;
-const COMMAND_MASTER: u8 = 0x04;
-/// BMIBA, base address 4.
-const BASE_ADDRESS: u8 = 0x20;
-
-/// Function 1: IDE in compatibility mode, with bus mastering.
-pub struct Ide {
-    config: ConfigSpace,
-    bus_master: [PortWindow; 2],
-}
-
-impl Ide {
-    /// The function after power-on. `bus_master` are the bus-master registers of the primary and the
-    /// secondary channel, eight ports each.
-    ///
-    /// There is no firmware that assigns resources, so what a BIOS would do is done: the base address is
-    /// C000h, and I/O and bus mastering are enabled.
-    pub fn new(bus_master: [PortWindow; 2]) -> Self {
-        let config = ConfigSpace::new(0x8086, 0x7010, 0x01_01_80, 0x00)
-            .with(COMMAND, &[COMMAND_IO | COMMAND_MASTER, 0x00, 0x80, 0x02])
-            .with(BASE_ADDRESS, &[0x01, 0xC0])
-            // IDETIM, with both channels' decode on, and SIDETIM.
-            .with(0x40, &[0x00, 0x80, 0x00, 0x80])
-            .writable(COMMAND, &[COMMAND_IO | COMMAND_MASTER])
-            .clearable(0x07, &[0x38])
-            .writable(0x0D, &[0xF0])
-            .writable(BASE_ADDRESS, &[0xF0, 0xFF])
-            .writable(0x40, &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
-        Self { config, bus_master }
-    }
-}
-
-impl PciFunction for Ide {
-    fn config(&self) -> &ConfigSpace {
-        &self.config
+impl PciFunction for IsaBridge {
+    fn name(&self) -> &'static str {
+        "piix3"
     }
 
-    fn config_mut(&mut self) -> &mut ConfigSpace {
-        &mut self.config
+    fn on_input(&mut self, ctx: &mut PciCtx<'_, '_>, input: &Input) {
+        if let Input::Line { .. } = input {
+            self.route(ctx);
+        }
     }
 
-    fn update(&mut self, ctx: &mut DeviceCtx<'_>) {
-        let command = self.config.byte(COMMAND);
-        let [low, high] = [0, 1].map(|n| self.config.byte(BASE_ADDRESS + n));
-        let base = u16::from_le_bytes([low & 0xF0, high]);
-        let base = (command & COMMAND_IO != 0 && base != 0).then_some(base);
-        let [primary, secondary] = self.bus_master;
-        ctx.move_ports(primary, base);
-        ctx.move_ports(secondary, base.map(|base| base + 8));
-        ctx.set_line(BUS_MASTER_ON, command & COMMAND_MASTER != 0);
+    fn on_config(&mut self, ctx: &mut PciCtx<'_, '_>) {
+        self.route(ctx);
+    }
+
+    fn reset(&mut self, _: &mut PciCtx<'_, '_>) {}
+
+    fn state(&self) -> StateView<'_> {
+        StateView::of(1, ())
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+        state.decode(1)
     }
 }

@@ -18,7 +18,9 @@
 //! hands over from a BIOS (ACPI is always on).
 
 use log::{debug, warn};
-use platform::{Device, DeviceCtx, Input, IrqLine, MachineRequest, SavedState, StateError};
+use platform::{
+    Device, DeviceCtx, Input, IrqLine, MachineRequest, SavedState, StateError, StateView,
+};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "acpi_pm";
@@ -232,8 +234,8 @@ impl Device for AcpiPm {
         self.drive(ctx);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, self)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, self)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

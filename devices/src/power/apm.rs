@@ -8,7 +8,7 @@
 //!
 //! Not modelled: the SMI# that a write to B2 raises, for the processor has no system management mode.
 
-use platform::{Device, DeviceCtx, SavedState, StateError};
+use platform::{Device, DeviceCtx, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 /// The latch.
@@ -49,8 +49,8 @@ impl Device for Apm {
         *self = Self::new();
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, self)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, self)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

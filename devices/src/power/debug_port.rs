@@ -8,7 +8,7 @@
 //! | [`DebugPort::EXIT`] | F4-F7 | a write of 1, 2 or 4 bytes ends the run with that value; reads as 0 |
 
 use log::debug;
-use platform::{Device, DeviceCtx, MachineRequest, Output, SavedState, StateError};
+use platform::{Device, DeviceCtx, MachineRequest, Output, SavedState, StateError, StateView};
 
 const TARGET: &str = "debug_port";
 
@@ -59,8 +59,8 @@ impl Device for DebugPort {
 
     fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &())
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, ())
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

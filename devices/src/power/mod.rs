@@ -8,4 +8,4 @@ pub mod port_a;
 pub use acpi_pm::AcpiPm;
 pub use apm::Apm;
 pub use debug_port::DebugPort;
-pub use port_a::PortA;
+pub use port_a::{A20Gates, PortA};

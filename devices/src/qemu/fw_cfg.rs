@@ -19,7 +19,7 @@
 //! Not modelled: the DMA interface, writing, and the other items, which read as zeros, so "none" and "no".
 
 use log::debug;
-use platform::{Device, DeviceCtx, SavedState, StateError};
+use platform::{Device, DeviceCtx, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "fw_cfg";
@@ -108,8 +108,8 @@ impl Device for FwCfg {
         self.state = State::default();
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

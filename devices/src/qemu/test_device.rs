@@ -11,7 +11,9 @@
 //!
 //! Not modelled: the I/O APIC's inputs 16-23, which have no wires here, and the byte port E8.
 
-use platform::{Bus, Device, DeviceCtx, DeviceId, IrqLine, PhysAddr, SavedState, StateError};
+use platform::{
+    Bus, Device, DeviceCtx, DeviceId, IrqLine, PhysAddr, SavedState, StateError, StateView,
+};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "test_device";
@@ -125,8 +127,8 @@ impl Device for TestDevice {
         self.state = State::default();
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

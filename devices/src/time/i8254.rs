@@ -15,7 +15,7 @@
 //! unprogrammed counter, and counter 1 as the source of the refresh toggle, which runs by itself here.
 
 use log::{debug, trace};
-use platform::{Device, DeviceCtx, IrqLine, SavedState, StateError};
+use platform::{Device, DeviceCtx, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "i8254";
@@ -541,8 +541,8 @@ impl Device for I8254 {
         ctx.set_line(Self::IRQ, false);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
@@ -675,8 +675,8 @@ mod tests {
             }
         }
         fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-        fn save(&self) -> SavedState {
-            SavedState::encode(1, &self.0)
+        fn state(&self) -> StateView<'_> {
+            StateView::of(1, &self.0)
         }
         fn restore(&mut self, _: &SavedState) -> Result<(), StateError> {
             Ok(())

@@ -16,7 +16,7 @@
 //! garble it as on the chip. Not modelled: SQW, daylight saving (DSE), the divider's 4 and 1 MHz bases.
 
 use log::{debug, trace};
-use platform::{Device, DeviceCtx, IrqLine, SavedState, StateError};
+use platform::{Device, DeviceCtx, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "mc146818";
@@ -440,8 +440,8 @@ impl Device for Mc146818 {
         self.drive(ctx);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

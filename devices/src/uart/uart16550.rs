@@ -26,7 +26,7 @@
 use std::collections::VecDeque;
 
 use log::{debug, trace};
-use platform::{Device, DeviceCtx, Input, IrqLine, Output, SavedState, StateError};
+use platform::{Device, DeviceCtx, Input, IrqLine, Output, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "uart16550";
@@ -515,8 +515,8 @@ impl Device for Uart16550 {
         self.drive(ctx);
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(Self::VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(Self::VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

@@ -27,7 +27,9 @@ mod registers;
 mod render;
 mod timing;
 
-use platform::{Bus, Device, DeviceCtx, DeviceId, Input, PhysAddr, SavedState, StateError};
+use platform::{
+    Bus, Device, DeviceCtx, DeviceId, Input, PhysAddr, SavedState, StateError, StateView,
+};
 use serde::{Deserialize, Serialize};
 
 use memory::VideoMemory;
@@ -144,8 +146,8 @@ impl Device for Vga {
         *self = Self::new();
     }
 
-    fn save(&self) -> SavedState {
-        SavedState::encode(STATE_VERSION, &self.state)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(STATE_VERSION, &self.state)
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {

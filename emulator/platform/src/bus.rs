@@ -1,5 +1,7 @@
 //! Routes port I/O and MMIO to the devices, and settles the wires between them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -8,13 +10,43 @@ use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
-use crate::memory::{GuestMemory, PhysAddr};
+use crate::memory::{GuestMemory, MemoryMap, PhysAddr};
 use crate::message::MessageQueue;
-use crate::port_window::{PortWindow, PortWindows};
 
-/// A device's place on the bus.
+use crate::state::StateError;
+use crate::window::{MemoryWindow, PortWindow, Windows};
+
+/// A device's place on the bus: the order in which the board added it. What outlives a run names devices by their
+/// instance names instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeviceId(pub u8);
+
+impl DeviceId {
+    /// What drives a wire on behalf of the processors.
+    pub const PROCESSOR: Self = Self(63);
+}
+
+/// What the bus itself has to save: time, wires, timers, messages under way and where the movable ranges are.
+///
+/// Wires and devices go by their names, so that a board to which something was added reads it too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusState {
+    clock: Clock,
+    /// The wires that are high, and who holds them.
+    wires: Vec<(String, Vec<String>)>,
+    /// Device, timer and deadline, in the order in which equal deadlines fire.
+    timers: Vec<(String, u32, u64)>,
+    messages: MessageQueue,
+    /// Device, region and base of each movable range that is somewhere.
+    port_windows: Vec<(String, u8, u16)>,
+    memory_windows: Vec<(String, u8, u64)>,
+    memory_map: MemoryMap,
+}
+
+impl BusState {
+    /// Version of the layout.
+    pub const VERSION: u32 = 1;
+}
 
 /// What a device may ask of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +96,8 @@ pub struct Bus {
     pub lines: IrqLines,
     /// The interrupt messages on their way to the local APICs; part of what a snapshot holds.
     pub messages: MessageQueue,
-    /// Where the movable port ranges are.
-    pub port_windows: PortWindows,
+    /// Where the movable ranges are.
+    pub windows: Windows,
     /// What devices handed out since it was last taken.
     pub outputs: Vec<Output>,
     /// What a device asked of the machine.
@@ -74,11 +106,18 @@ pub struct Bus {
     pub frame: Option<Frame>,
     /// Something happened that the processor must look at: see [`take_activity`](Self::take_activity).
     activity: bool,
-    devices: Vec<Box<dyn Device>>,
+    /// A place is empty while its device is called.
+    devices: Vec<Option<Box<dyn Device>>>,
+    /// The devices' instance names, and those of the wires.
+    names: Vec<String>,
+    wire_names: Vec<String>,
     ports: Vec<u8>,
     port_ranges: Vec<Range>,
-    /// The movable ranges; `port_windows` has their bases.
-    window_ranges: Vec<Range>,
+    /// The movable ranges; `windows` has their bases.
+    port_window_ranges: Vec<Range>,
+    memory_window_ranges: Vec<Range>,
+    /// The functions on the expansion bus, by their places.
+    functions: BTreeMap<u16, DeviceId>,
     /// Ordered by base: a board has few, and the display's is the first.
     mmio: Vec<Range>,
     sinks: Vec<Vec<DeviceId>>,
@@ -97,15 +136,19 @@ impl Bus {
             events: EventQueue::default(),
             lines: IrqLines::default(),
             messages: MessageQueue::new(1),
-            port_windows: PortWindows::default(),
+            windows: Windows::default(),
             outputs: Vec::new(),
             request: None,
             frame: None,
             activity: false,
             devices: Vec::new(),
+            names: Vec::new(),
+            wire_names: IrqLine::names(),
             ports: vec![0; 0x1_0000],
             port_ranges: Vec::new(),
-            window_ranges: Vec::new(),
+            port_window_ranges: Vec::new(),
+            memory_window_ranges: Vec::new(),
+            functions: BTreeMap::new(),
             mmio: Vec::new(),
             sinks: vec![Vec::new(); IrqLine::COUNT],
             interrupt_controller: None,
@@ -115,14 +158,60 @@ impl Bus {
         }
     }
 
-    /// Adds a device.
+    /// Adds a device under its chip's name.
     pub fn add(&mut self, device: Box<dyn Device>) -> DeviceId {
+        let name = device.name();
+        self.add_named(name, device)
+    }
+
+    /// Adds a device under an instance name of the board's choice, such as `com2`.
+    pub fn add_named(&mut self, name: &str, device: Box<dyn Device>) -> DeviceId {
+        let id = self.devices.len() as u8;
         assert!(
-            self.devices.len() < 64,
-            "an interrupt line counts at most 64 holders"
+            id < DeviceId::PROCESSOR.0,
+            "a wire counts at most 64 holders"
         );
-        self.devices.push(device);
-        DeviceId(self.devices.len() as u8 - 1)
+        assert!(
+            self.device_named(name).is_none(),
+            "two devices are called {name}"
+        );
+        self.devices.push(Some(device));
+        self.names.push(name.into());
+        DeviceId(id)
+    }
+
+    /// The number that the device added next gets.
+    pub fn next_device(&self) -> DeviceId {
+        DeviceId(self.devices.len() as u8)
+    }
+
+    /// The device with this instance name.
+    pub fn device_named(&self, name: &str) -> Option<DeviceId> {
+        let place = self.names.iter().position(|known| known == name)?;
+        Some(DeviceId(place as u8))
+    }
+
+    /// A device's instance name.
+    pub fn name_of(&self, id: DeviceId) -> &str {
+        match self.names.get(usize::from(id.0)) {
+            Some(name) => name,
+            None => "cpu",
+        }
+    }
+
+    /// Adds a wire of the board's own.
+    pub fn add_wire(&mut self, name: &str) -> IrqLine {
+        assert!(
+            self.wire_names.iter().all(|known| known != name),
+            "two wires are called {name}"
+        );
+        assert!(
+            self.wire_names.len() < IrqLine::COUNT,
+            "a board has {} wires",
+            IrqLine::COUNT
+        );
+        self.wire_names.push(name.into());
+        IrqLine(self.wire_names.len() as u8 - 1)
     }
 
     /// Maps `len` ports from `base` on to `region` of `device`, which takes accesses of up to `width` bytes.
@@ -155,14 +244,14 @@ impl Bus {
         len: u16,
         width: u8,
     ) -> PortWindow {
-        self.window_ranges.push(Range {
+        self.port_window_ranges.push(Range {
             device,
             region,
             base: 0,
             len: len.into(),
             width,
         });
-        self.port_windows.add()
+        self.windows.add_ports()
     }
 
     /// Maps `len` bytes of physical addresses from `base` on (whole pages) to `region` of `device`.
@@ -184,6 +273,31 @@ impl Bus {
             "physical address {:#x} is mapped twice",
             base.0
         );
+    }
+
+    /// Declares `len` bytes of physical addresses of `region` of `device` that a device will place with
+    /// [`DeviceCtx::move_memory`]. RAM, ROM and what [`map_mmio`](Self::map_mmio) has mapped lie over them.
+    pub fn add_memory_window(&mut self, device: DeviceId, region: u8, len: u64) -> MemoryWindow {
+        self.memory_window_ranges.push(Range {
+            device,
+            region,
+            base: 0,
+            len,
+            width: 8,
+        });
+        self.windows.add_memory()
+    }
+
+    /// Puts `device` at a place of the expansion bus: configuration cycles reach it there, as region
+    /// [`CONFIGURATION`](crate::device::CONFIGURATION).
+    pub fn plug(&mut self, place: u16, device: DeviceId) {
+        let before = self.functions.insert(place, device);
+        assert!(before.is_none(), "place {place:#x} is taken");
+    }
+
+    /// The devices on the expansion bus, by place.
+    pub fn functions(&self) -> impl Iterator<Item = (u16, DeviceId)> {
+        self.functions.iter().map(|(&place, &id)| (place, id))
     }
 
     /// Tells `device` of every change of `line`.
@@ -316,7 +430,7 @@ impl Bus {
 
     /// Drives a wire on behalf of the processor, which is no device and has the last number.
     pub fn drive(&mut self, line: IrqLine, level: bool) {
-        self.activity |= self.lines.set(DeviceId(63), line, level);
+        self.activity |= self.lines.set(DeviceId::PROCESSOR, line, level);
         self.settle();
     }
 
@@ -335,8 +449,106 @@ impl Bus {
 
     /// The devices with their numbers, for saving, restoring and listing.
     pub fn devices(&mut self) -> impl Iterator<Item = (DeviceId, &mut Box<dyn Device>)> {
-        let numbered = self.devices.iter_mut().enumerate();
-        numbered.map(|(index, device)| (DeviceId(index as u8), device))
+        let numbered = (0u8..).map(DeviceId).zip(&mut self.devices);
+        numbered.filter_map(|(id, device)| Some((id, device.as_mut()?)))
+    }
+
+    /// What the bus itself has to save.
+    pub fn state(&self) -> BusState {
+        let holders = |bits: u64| {
+            let held = (0..64).filter(|n| bits >> n & 1 != 0);
+            held.map(|n| self.name_of(DeviceId(n)).to_owned()).collect()
+        };
+        let high = self.wire_names.iter().zip(&self.lines.holders);
+        let timers = self.events.armed().into_iter();
+        let named = |range: &Range| (self.name_of(range.device).to_owned(), range.region);
+        let ports = (0u8..).map(PortWindow).zip(&self.port_window_ranges);
+        let memory = (0u8..).map(MemoryWindow).zip(&self.memory_window_ranges);
+        BusState {
+            clock: self.clock.clone(),
+            wires: high
+                .filter(|&(_, &bits)| bits != 0)
+                .map(|(name, &bits)| (name.clone(), holders(bits)))
+                .collect(),
+            timers: timers
+                .map(|(id, timer, at_ns)| (self.name_of(id).to_owned(), timer, at_ns))
+                .collect(),
+            messages: self.messages.clone(),
+            port_windows: ports
+                .filter_map(|(window, range)| {
+                    let (device, region) = named(range);
+                    Some((device, region, self.windows.port_base(window)?))
+                })
+                .collect(),
+            memory_windows: memory
+                .filter_map(|(window, range)| {
+                    let (device, region) = named(range);
+                    Some((device, region, self.windows.memory_base(window)?))
+                })
+                .collect(),
+            memory_map: self.memory.map(),
+        }
+    }
+
+    /// Takes over what [`state`](Self::state) gave. Tells no device of it.
+    ///
+    /// # Errors
+    /// It names what this board has not, or is of another number of processors; nothing is changed then.
+    pub fn set_state(&mut self, state: BusState) -> Result<(), StateError> {
+        let device = |name: &str| match name {
+            "cpu" => Ok(DeviceId::PROCESSOR),
+            name => {
+                let id = self.device_named(name);
+                id.ok_or(StateError::Unsound("a device that this board lacks"))
+            }
+        };
+        if !state.clock.is_sound() {
+            return Err(StateError::Unsound("a clock that stands still"));
+        }
+        if state.messages.processors() != self.messages.processors() {
+            return Err(StateError::Unsound("another number of processors"));
+        }
+        let mut lines = IrqLines::default();
+        for (wire, holders) in &state.wires {
+            let known = self.wire_names.iter().position(|name| name == wire);
+            let known = known.ok_or(StateError::Unsound("a wire that this board lacks"))?;
+            for holder in holders {
+                lines.holders[known] |= 1 << (device(holder)?.0 & 63);
+            }
+        }
+        let mut timers = Vec::new();
+        for (name, timer, at_ns) in &state.timers {
+            timers.push((device(name)?, *timer, *at_ns));
+        }
+        let place = |ranges: &[Range], name: &str, region: u8| {
+            let id = device(name)?;
+            let known = ranges
+                .iter()
+                .position(|range| (range.device, range.region) == (id, region));
+            let place = known.ok_or(StateError::Unsound("a window that this board lacks"))?;
+            Ok::<_, StateError>(place as u8)
+        };
+        let mut windows = self.windows.nowhere();
+        for (name, region, base) in &state.port_windows {
+            let window = place(&self.port_window_ranges, name, *region)?;
+            windows.set_ports(PortWindow(window), Some(*base));
+        }
+        for (name, region, base) in &state.memory_windows {
+            let window = place(&self.memory_window_ranges, name, *region)?;
+            windows.set_memory(MemoryWindow(window), Some(*base));
+        }
+        self.memory.set_map(&state.memory_map)?;
+        self.clock = state.clock;
+        self.lines = lines;
+        self.events = EventQueue::with_armed(timers);
+        self.messages = state.messages;
+        self.windows = windows;
+        self.outputs.clear();
+        self.request = None;
+        self.frame = None;
+        self.mail.clear();
+        self.activity = true;
+        Ok(())
     }
 
     fn port_range(&self, port: u16) -> Option<Range> {
@@ -347,9 +559,9 @@ impl Bus {
     }
 
     fn window_range(&self, port: u64) -> Option<Range> {
-        let mut windows = (0u8..).map(PortWindow).zip(&self.window_ranges);
+        let mut windows = (0u8..).map(PortWindow).zip(&self.port_window_ranges);
         windows.find_map(|(window, range)| {
-            let base = u64::from(self.port_windows.base(window)?);
+            let base = u64::from(self.windows.port_base(window)?);
             (base..base + range.len)
                 .contains(&port)
                 .then_some(Range { base, ..*range })
@@ -359,7 +571,16 @@ impl Bus {
     #[inline]
     fn mmio_range(&self, addr: PhysAddr) -> Option<Range> {
         let holds = |range: &&Range| addr.0.wrapping_sub(range.base) < range.len;
-        self.mmio.iter().find(holds).copied()
+        let fixed = self.mmio.iter().find(holds).copied();
+        fixed.or_else(|| self.memory_window_range(addr))
+    }
+
+    fn memory_window_range(&self, addr: PhysAddr) -> Option<Range> {
+        let mut windows = (0u8..).map(MemoryWindow).zip(&self.memory_window_ranges);
+        windows.find_map(|(window, range)| {
+            let base = self.windows.memory_base(window)?;
+            (addr.0.wrapping_sub(base) < range.len).then_some(Range { base, ..*range })
+        })
     }
 
     /// Calls a device and then settles: delivers wires and mail until nothing changes any more.
@@ -401,7 +622,7 @@ impl Bus {
         id: DeviceId,
         f: impl FnOnce(&mut dyn Device, &mut DeviceCtx<'_>) -> R,
     ) -> Option<R> {
-        let device = self.devices.get_mut(usize::from(id.0))?;
+        let mut device = self.devices.get_mut(usize::from(id.0))?.take()?;
         let mut ctx = DeviceCtx {
             id,
             clock: &self.clock,
@@ -410,14 +631,18 @@ impl Bus {
             lines: &mut self.lines,
             messages: &mut self.messages,
             memory: &mut self.memory,
-            port_windows: &mut self.port_windows,
+            windows: &mut self.windows,
             mail: &mut self.mail,
             outputs: &mut self.outputs,
             request: &mut self.request,
             frame: &mut self.frame,
             dma_controller: self.dma_controller,
+            devices: &mut self.devices,
+            functions: &self.functions,
         };
-        Some(f(device.as_mut(), &mut ctx))
+        let result = f(device.as_mut(), &mut ctx);
+        self.devices[usize::from(id.0)] = Some(device);
+        Some(result)
     }
 }
 
@@ -438,7 +663,7 @@ fn mask(size: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{SavedState, StateError};
+    use crate::state::{SavedState, StateError, StateView};
 
     /// A write to this region is where the window goes, 0 for nowhere.
     const MOVE: u8 = 1;
@@ -472,8 +697,8 @@ mod tests {
             }
         }
         fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-        fn save(&self) -> SavedState {
-            SavedState::encode(1, &(self.bytes, &self.heard))
+        fn state(&self) -> StateView<'_> {
+            StateView::of(1, (self.bytes, &self.heard))
         }
         fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
             (self.bytes, self.heard) = state.decode(1)?;

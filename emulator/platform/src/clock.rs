@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Time is `base_ns + (retired - base_retired) * ns_num / ns_den`, so equal instruction counts give
 /// equal times. Changing the ratio moves the base, never time itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     retired: u64,
     base_retired: u64,
@@ -101,6 +101,16 @@ impl Clock {
         self.base_retired = self.retired;
         self.ns_num = ns_num;
         self.ns_den = ns_den;
+    }
+
+    /// Whether a decoded clock is one that can go on.
+    pub fn is_sound(&self) -> bool {
+        let most = u64::MAX >> 1;
+        self.ns_num > 0
+            && self.ns_den > 0
+            && self.base_retired <= self.retired
+            && self.retired < most
+            && self.base_ns < most
     }
 
     /// Nanoseconds per instruction as `(numerator, denominator)`.

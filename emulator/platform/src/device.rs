@@ -1,15 +1,20 @@
 //! The contract of a device.
 
+use std::collections::BTreeMap;
+
 use crate::bus::{DeviceId, MachineRequest, Output};
 use crate::clock::Clock;
 use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
-use crate::memory::{GuestMemory, PhysAddr};
+use crate::memory::{DeviceRam, GuestMemory, PhysAddr, Shadow};
 use crate::message::{InterruptMessage, MessageQueue};
-use crate::port_window::{PortWindow, PortWindows};
-use crate::state::{SavedState, StateError};
+use crate::state::{SavedState, StateError, StateView};
+use crate::window::{MemoryWindow, PortWindow, Windows};
+
+/// The region of configuration cycles, whose offset is the register: see [`Bus::plug`](crate::Bus::plug).
+pub const CONFIGURATION: u8 = 0xFF;
 
 /// A chip: a register file that the bus reads and writes.
 ///
@@ -35,8 +40,13 @@ pub trait Device: Send {
     /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>);
 
-    /// The whole state.
-    fn save(&self) -> SavedState;
+    /// The whole state: what is saved, hashed and shown.
+    fn state(&self) -> StateView<'_>;
+
+    /// The whole state, written down.
+    fn save(&self) -> SavedState {
+        self.state().save()
+    }
 
     /// Takes over a saved state. Calls no other device and fires no edge.
     ///
@@ -54,12 +64,14 @@ pub struct DeviceCtx<'a> {
     pub(crate) lines: &'a mut IrqLines,
     pub(crate) messages: &'a mut MessageQueue,
     pub(crate) memory: &'a mut GuestMemory,
-    pub(crate) port_windows: &'a mut PortWindows,
+    pub(crate) windows: &'a mut Windows,
     pub(crate) mail: &'a mut Vec<(DeviceId, Input)>,
     pub(crate) outputs: &'a mut Vec<Output>,
     pub(crate) request: &'a mut Option<MachineRequest>,
     pub(crate) frame: &'a mut Option<Frame>,
     pub(crate) dma_controller: Option<DeviceId>,
+    pub(crate) devices: &'a mut Vec<Option<Box<dyn Device>>>,
+    pub(crate) functions: &'a BTreeMap<u16, DeviceId>,
 }
 
 impl DeviceCtx<'_> {
@@ -101,7 +113,65 @@ impl DeviceCtx<'_> {
 
     /// Moves a range of ports to `base`, or takes it off the bus. The next access meets it there.
     pub fn move_ports(&mut self, window: PortWindow, base: Option<u16>) {
-        self.port_windows.set(window, base);
+        self.windows.set_ports(window, base);
+    }
+
+    /// Moves a range of physical addresses to `base`, or takes it off the bus. The next access meets it there.
+    pub fn move_memory(&mut self, window: MemoryWindow, base: Option<u64>) {
+        self.windows.set_memory(window, base);
+    }
+
+    /// Moves memory of a device's own to `base` (whole pages), or takes it off the bus. The processors see that at the
+    /// next instruction.
+    pub fn move_ram(&mut self, ram: DeviceRam, base: Option<u64>) {
+        *self.activity |= self.memory.place(ram, base);
+    }
+
+    /// The content of a device's own memory.
+    pub fn ram(&mut self, ram: DeviceRam) -> &mut [u8] {
+        self.memory.device_ram(ram)
+    }
+
+    /// Which pages of a device's own memory, counted from its start, were written since this was last asked; all of
+    /// them the first time. From then on writes are watched, at no cost to those that follow the first one of a page.
+    pub fn take_dirty(&mut self, ram: DeviceRam) -> Vec<u64> {
+        let dirty = self.memory.take_dirty(ram);
+        *self.activity |= !dirty.is_empty();
+        dirty
+    }
+
+    /// Says what lies at the page of `addr`, one of C0000-FFFFF: see [`Shadow`].
+    pub fn shadow(&mut self, addr: PhysAddr, shadow: Shadow) {
+        *self.activity |= self.memory.shadow(addr, shadow);
+    }
+
+    /// A configuration cycle that reads at `place` of the expansion bus; `None` if nobody is there.
+    pub fn config_read(&mut self, place: u16, register: u64, size: u8) -> Option<u64> {
+        self.config_cycle(place, |device, ctx| {
+            device.read(ctx, CONFIGURATION, register, size)
+        })
+    }
+
+    /// A configuration cycle that writes at `place` of the expansion bus.
+    pub fn config_write(&mut self, place: u16, register: u64, size: u8, value: u64) {
+        self.config_cycle(place, |device, ctx| {
+            device.write(ctx, CONFIGURATION, register, size, value)
+        });
+    }
+
+    /// The one call from device to device: the host bridge passes a cycle on.
+    fn config_cycle<R>(
+        &mut self,
+        place: u16,
+        cycle: impl FnOnce(&mut dyn Device, &mut DeviceCtx<'_>) -> R,
+    ) -> Option<R> {
+        let id = *self.functions.get(&place)?;
+        let mut device = self.devices.get_mut(usize::from(id.0))?.take()?;
+        let from = std::mem::replace(&mut self.id, id);
+        let result = cycle(device.as_mut(), self);
+        self.id = from;
+        self.devices[usize::from(id.0)] = Some(device);
+        Some(result)
     }
 
     /// Reads guest memory as a bus master; unmapped bytes read as FFh.

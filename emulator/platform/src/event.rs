@@ -1,25 +1,22 @@
 //! The timers: things that happen at a virtual time.
 
-use serde::{Deserialize, Serialize};
-
 use crate::bus::DeviceId;
 
 /// Timers of all devices, ordered by (deadline, sequence).
 ///
 /// A device's timer is named by a small number of its own choosing; scheduling it again replaces it. A board has a dozen
-/// or two, so a list serves: what is saved of it is what is armed, however it came about.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// or two, so a list serves.
+#[derive(Clone, Debug, Default)]
 pub struct EventQueue {
     /// The armed timers, ordered by device and number.
     armed: Vec<Armed>,
     /// How often a timer was armed.
     sequence: u64,
     /// The armed timer that fires next, if it is known.
-    #[serde(skip)]
     next: Option<Armed>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Armed {
     device: DeviceId,
     timer: u32,
@@ -78,6 +75,23 @@ impl EventQueue {
         let next = self.next().filter(|next| next.deadline_ns <= now_ns)?;
         self.cancel(next.device, next.timer);
         Some((next.device, next.timer))
+    }
+
+    /// What is armed, as device, timer and deadline, in the order in which equal deadlines fire: all that there is to save.
+    pub fn armed(&self) -> Vec<(DeviceId, u32, u64)> {
+        let mut armed = self.armed.clone();
+        armed.sort_by_key(|armed| armed.sequence);
+        let parts = |armed: Armed| (armed.device, armed.timer, armed.deadline_ns);
+        armed.into_iter().map(parts).collect()
+    }
+
+    /// A queue in which that is armed.
+    pub fn with_armed(armed: impl IntoIterator<Item = (DeviceId, u32, u64)>) -> Self {
+        let mut queue = Self::default();
+        for (device, timer, deadline_ns) in armed {
+            queue.schedule(device, timer, deadline_ns);
+        }
+        queue
     }
 
     fn place(&self, device: DeviceId, timer: u32) -> Result<usize, usize> {
@@ -169,8 +183,9 @@ mod tests {
                     queue.next_deadline_ns();
                 }
             }
-            postcard::to_stdvec(&queue).unwrap()
+            queue.armed()
         };
         assert_eq!(saved(false), saved(true));
+        assert_eq!(EventQueue::with_armed(saved(false)).armed(), saved(false));
     }
 }

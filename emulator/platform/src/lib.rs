@@ -13,19 +13,22 @@ pub mod input;
 pub mod line;
 pub mod memory;
 pub mod message;
-pub mod port_window;
 pub mod state;
 pub mod testkit;
+pub mod window;
 
 pub use block::{BlockBackend, MemoryDisk};
-pub use bus::{Bus, DeviceId, MachineRequest, Output};
+pub use bus::{Bus, BusState, DeviceId, MachineRequest, Output};
 pub use clock::Clock;
-pub use device::{Device, DeviceCtx};
+pub use device::{CONFIGURATION, Device, DeviceCtx};
 pub use event::EventQueue;
 pub use frame::{Frame, TextScreen};
 pub use input::{DmaDirection, Input, Key};
 pub use line::{IrqLine, IrqLines};
-pub use memory::{GRANULE_BYTES, GuestMemory, HostMemory, MemoryError, Page, PhysAddr, granules};
+pub use memory::{
+    DeviceRam, GRANULE_BYTES, GuestMemory, HostMemory, MemoryError, MemoryMap, PAGE_BYTES, Page,
+    PhysAddr, Shadow, granules,
+};
 pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
-pub use port_window::{PortWindow, PortWindows};
-pub use state::{SavedState, StateError};
+pub use state::{Migration, SavedState, StateError, StateView};
+pub use window::{MemoryWindow, PortWindow, Windows};

@@ -24,17 +24,22 @@ impl IrqLine {
     pub const A20: Self = Self(18);
     /// The processor's FERR# output (x87 error with CR0.NE = 0), wired to IRQ 13 by the board.
     pub const FERR: Self = Self(19);
-    /// A device may use these for wires of its board's own.
-    pub const BOARD0: Self = Self(24);
-    /// How many wires there are.
+    /// The names of the wires that every board has.
+    pub(crate) fn names() -> Vec<String> {
+        let fixed = ["intr", "nmi", "a20", "ferr"].map(String::from);
+        let isa = (0..16).map(|n| format!("irq{n}"));
+        isa.chain(fixed).collect()
+    }
+
+    /// How many wires there can be.
     pub const COUNT: usize = 64;
 }
 
 /// All wires. A wire is high while at least one device holds it high.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct IrqLines {
-    holders: Vec<u64>,
-    #[serde(skip)]
+    /// For each wire, a bit for each device that holds it high.
+    pub(crate) holders: Vec<u64>,
     pub(crate) changes: VecDeque<(IrqLine, bool)>,
 }
 

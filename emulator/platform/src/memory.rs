@@ -1,9 +1,23 @@
-//! Guest-physical memory: RAM and ROM.
+//! Guest-physical memory: RAM, ROM, shadow RAM and the devices' own memory, and where each of it lies.
+//!
+//! | addresses | what is there |
+//! |---|---|
+//! | 0-9FFFF, 100000 up to 3 GiB, 4 GiB on | RAM |
+//! | A0000-BFFFF | nothing, or a device |
+//! | C0000-FFFFF | ROM, or the RAM behind it, page by page: [`Shadow`] |
+//! | where a device has put it | its own memory: [`DeviceRam`] |
+//!
+//! A change of this map is followed by each processor before its next instruction
+//! ([`map_revision`](GuestMemory::map_revision)).
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
 
 use memmap2::{MmapOptions, MmapRaw};
 use serde::{Deserialize, Serialize};
+
+use crate::state::StateError;
 
 /// A guest-physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,33 +58,88 @@ pub enum MemoryError {
 pub enum Page {
     /// RAM, at this host address.
     Ram(*mut u8),
-    /// ROM, at this host address: writes are ignored.
+    /// Memory that ignores writes, at this host address.
     Rom(*const u8),
+    /// RAM that can be written and not be read: reads find the ROM, which may be null for none.
+    Split {
+        /// Where reads go.
+        rom: *const u8,
+        /// Where writes go.
+        ram: *mut u8,
+    },
     /// Nothing, or a device.
     None,
 }
 
-/// RAM and ROM of a machine, with a bitmap of the granules that hold decoded code.
+/// Where accesses to a page of C0000-FFFFF go, as the PAM registers of a host bridge say (82441FX, 290549).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shadow {
+    /// To ROM, or to the bus.
+    #[default]
+    Off,
+    /// Reads to ROM, writes to RAM.
+    Write,
+    /// Reads to RAM; writes are ignored.
+    Read,
+    /// To RAM.
+    Ram,
+}
+
+/// Memory of a device's own that the processors reach as they reach RAM: a frame buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRam(pub u8);
+
+/// What of the map changes while a machine runs. Part of its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryMap {
+    /// The pages of C0000-FFFFF whose shadow is not off, by number.
+    shadows: Vec<(u16, Shadow)>,
+    /// Where the devices' own memories are.
+    device_ram: Vec<Option<u64>>,
+}
+
+/// A device's own memory: a part of the mapping behind the RAM.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    offset: u64,
+    len: u64,
+    base: Option<u64>,
+}
+
+/// RAM, ROM and device memory of a machine, with a bitmap of the granules that hold decoded code.
 ///
-/// RAM is one private mapping. All access is by copying through raw pointers into it, so that the
-/// processor's TLB may hold such pointers too: no Rust reference into guest memory ever exists.
+/// RAM and device memory are one private mapping. All access is by copying through raw pointers into it, so that the
+/// processor's TLB may hold such pointers too: but for [`device_ram`](Self::device_ram), which needs the whole of
+/// `self` to itself, no Rust reference into guest memory ever exists.
 pub struct GuestMemory {
     ram: MmapRaw,
     ram_bytes: u64,
     low_bytes: u64,
-    hole: std::ops::Range<u64>,
+    hole: Range<u64>,
     /// The pages of ROM by number.
     roms: BTreeMap<u64, MmapRaw>,
-    /// The same below 1 MiB, where most look-ups of ROM go; null where there is none.
-    low_roms: [*const u8; LOW_PAGES],
+    /// What is below 1 MiB.
+    low: [Page; LOW_PAGES],
     /// Page numbers above 1 MiB among which there may be ROM.
-    high_roms: std::ops::Range<u64>,
-    /// For each page of RAM the granules with decoded code.
+    high_roms: Range<u64>,
+    shadows: [Shadow; SHADOW_PAGES],
+    device_ram: Vec<Placed>,
+    /// Counts changes of the map.
+    map_revision: u64,
+    /// Addresses that lead elsewhere since this was last taken.
+    remapped: Vec<Range<u64>>,
+    /// For each page of the mapping the granules with decoded code.
     code: Vec<u64>,
     code_writes: Vec<(PhysAddr, u64)>,
+    /// A bit for each page of the mapping that is watched and was not written since.
+    clean: Vec<u64>,
+    /// Counts how often pages became clean.
+    clean_revision: u64,
 }
 
 const LOW_PAGES: usize = 256;
+const SHADOW_START: u64 = 0xC_0000;
+const SHADOW_PAGES: usize = 64;
 
 // SAFETY: the raw pointers in it point into mappings that it owns itself.
 unsafe impl Send for GuestMemory {}
@@ -121,24 +190,55 @@ impl GuestMemory {
     /// # Errors
     /// A size out of range, or the host's refusal.
     pub fn new(bytes: u64) -> Result<Self, MemoryError> {
+        Self::with_device_ram(bytes, &[])
+    }
+
+    /// `bytes` of zeroed RAM, and memory of these sizes (whole pages) for devices, which is nowhere yet: number 0 first.
+    ///
+    /// # Errors
+    /// A size out of range, or the host's refusal.
+    pub fn with_device_ram(bytes: u64, devices: &[u64]) -> Result<Self, MemoryError> {
         if !(1 << 20..=512 << 30).contains(&bytes) || !bytes.is_multiple_of(PAGE_BYTES) {
             return Err(MemoryError::Size(bytes));
         }
+        let mut total = bytes;
+        let mut device_ram = Vec::new();
+        for &len in devices {
+            assert!(
+                len.is_multiple_of(PAGE_BYTES) && len <= 1 << 30,
+                "a device's memory is whole pages, 1 GiB at most"
+            );
+            device_ram.push(Placed {
+                offset: total,
+                len,
+                base: None,
+            });
+            total += len;
+        }
         let host = |source| MemoryError::Host { bytes, source };
-        let len = usize::try_from(bytes).map_err(|_| MemoryError::Size(bytes))?;
+        let len = usize::try_from(total).map_err(|_| MemoryError::Size(bytes))?;
         let ram = MmapOptions::new().len(len).map_anon().map_err(host)?;
         prefer_large_pages(&ram);
-        Ok(Self {
+        let pages = (total / PAGE_BYTES) as usize;
+        let mut memory = Self {
             ram: MmapRaw::from(ram),
             ram_bytes: bytes,
             low_bytes: bytes.min(LOW_RAM_END),
             hole: LEGACY_HOLE,
             roms: BTreeMap::new(),
-            low_roms: [std::ptr::null(); LOW_PAGES],
+            low: [Page::None; LOW_PAGES],
             high_roms: 0..0,
-            code: vec![0; (bytes / PAGE_BYTES) as usize],
+            shadows: [Shadow::Off; SHADOW_PAGES],
+            device_ram,
+            map_revision: 0,
+            remapped: Vec::new(),
+            code: vec![0; pages],
             code_writes: Vec::new(),
-        })
+            clean: vec![0; pages.div_ceil(64)],
+            clean_revision: 0,
+        };
+        memory.map_low(0..LOW_PAGES);
+        Ok(memory)
     }
 
     /// Makes the addresses from A0000h to FFFFFh RAM like the rest: the memory of a bare processor
@@ -146,6 +246,7 @@ impl GuestMemory {
     #[must_use]
     pub fn without_hole(mut self) -> Self {
         self.hole = 0..0;
+        self.map_low(0..LOW_PAGES);
         self
     }
 
@@ -158,6 +259,13 @@ impl GuestMemory {
     pub fn low_ram_bytes(&self) -> u64 {
         self.low_bytes
     }
+
+    /// RAM and the devices' own memory, in bytes: what [`visit_ram`](Self::visit_ram) visits.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.ram.len() as u64
+    }
+
+    // ---- the map -------------------------------------------------------------------------------
 
     /// Places a ROM, padded with FFh to whole pages. A ROM lies over RAM and over an earlier ROM.
     ///
@@ -177,31 +285,183 @@ impl GuestMemory {
             page[..chunk.len()].copy_from_slice(chunk);
             let page = MmapRaw::from(page);
             let number = base.0 / PAGE_BYTES + index as u64;
-            if let Some(low) = self.low_roms.get_mut(number as usize) {
-                *low = page.as_ptr();
+            self.roms.insert(number, page);
+            if (number as usize) < LOW_PAGES {
+                self.map_low(number as usize..number as usize + 1);
             } else if self.high_roms.is_empty() {
                 self.high_roms = number..number + 1;
             } else {
                 self.high_roms =
                     self.high_roms.start.min(number)..self.high_roms.end.max(number + 1);
             }
-            self.roms.insert(number, page);
         }
         Ok(())
     }
 
-    /// The offset into RAM of a guest-physical address, if RAM is there.
-    #[inline]
-    pub fn ram_offset(&self, addr: PhysAddr) -> Option<u64> {
-        let a = addr.0;
-        if a < self.low_bytes {
-            (!self.hole.contains(&a)).then_some(a)
-        } else if a >= HIGH_RAM_START {
-            let offset = a - HIGH_RAM_START + LOW_RAM_END;
-            (self.ram_bytes > LOW_RAM_END && offset < self.ram_bytes).then_some(offset)
-        } else {
-            None
+    /// The ROMs as they were added: runs of pages, by address.
+    pub fn roms(&self) -> Vec<(PhysAddr, Vec<u8>)> {
+        let mut runs: Vec<(PhysAddr, Vec<u8>)> = Vec::new();
+        for &number in self.roms.keys() {
+            let at = PhysAddr(number * PAGE_BYTES);
+            let mut bytes = [0; PAGE_BYTES as usize];
+            // SAFETY: a page of ROM is a mapping of `PAGE_BYTES` bytes.
+            unsafe {
+                self.roms[&number]
+                    .as_ptr()
+                    .copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len())
+            };
+            match runs.last_mut() {
+                Some((base, run)) if base.0 + run.len() as u64 == at.0 => run.extend(bytes),
+                _ => runs.push((at, bytes.to_vec())),
+            }
         }
+        runs
+    }
+
+    /// Puts these ROMs in place of all others: what [`roms`](Self::roms) gave.
+    ///
+    /// # Errors
+    /// One that is not whole pages, or the host's refusal of memory.
+    pub fn set_roms(&mut self, roms: &[(PhysAddr, Vec<u8>)]) -> Result<(), MemoryError> {
+        let odd = |&&(base, ref rom): &&(PhysAddr, Vec<u8>)| {
+            let end = base.0.checked_add(rom.len() as u64);
+            !base.0.is_multiple_of(PAGE_BYTES)
+                || !(rom.len() as u64).is_multiple_of(PAGE_BYTES)
+                || end.is_none()
+        };
+        if let Some((_, rom)) = roms.iter().find(odd) {
+            return Err(MemoryError::Size(rom.len() as u64));
+        }
+        self.roms.clear();
+        self.high_roms = 0..0;
+        self.map_low(0..LOW_PAGES);
+        for (base, rom) in roms {
+            self.add_rom(*base, rom)?;
+        }
+        self.leads_elsewhere(0..u64::MAX);
+        Ok(())
+    }
+
+    /// Says what accesses to the page of `addr` meet, one of C0000-FFFFF; others are left alone. Returns whether that is a
+    /// change.
+    pub fn shadow(&mut self, addr: PhysAddr, shadow: Shadow) -> bool {
+        let number = (addr.0 / PAGE_BYTES) as usize;
+        let first = (SHADOW_START / PAGE_BYTES) as usize;
+        let Some(known) = number
+            .checked_sub(first)
+            .and_then(|n| self.shadows.get_mut(n))
+        else {
+            return false;
+        };
+        if std::mem::replace(known, shadow) == shadow {
+            return false;
+        }
+        self.map_low(number..number + 1);
+        self.code[number] = 0;
+        let base = number as u64 * PAGE_BYTES;
+        self.leads_elsewhere(base..base + PAGE_BYTES);
+        true
+    }
+
+    /// Puts a device's own memory at `base`, a multiple of the page size, or nowhere. RAM and ROM lie over it, and of two
+    /// the one with the lower number. Returns whether that is a change.
+    pub fn place(&mut self, ram: DeviceRam, base: Option<u64>) -> bool {
+        let base = base.map(|base| base & !(PAGE_BYTES - 1));
+        let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
+            return false;
+        };
+        if placed.base == base {
+            return false;
+        }
+        self.device_ram[usize::from(ram.0)].base = base;
+        let first = (placed.offset / PAGE_BYTES) as usize;
+        let pages = (placed.len / PAGE_BYTES) as usize;
+        self.code[first..first + pages].fill(0);
+        for at in [placed.base, base].into_iter().flatten() {
+            self.leads_elsewhere(at..at.saturating_add(placed.len));
+        }
+        true
+    }
+
+    /// What of the map changes while a machine runs.
+    pub fn map(&self) -> MemoryMap {
+        let first = (SHADOW_START / PAGE_BYTES) as u16;
+        let shadows = (first..).zip(self.shadows);
+        MemoryMap {
+            shadows: shadows
+                .filter(|&(_, shadow)| shadow != Shadow::Off)
+                .collect(),
+            device_ram: self.device_ram.iter().map(|placed| placed.base).collect(),
+        }
+    }
+
+    /// Takes over what [`map`](Self::map) gave.
+    ///
+    /// # Errors
+    /// It is of another board; nothing is changed then.
+    pub fn set_map(&mut self, map: &MemoryMap) -> Result<(), StateError> {
+        if map.device_ram.len() != self.device_ram.len() {
+            return Err(StateError::Unsound("other memory of devices"));
+        }
+        for number in 0..SHADOW_PAGES as u64 {
+            let addr = SHADOW_START + number * PAGE_BYTES;
+            let known = map
+                .shadows
+                .iter()
+                .find(|(page, _)| u64::from(*page) == addr / PAGE_BYTES);
+            let shadow = known.map_or(Shadow::Off, |&(_, shadow)| shadow);
+            self.shadow(PhysAddr(addr), shadow);
+        }
+        for (number, &base) in (0u8..).zip(&map.device_ram) {
+            self.place(DeviceRam(number), base);
+        }
+        Ok(())
+    }
+
+    /// Changes whenever a page leads elsewhere than before. A processor that has seen another number forgets what it knows
+    /// of all pages.
+    #[inline]
+    pub fn map_revision(&self) -> u64 {
+        self.map_revision
+    }
+
+    /// Takes the addresses that lead elsewhere since this was last taken: code decoded there is no more.
+    pub fn take_remapped(&mut self) -> Vec<Range<u64>> {
+        std::mem::take(&mut self.remapped)
+    }
+
+    fn leads_elsewhere(&mut self, range: Range<u64>) {
+        self.map_revision += 1;
+        self.remapped.push(range);
+    }
+
+    /// Looks anew at what is below 1 MiB.
+    fn map_low(&mut self, pages: Range<usize>) {
+        for number in pages {
+            let at = number as u64 * PAGE_BYTES;
+            let rom = self.roms.get(&(number as u64)).map(MmapRaw::as_ptr);
+            let ram = self.host(at);
+            let shadow = number.checked_sub((SHADOW_START / PAGE_BYTES) as usize);
+            let shadow = shadow.map_or(Shadow::Off, |n| self.shadows[n]);
+            self.low[number] = match (shadow, rom) {
+                (Shadow::Ram, _) => Page::Ram(ram),
+                (Shadow::Read, _) => Page::Rom(ram),
+                (Shadow::Write, rom) => Page::Split {
+                    rom: rom.unwrap_or(std::ptr::null()),
+                    ram,
+                },
+                (Shadow::Off, Some(rom)) => Page::Rom(rom),
+                (Shadow::Off, None) if self.hole.contains(&at) => Page::None,
+                (Shadow::Off, None) => Page::Ram(ram),
+            };
+        }
+    }
+
+    /// The host address of an offset into the mapping.
+    #[inline]
+    fn host(&self, offset: u64) -> *mut u8 {
+        debug_assert!(offset < self.mapped_bytes());
+        self.ram.as_mut_ptr().wrapping_add(offset as usize)
     }
 
     /// What backs the page that holds `addr`; the pointer is to the page's first byte.
@@ -209,21 +469,52 @@ impl GuestMemory {
     pub fn page(&self, addr: PhysAddr) -> Page {
         let base = addr.0 & !(PAGE_BYTES - 1);
         let number = base / PAGE_BYTES;
-        if let Some(&rom) = self.low_roms.get(number as usize) {
-            if !rom.is_null() {
-                return Page::Rom(rom);
-            }
-        } else if self.high_roms.contains(&number)
+        if let Some(&page) = self.low.get(number as usize) {
+            return page;
+        }
+        if self.high_roms.contains(&number)
             && let Some(rom) = self.roms.get(&number)
         {
             return Page::Rom(rom.as_ptr());
         }
-        match self.ram_offset(PhysAddr(base)) {
-            // SAFETY: `ram_offset` returns an offset below `ram_bytes`, the length of the mapping.
-            Some(offset) => Page::Ram(unsafe { self.ram.as_mut_ptr().add(offset as usize) }),
-            None => Page::None,
+        if base < self.low_bytes {
+            return Page::Ram(self.host(base));
         }
+        if base >= HIGH_RAM_START && self.ram_bytes > LOW_RAM_END {
+            let offset = base - HIGH_RAM_START + LOW_RAM_END;
+            if offset < self.ram_bytes {
+                return Page::Ram(self.host(offset));
+            }
+        }
+        for placed in &self.device_ram {
+            if let Some(start) = placed.base
+                && base.wrapping_sub(start) < placed.len
+            {
+                return Page::Ram(self.host(placed.offset + (base - start)));
+            }
+        }
+        Page::None
     }
+
+    /// The offset into the mapping of the page at `addr`, if reads find RAM there.
+    #[inline]
+    fn page_offset(&self, addr: PhysAddr) -> Option<usize> {
+        let host = match self.page(addr) {
+            Page::Ram(host) => host.cast_const(),
+            Page::Rom(host) => host,
+            Page::Split { .. } | Page::None => return None,
+        };
+        let offset = (host as usize).wrapping_sub(self.ram.as_ptr() as usize);
+        (offset < self.ram.len()).then_some(offset)
+    }
+
+    /// Whether reads at `addr` find RAM, or a device's own memory.
+    #[inline]
+    pub fn is_ram(&self, addr: PhysAddr) -> bool {
+        self.page_offset(addr).is_some()
+    }
+
+    // ---- access --------------------------------------------------------------------------------
 
     /// Copies guest memory out. Bytes that nothing backs read as FFh.
     pub fn read(&self, addr: PhysAddr, buf: &mut [u8]) {
@@ -244,6 +535,12 @@ impl GuestMemory {
                     page.add(within)
                         .copy_to_nonoverlapping(chunk.as_mut_ptr(), len)
                 },
+                Page::Split { rom, .. } if rom.is_null() => chunk.fill(0xFF),
+                // SAFETY: as above.
+                Page::Split { rom, .. } => unsafe {
+                    rom.add(within)
+                        .copy_to_nonoverlapping(chunk.as_mut_ptr(), len)
+                },
                 Page::None => chunk.fill(0xFF),
             }
             done += len;
@@ -259,12 +556,14 @@ impl GuestMemory {
             let at = PhysAddr(addr.0.wrapping_add(done as u64));
             let within = (at.0 % PAGE_BYTES) as usize;
             let len = (buf.len() - done).min(PAGE_BYTES as usize - within);
-            if let Page::Ram(page) = self.page(at) {
+            let page = self.page(at);
+            if let Page::Ram(ram) | Page::Split { ram, .. } = page {
                 // SAFETY: the page is `PAGE_BYTES` long and `within + len` does not pass its end.
                 unsafe {
-                    page.add(within)
+                    ram.add(within)
                         .copy_from_nonoverlapping(buf[done..].as_ptr(), len)
                 };
+                self.note_write(ram);
                 if self.code_mask(at) & granules(within as u64, len as u64) != 0 {
                     self.code_writes.push((at, len as u64));
                 }
@@ -283,8 +582,8 @@ impl GuestMemory {
     /// The granules of the page that holds `addr` in which decoded code is: see [`granules`]. Only RAM has any.
     #[inline]
     pub fn code_mask(&self, addr: PhysAddr) -> u64 {
-        match self.ram_offset(addr) {
-            Some(offset) => self.code[(offset / PAGE_BYTES) as usize],
+        match self.page_offset(addr) {
+            Some(offset) => self.code[offset / PAGE_BYTES as usize],
             None => 0,
         }
     }
@@ -298,10 +597,66 @@ impl GuestMemory {
 
     /// Notes in which granules of the page that holds `addr` decoded code is. Only RAM is noted.
     pub fn set_code_mask(&mut self, addr: PhysAddr, mask: u64) {
-        if let Some(offset) = self.ram_offset(addr) {
-            self.code[(offset / PAGE_BYTES) as usize] = mask;
+        if let Some(offset) = self.page_offset(addr) {
+            self.code[offset / PAGE_BYTES as usize] = mask;
         }
     }
+
+    // ---- writes that are watched ---------------------------------------------------------------
+
+    /// Whether a write to the page at this host address, in RAM, would make a clean page dirty.
+    #[inline]
+    pub fn is_clean(&self, host: *const u8) -> bool {
+        let number = (host as usize).wrapping_sub(self.ram.as_ptr() as usize) / PAGE_BYTES as usize;
+        self.clean[number / 64] >> (number % 64) & 1 != 0
+    }
+
+    /// The page at this host address, in RAM, is written.
+    #[inline]
+    pub fn note_write(&mut self, host: *const u8) {
+        let number = (host as usize).wrapping_sub(self.ram.as_ptr() as usize) / PAGE_BYTES as usize;
+        self.clean[number / 64] &= !(1 << (number % 64));
+    }
+
+    /// Changes whenever pages became clean: a processor that has seen another number gives up its direct right to write.
+    #[inline]
+    pub fn clean_revision(&self) -> u64 {
+        self.clean_revision
+    }
+
+    /// The pages of a device's own memory, counted from its start, that were written since this was last asked: all of
+    /// them the first time. They are clean from now on.
+    pub fn take_dirty(&mut self, ram: DeviceRam) -> Vec<u64> {
+        let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
+            return Vec::new();
+        };
+        let first = placed.offset / PAGE_BYTES;
+        let mut dirty = Vec::new();
+        for number in 0..placed.len / PAGE_BYTES {
+            let at = (first + number) as usize;
+            let bit = 1 << (at % 64);
+            if self.clean[at / 64] & bit == 0 {
+                self.clean[at / 64] |= bit;
+                dirty.push(number);
+            }
+        }
+        if !dirty.is_empty() {
+            self.clean_revision += 1;
+        }
+        dirty
+    }
+
+    /// The content of a device's own memory.
+    ///
+    /// A write to it by the device is not noted by [`take_dirty`](Self::take_dirty).
+    pub fn device_ram(&mut self, ram: DeviceRam) -> &mut [u8] {
+        let placed = self.device_ram[usize::from(ram.0)];
+        // SAFETY: the part lies within the mapping. While the reference lives nobody else has the memory, so that no
+        // processor uses its pointers into it.
+        unsafe { std::slice::from_raw_parts_mut(self.host(placed.offset), placed.len as usize) }
+    }
+
+    // ---- code ----------------------------------------------------------------------------------
 
     /// Whether a bus master wrote to granules that hold decoded code.
     #[inline]
@@ -314,22 +669,60 @@ impl GuestMemory {
         std::mem::take(&mut self.code_writes)
     }
 
-    /// Calls `visit` with all of RAM, a megabyte or less at a time, in order.
+    // ---- as a whole ----------------------------------------------------------------------------
+
+    /// Calls `visit` with all of RAM and the devices' own memory, a megabyte or less at a time, in order.
     pub fn visit_ram(&self, mut visit: impl FnMut(&[u8])) {
         let mut buf = vec![0u8; 1 << 20];
-        let mut offset = 0;
-        while offset < self.ram_bytes {
-            let len = (self.ram_bytes - offset).min(1 << 20) as usize;
-            // SAFETY: `offset + len` is at most `ram_bytes`, the length of the mapping.
+        let (mut offset, end) = (0, self.mapped_bytes());
+        while offset < end {
+            let len = (end - offset).min(1 << 20) as usize;
+            // SAFETY: `offset + len` is at most the length of the mapping.
             unsafe {
-                self.ram
-                    .as_ptr()
-                    .add(offset as usize)
+                self.host(offset)
+                    .cast_const()
                     .copy_to_nonoverlapping(buf.as_mut_ptr(), len)
             };
             visit(&buf[..len]);
             offset += len as u64;
         }
+    }
+
+    /// Writes bytes of RAM and the devices' own memory, by their place in what [`visit_ram`](Self::visit_ram) visits; what
+    /// lies beyond is left out. For whoever restores a machine whose processors have forgotten what they knew.
+    pub fn set_ram(&mut self, offset: u64, bytes: &[u8]) {
+        let room = self.mapped_bytes().saturating_sub(offset);
+        let len = room.min(bytes.len() as u64) as usize;
+        if len > 0 {
+            // SAFETY: `offset + len` is at most the length of the mapping.
+            unsafe {
+                self.host(offset)
+                    .copy_from_nonoverlapping(bytes.as_ptr(), len)
+            };
+        }
+    }
+
+    /// Puts the content of `file` in place of RAM and the devices' own memory: mapped copy-on-write, so that it costs the
+    /// same whatever its size. The file must not change as long as the memory lives.
+    ///
+    /// # Errors
+    /// A file of another size, or the host's refusal; nothing is changed then.
+    pub fn map_ram(&mut self, file: &File) -> Result<(), MemoryError> {
+        let bytes = self.mapped_bytes();
+        let host = |source| MemoryError::Host { bytes, source };
+        if file.metadata().map_err(host)?.len() != bytes {
+            return Err(MemoryError::Size(bytes));
+        }
+        // SAFETY: only copies go in and out of the mapping, so that even a file that changes does no more than change what
+        // the guest reads; one that is cut short would end the process, and the caller keeps it from that.
+        let map = unsafe { MmapOptions::new().len(bytes as usize).map_copy(file) }.map_err(host)?;
+        self.ram = MmapRaw::from(map);
+        self.code.fill(0);
+        self.clean.fill(0);
+        self.code_writes.clear();
+        self.map_low(0..LOW_PAGES);
+        self.leads_elsewhere(0..u64::MAX);
+        Ok(())
     }
 }
 
@@ -368,6 +761,86 @@ mod tests {
         memory.write(PhysAddr(0x5040), &[1, 2]);
         memory.write(PhysAddr(0x4FFF), &[1, 2]);
         assert_eq!(memory.take_code_writes(), vec![(PhysAddr(0x5000), 1)]);
+    }
+
+    #[test]
+    fn a_shadowed_page_reads_and_writes_as_its_registers_say() {
+        let mut memory = GuestMemory::new(2 << 20).unwrap();
+        memory.add_rom(PhysAddr(0xF_0000), &[0x55; 4096]).unwrap();
+        let at = PhysAddr(0xF_0010);
+        let read = |memory: &GuestMemory| memory.read_array::<1>(at)[0];
+        let revision = memory.map_revision();
+        assert!(memory.shadow(at, Shadow::Write));
+        memory.write(at, &[0x77]);
+        assert_eq!(read(&memory), 0x55, "reads find the ROM still");
+        memory.shadow(at, Shadow::Read);
+        assert_eq!(read(&memory), 0x77);
+        memory.write(at, &[0x88]);
+        assert_eq!(read(&memory), 0x77, "writes are ignored");
+        memory.shadow(at, Shadow::Ram);
+        memory.write(at, &[0x99]);
+        assert_eq!(read(&memory), 0x99);
+        assert!(!memory.shadow(at, Shadow::Ram), "no change");
+        memory.shadow(at, Shadow::Off);
+        assert_eq!(read(&memory), 0x55);
+        assert_eq!(memory.map_revision(), revision + 4);
+        assert_eq!(memory.take_remapped().len(), 4);
+        let empty = PhysAddr(0xD_0000);
+        memory.shadow(empty, Shadow::Write);
+        memory.write(empty, &[1]);
+        assert_eq!(memory.read_array::<1>(empty), [0xFF], "no ROM there");
+        assert!(!memory.shadow(PhysAddr(0x5000), Shadow::Ram), "never RAM's");
+        assert!(!memory.shadow(PhysAddr(0x10_0000), Shadow::Ram));
+    }
+
+    #[test]
+    fn a_devices_memory_is_where_it_was_put_and_tells_what_was_written() {
+        let mut memory = GuestMemory::with_device_ram(1 << 20, &[8192, 4096]).unwrap();
+        let (frames, other) = (DeviceRam(0), DeviceRam(1));
+        assert_eq!(memory.page(PhysAddr(0xE000_0000)), Page::None);
+        memory.place(frames, Some(0xE000_0000));
+        memory.place(other, Some(0xE000_1000));
+        memory.write(PhysAddr(0xE000_1FFF), &[7, 8]);
+        assert_eq!(memory.device_ram(frames)[0x1FFF], 7);
+        assert_eq!(
+            memory.device_ram(other)[0],
+            0,
+            "the lower number lies over it"
+        );
+        assert_eq!(memory.take_dirty(frames), [0, 1], "all, the first time");
+        assert_eq!(memory.take_dirty(frames), []);
+        memory.write(PhysAddr(0xE000_1000), &[1]);
+        assert_eq!(memory.take_dirty(frames), [1]);
+        memory.place(frames, Some(0x10_0000_0000));
+        assert_eq!(memory.read_array::<1>(PhysAddr(0x10_0000_1FFF)), [7]);
+        assert_eq!(memory.read_array::<1>(PhysAddr(0xE000_1000)), [0]);
+        memory.place(frames, None);
+        assert!(!memory.is_ram(PhysAddr(0x10_0000_1FFF)));
+
+        let map = memory.map();
+        let mut same = GuestMemory::with_device_ram(1 << 20, &[8192, 4096]).unwrap();
+        same.set_map(&map).unwrap();
+        assert_eq!(same.map(), map);
+        assert!(same.is_ram(PhysAddr(0xE000_1000)));
+        assert!(GuestMemory::new(1 << 20).unwrap().set_map(&map).is_err());
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_ram_and_keeps_its_bytes() {
+        use std::io::Write;
+        let mut file = tempfile::tempfile().unwrap();
+        let mut bytes = vec![0x11; 1 << 20];
+        bytes[0x5000] = 0x22;
+        file.write_all(&bytes).unwrap();
+        let mut memory = GuestMemory::new(1 << 20).unwrap();
+        memory.write(PhysAddr(0x5000), &[0x33]);
+        memory.map_ram(&file).unwrap();
+        assert_eq!(memory.read_array::<2>(PhysAddr(0x5000)), [0x22, 0x11]);
+        memory.write(PhysAddr(0x5000), &[0x44]);
+        let mut again = GuestMemory::new(1 << 20).unwrap();
+        again.map_ram(&file).unwrap();
+        assert_eq!(again.read_array::<1>(PhysAddr(0x5000)), [0x22]);
+        assert!(GuestMemory::new(2 << 20).unwrap().map_ram(&file).is_err());
     }
 
     #[test]

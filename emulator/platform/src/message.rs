@@ -55,7 +55,7 @@ pub struct InterruptMessage {
 /// The messages under way, in the order they were sent.
 ///
 /// Every processor sees every message, as on the APIC bus, and decides by itself whether it is meant.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageQueue {
     processors: u8,
     waiting: Vec<(InterruptMessage, u64)>,

@@ -261,7 +261,7 @@ macro_rules! device_contract {
 mod tests {
     use super::*;
     use crate::device::DeviceCtx;
-    use crate::state::{SavedState, StateError};
+    use crate::state::{SavedState, StateError, StateView};
 
     /// A register that neither a reset nor a restore gets right, and that may panic in one access.
     struct Faulty {
@@ -281,8 +281,8 @@ mod tests {
             self.value = value;
         }
         fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-        fn save(&self) -> SavedState {
-            SavedState::encode(1, &(self.value as u8))
+        fn state(&self) -> StateView<'_> {
+            StateView::of(1, self.value as u8)
         }
         fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
             self.value = u64::from(state.decode::<u8>(1)? & 0x7F);

@@ -2,6 +2,7 @@
 
 use platform::{
     Clock, Device, DeviceCtx, GuestMemory, IrqLine, MachineRequest, SavedState, StateError,
+    StateView,
 };
 use x86::Reg;
 
@@ -50,8 +51,8 @@ impl Device for Panel {
         *self = Self::default();
         ctx.set_line(IrqLine::A20, true);
     }
-    fn save(&self) -> SavedState {
-        SavedState::encode(1, &(self.keys, self.ticks))
+    fn state(&self) -> StateView<'_> {
+        StateView::of(1, (self.keys, self.ticks))
     }
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
         (self.keys, self.ticks) = state.decode(1)?;
@@ -60,7 +61,7 @@ impl Device for Panel {
 }
 
 /// A machine whose reset vector jumps to `code` at F000:0000. Interrupt 20h is at 0000:0600.
-fn machine(code: &[u8], pacing: Pacing) -> Machine {
+pub(crate) fn machine(code: &[u8], pacing: Pacing) -> Machine {
     let mut rom = vec![0xF4; ROM_BYTES];
     rom[..code.len()].copy_from_slice(code);
     rom[0xFFF0..0xFFF5].copy_from_slice(&[0xEA, 0, 0, 0, 0xF0]);
@@ -98,7 +99,7 @@ fn machine(code: &[u8], pacing: Pacing) -> Machine {
 }
 
 /// STI; INC CX; JMP back to INC CX.
-const COUNT: [u8; 4] = [0xFB, 0x41, 0xEB, 0xFD];
+pub(crate) const COUNT: [u8; 4] = [0xFB, 0x41, 0xEB, 0xFD];
 /// STI; HLT; JMP back to HLT.
 const WAIT: [u8; 4] = [0xFB, 0xF4, 0xEB, 0xFD];
 
@@ -301,6 +302,7 @@ fn a_reset_starts_anew_with_its_preloads() {
 fn a_journal_replays_to_the_same_state() {
     let code = [&[0xB0, 3, 0xE6, 0xF4][..], &WAIT].concat();
     let mut first = machine(&code, Pacing::Deterministic);
+    first.keep_journal(1 << 20);
     let limit = |now_ns| Limit {
         retired: u64::MAX,
         now_ns,
@@ -314,7 +316,8 @@ fn a_journal_replays_to_the_same_state() {
     assert_eq!(first.cpus()[0].cpu.regs[Reg::RBX], 3);
 
     let mut second = machine(&code, Pacing::Deterministic);
-    for entry in first.journal().entries() {
+    second.keep_journal(1 << 20);
+    for entry in first.journal().entries().expect("it is kept") {
         assert_eq!(second.replay(entry), None);
     }
     second.run_until(limit(2_000_000));

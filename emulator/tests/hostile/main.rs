@@ -10,4 +10,5 @@ mod guests;
 mod kernels;
 mod machines;
 mod program;
+mod saves;
 mod seeds;

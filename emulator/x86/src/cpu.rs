@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::apic::LocalApic;
-use crate::flags::{LazyFlags, bits};
+use crate::flags::{FlagOp, LazyFlags, bits};
 
 /// Numbers of the general registers in [`Cpu::regs`].
 #[allow(non_snake_case, missing_docs)]
@@ -203,9 +203,22 @@ impl X87 {
 }
 
 /// A vector register of 512 bits, the lowest quarter first (SDM vol. 1 §15.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[repr(C, align(64))]
 pub struct Vector(pub [u128; 4]);
+
+/// For a reader the quarters are text, as few formats have numbers of 128 bits.
+impl Serialize for Vector {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            self.0
+                .map(|part| format!("{part:#034x}"))
+                .serialize(serializer)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
 
 impl Vector {
     /// All bits clear.
@@ -422,6 +435,38 @@ impl Cpu {
             *base = seg.base;
         }
         cpu
+    }
+
+    /// Version of the layout in which it is saved.
+    pub const STATE_VERSION: u32 = 1;
+
+    /// Whether a processor can be in this state, as far as the processor's own code relies on it. What a guest could
+    /// load into a register is not looked at: it does no harm.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.regs[Reg::ZERO] != 0 || self.seg_base[8] != 0 {
+            return Err("a register that is always zero is not");
+        }
+        let mut bases = self.seg_base.iter().zip(&self.segs);
+        if !bases.all(|(&base, seg)| base == seg.base) {
+            return Err("a segment has two bases");
+        }
+        if self.cpl > 3 {
+            return Err("a privilege level above 3");
+        }
+        if !matches!(self.lazy.op, FlagOp::Explicit) || self.rflags & bits::FIXED == 0 {
+            return Err("flags that no processor has");
+        }
+        let paging = self.cr0 & control::CR0_PG != 0;
+        let long = self.efer & control::EFER_LMA != 0;
+        let long_enabled =
+            paging && self.cr4 & control::CR4_PAE != 0 && self.efer & control::EFER_LME != 0;
+        if long && !long_enabled || paging && self.cr0 & control::CR0_PE == 0 {
+            return Err("control registers that exclude each other");
+        }
+        Ok(())
     }
 
     /// The operating mode.

@@ -322,6 +322,7 @@ impl Vcpu {
             if self.sample_a20() {
                 self.flush_tlb();
             }
+            self.catch_up_with_map();
             if self.bus().memory.has_code_writes() {
                 self.drain_code_writes();
             }

@@ -6,7 +6,7 @@ use crate::code::{Block, CodeCache, JumpTable};
 use crate::cpu::{Cpu, Mode, Reg, Segment, SegmentRegister, control};
 use crate::cpuid::CpuModel;
 use crate::exception::Exception;
-use crate::flags::bits;
+use crate::flags::{LazyFlags, bits};
 use crate::insn::{Insn, flag};
 use crate::mmu::{BANK_SLOW, BANK_SUPERVISOR, BANK_SUPERVISOR_AC, BANK_USER, Tlb};
 use crate::width::Width;
@@ -79,6 +79,9 @@ pub struct Vcpu {
     pub(crate) code: Box<CodeCache>,
     /// How many of the code pages the TLB knows of: see `CodeCache::protected_count`.
     pub(crate) protected_seen: u64,
+    /// The revisions of the memory's map, and of its clean pages, that the TLB was filled by.
+    pub(crate) map_seen: u64,
+    pub(crate) clean_seen: u64,
     pub(crate) bus: Option<Box<Bus>>,
 }
 
@@ -113,6 +116,8 @@ impl Vcpu {
             jumps: JumpTable::new(),
             code: Box::new(CodeCache::new()),
             protected_seen: 0,
+            map_seen: 0,
+            clean_seen: 0,
             bus: None,
         };
         vcpu.reset();
@@ -133,6 +138,38 @@ impl Vcpu {
         self.update_mode();
     }
 
+    /// The architectural state as it is saved: flags are evaluated, so that only architecture counts, not how far the
+    /// processor has put off to compute them.
+    pub fn state(&self) -> Cpu {
+        let mut cpu = self.cpu.clone();
+        cpu.materialize_flags();
+        cpu
+    }
+
+    /// Takes over what [`state`](Self::state) gave. All that was derived from the old one is forgotten; decoded code stays.
+    ///
+    /// # Errors
+    /// Why no processor of this model and number can be in that state; nothing is changed then.
+    pub fn set_state(&mut self, cpu: Cpu) -> Result<(), &'static str> {
+        cpu.check()?;
+        self.cpu = cpu;
+        self.cpu.lazy = LazyFlags::EXPLICIT;
+        self.attention = attention::INTERRUPT | attention::DEVICE;
+        self.repeat_stop = !0;
+        self.current = std::ptr::null_mut();
+        let paged_by_pcid = self.cpu.cr4 & control::CR4_PCIDE != 0;
+        let pcid = if paged_by_pcid {
+            self.cpu.cr3 & 0xFFF
+        } else {
+            0
+        };
+        self.tlb.switch_to(pcid as u16);
+        self.flush_tlb();
+        self.jumps.clear();
+        self.update_mode();
+        Ok(())
+    }
+
     /// Hands the bus in.
     pub fn attach(&mut self, bus: Box<Bus>) {
         self.retired = bus.clock.retired();
@@ -142,7 +179,13 @@ impl Vcpu {
             !0
         };
         self.attention |= attention::INTERRUPT | attention::DEVICE;
+        let memory = &bus.memory;
+        let behind =
+            (memory.map_revision(), memory.clean_revision()) != (self.map_seen, self.clean_seen);
         self.bus = Some(bus);
+        if behind {
+            self.catch_up_with_map();
+        }
         if self.cpu.monitor.line.is_some() {
             if self.code.monitors(self.number) {
                 self.heed_monitors();

@@ -52,8 +52,8 @@ impl Device for Board {
         }
     }
     fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-    fn save(&self) -> SavedState {
-        SavedState::encode(1, &())
+    fn state(&self) -> platform::StateView<'_> {
+        platform::StateView::of(1, ())
     }
     fn restore(&mut self, _: &SavedState) -> Result<(), StateError> {
         Ok(())

@@ -124,8 +124,8 @@ impl platform::Device for DeviceMemory {
         self.0[offset as usize] = value as u8;
     }
     fn reset(&mut self, _: &mut platform::DeviceCtx<'_>) {}
-    fn save(&self) -> platform::SavedState {
-        platform::SavedState::encode(1, &self.0)
+    fn state(&self) -> platform::StateView<'_> {
+        platform::StateView::of(1, &self.0)
     }
     fn restore(&mut self, state: &platform::SavedState) -> Result<(), platform::StateError> {
         self.0 = state.decode(1)?;
@@ -264,4 +264,98 @@ fn the_cache_is_bounded_whatever_the_sizes_of_blocks() {
         assert!(kept <= 2 * BYTES + (4 << 20), "{kept}");
     }
     assert!(vcpu.code_mut().evicted > 1000);
+}
+
+/// A page of shadowed ROM, of which a device says what it is: 0 ROM, 1 writes to RAM, 2 RAM.
+struct Bridge;
+
+impl platform::Device for Bridge {
+    fn name(&self) -> &'static str {
+        "bridge"
+    }
+    fn read(&mut self, _: &mut platform::DeviceCtx<'_>, _: u8, _: u64, _: u8) -> u64 {
+        0
+    }
+    fn write(&mut self, ctx: &mut platform::DeviceCtx<'_>, _: u8, _: u64, _: u8, value: u64) {
+        let shadow = [
+            platform::Shadow::Off,
+            platform::Shadow::Write,
+            platform::Shadow::Ram,
+        ][value as usize % 3];
+        ctx.shadow(platform::PhysAddr(0xF_0000), shadow);
+    }
+    fn reset(&mut self, _: &mut platform::DeviceCtx<'_>) {}
+    fn state(&self) -> platform::StateView<'_> {
+        platform::StateView::of(1, ())
+    }
+    fn restore(&mut self, state: &platform::SavedState) -> Result<(), platform::StateError> {
+        state.decode(1)
+    }
+}
+
+#[test]
+fn code_in_a_shadowed_page_is_what_the_map_says() {
+    // mov edi, 0xF0000; call edi (ROM: inc eax); out 0x10, 1; call edi; mov byte [edi], 0x48 (dec eax);
+    // call edi; out 0x10, 2; mov word [edi], 0xC348; call edi; call edi; out 0x10, 0; call edi; jmp $
+    let out = |value: u8| vec![0xB9, value, 0, 0, 0, 0x91, 0xE6, 0x10, 0x91];
+    let call = vec![0xFF, 0xD7];
+    let mut code = vec![0xBF, 0, 0, 0x0F, 0];
+    code.extend(&call);
+    code.extend(out(1));
+    code.extend(&call);
+    code.extend([0xC6, 0x07, 0x48]);
+    code.extend(&call);
+    code.extend(out(2));
+    code.extend([0x66, 0xC7, 0x07, 0x48, 0xC3]);
+    code.extend(&call);
+    code.extend(&call);
+    code.extend(out(0));
+    code.extend(&call);
+    code.extend([0xEB, 0xFE]);
+    let mut vcpu = common::flat32(&code);
+    vcpu.cpu.regs[Reg::RSP] = 0x8000;
+    vcpu.cpu.regs[Reg::RAX] = 0x100;
+    let bus = vcpu.bus();
+    bus.memory
+        .add_rom(platform::PhysAddr(0xF_0000), &[0x40, 0xC3])
+        .unwrap();
+    let bridge = bus.add(Box::new(Bridge));
+    bus.map_ports(bridge, 0, 0x10, 1, 1);
+    vcpu.run(60);
+    // Three times up from ROM, twice down from RAM, once up again.
+    assert_eq!(vcpu.cpu.regs[Reg::RAX], 0x100 + 3 - 2 + 1);
+}
+
+#[test]
+fn stores_of_a_program_make_clean_pages_dirty_once_they_are_watched() {
+    let mut vcpu = common::flat32(&[
+        // mov edi, 0xE0000000; mov [edi], eax; mov [edi+0x1000], eax; mov [edi+0x1004], eax; jmp back
+        0xBF, 0, 0, 0, 0xE0, 0x89, 0x07, 0x89, 0x87, 0x00, 0x10, 0, 0, 0x89, 0x87, 0x04, 0x10, 0, 0,
+        0xEB, 0xF0,
+    ]);
+    let ram = platform::DeviceRam(0);
+    let mut memory = platform::GuestMemory::with_device_ram(1 << 20, &[0x4000]).unwrap();
+    memory.place(ram, Some(0xE000_0000));
+    let mut code = [0; 64];
+    vcpu.bus()
+        .memory
+        .read(platform::PhysAddr(0x1000), &mut code);
+    memory.write(platform::PhysAddr(0x1000), &code);
+    vcpu.bus().memory = memory;
+    vcpu.run(50);
+    let dirty = |vcpu: &mut x86::Vcpu| {
+        let dirty = vcpu.bus().memory.take_dirty(ram);
+        // As the machine does between two slices.
+        let bus = vcpu.detach();
+        vcpu.attach(bus);
+        dirty
+    };
+    assert_eq!(dirty(&mut vcpu), [0, 1, 2, 3], "nobody watched until now");
+    assert_eq!(dirty(&mut vcpu), []);
+    let until = vcpu.bus().clock.retired() + 50;
+    vcpu.run(until);
+    assert_eq!(dirty(&mut vcpu), [0, 1]);
+    let until = vcpu.bus().clock.retired() + 50;
+    vcpu.run(until);
+    assert_eq!(dirty(&mut vcpu), [0, 1]);
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use platform::{Device, DeviceCtx, IrqLine, PhysAddr, SavedState, StateError};
+use platform::{Device, DeviceCtx, IrqLine, PhysAddr, SavedState, StateError, StateView};
 use x86::Vcpu;
 use x86::cpu::{Reg, control};
 
@@ -27,8 +27,8 @@ impl Device for Chip {
         }
     }
     fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-    fn save(&self) -> SavedState {
-        SavedState::encode(1, &self.bytes)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(1, &self.bytes)
     }
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
         self.bytes = state.decode(1)?;

@@ -5,6 +5,7 @@ mod common;
 use platform::testkit::Rng;
 use platform::{
     Bus, Clock, Device, DeviceCtx, GuestMemory, IrqLine, PhysAddr, SavedState, StateError,
+    StateView,
 };
 use x86::cpu::{Reg, SegmentRegister};
 use x86::{Segment, Vcpu};
@@ -101,8 +102,8 @@ impl Device for Recorder {
         ctx.set_line(IrqLine::isa(4), self.0.len().is_multiple_of(32));
     }
     fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-    fn save(&self) -> SavedState {
-        SavedState::encode(1, &self.0)
+    fn state(&self) -> StateView<'_> {
+        StateView::of(1, &self.0)
     }
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
         self.0 = state.decode(1)?;

@@ -205,10 +205,10 @@ fn a_stop_in_the_middle_ends_the_transfer_and_the_drive_can_be_reset() {
 fn nothing_moves_in_the_other_direction_or_without_leave_of_the_pci_function() {
     let mut bus = bus();
     set_table(&mut bus, &[(0x2_0000, END | 512)]);
-    bus.drive(BUS_MASTER_ON, false);
+    let_master(&mut bus, false);
     let waiting = (READY | STATUS_DRQ, STATUS_ACTIVE);
     assert_eq!(dma(&mut bus, 0xC8, 1, 9), waiting);
-    bus.drive(BUS_MASTER_ON, true);
+    let_master(&mut bus, true);
     assert_eq!(wait(&mut bus), READY);
     assert_eq!(numbers(&bus, 0x2_0000, 1), [9]);
     stop(&mut bus);
@@ -259,7 +259,11 @@ fn the_registers_keep_what_the_interface_defines() {
     assert_eq!(bus.pio_read(MASTER + 4, 4), 0xFFFF_FFFC);
     outb(&mut bus, MASTER + 5, 0x12);
     assert_eq!(bus.pio_read(MASTER + 4, 4), 0xFFFF_12FC);
-    assert_eq!(bus.pio_read(MASTER + 8, 1), 0xFF, "eight ports");
+    assert_eq!(
+        bus.pio_read(MASTER + 16, 1),
+        0xFF,
+        "16 ports of two channels"
+    );
 }
 
 #[test]
@@ -274,7 +278,7 @@ fn dma_goes_on_after_save_and_restore() {
     advance(&mut bus, 2 * BLOCK_NS + 1);
     let (_, device) = bus.devices().next().unwrap();
     let saved = device.save();
-    *device = Box::new(IdeChannel::new(IRQ, [Some(disk()), None]));
+    *device = Box::new(device_of([Some(disk()), None]));
     device.restore(&saved).unwrap();
     assert_eq!(device.save(), saved);
     assert_eq!(wait(&mut bus), READY);

@@ -1,19 +1,24 @@
 use super::*;
+use crate::power::PortA;
 use platform::testkit::{advance, bus_with_regions};
 use platform::{Bus, DeviceId, Key};
 
+const GATES: A20Gates = A20Gates {
+    on: IrqLine(40),
+    off: IrqLine(41),
+};
+
 platform::device_contract!(
     contract,
-    I8042::new(),
+    I8042::new(GATES),
     [(I8042::DATA, 1, 1), (I8042::COMMAND, 1, 1)]
 );
 
 fn controller() -> Bus {
-    let mut bus = bus_with_regions(Box::new(I8042::new()), I8042::MAP);
-    let port_a = bus.add(Box::new(PortA::new()));
+    let mut bus = bus_with_regions(Box::new(I8042::new(GATES)), I8042::MAP);
+    let port_a = bus.add(Box::new(PortA::new(GATES)));
     bus.map_ports(port_a, PortA::PORT, 0x92, 1, 1);
-    bus.connect(PortA::A20_ON, port_a);
-    bus.connect(PortA::A20_OFF, port_a);
+    GATES.connect(&mut bus, port_a);
     bus.reset();
     bus
 }

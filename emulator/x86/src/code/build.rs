@@ -286,6 +286,25 @@ impl Vcpu {
         self.heed_monitors();
     }
 
+    /// Follows changes of the map of guest memory, and of which pages are clean. No block runs.
+    pub(crate) fn catch_up_with_map(&mut self) {
+        let memory = &mut self.bus().memory;
+        let (map, clean) = (memory.map_revision(), memory.clean_revision());
+        let remapped = memory.take_remapped();
+        for range in &remapped {
+            let (code, memory) = self.code_and_memory();
+            if code.remapped(range, memory) {
+                self.attention |= attention::GRAVEYARD;
+            }
+        }
+        if std::mem::replace(&mut self.map_seen, map) != map {
+            self.flush_tlb();
+        }
+        if std::mem::replace(&mut self.clean_seen, clean) != clean {
+            self.tlb.protect_all();
+        }
+    }
+
     /// Wakes this processor if its monitored line was written; the others hear of it when they are attached.
     #[inline]
     pub(crate) fn heed_monitors(&mut self) {

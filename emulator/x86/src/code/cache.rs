@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 
 use platform::{GuestMemory, PhysAddr, granules};
 
@@ -398,6 +399,21 @@ impl CodeCache {
         !hit.is_empty()
     }
 
+    /// The addresses in `range` lead elsewhere than before: drops all that was decoded there. No block runs. Returns whether
+    /// one was dropped.
+    pub(crate) fn remapped(&mut self, range: &Range<u64>, memory: &mut GuestMemory) -> bool {
+        let pages = range.start >> 12..range.end.div_ceil(4096);
+        let mut hit: Vec<u64> = self.pages.keys().copied().collect();
+        hit.retain(|number| pages.contains(number));
+        // What is dropped in which order makes no difference to a run; the order of a hash map must not show all the same.
+        hit.sort_unstable();
+        let dropped = self.dropped;
+        for number in hit {
+            self.written(number << 12, 4096, None, memory);
+        }
+        self.dropped != dropped
+    }
+
     /// Whether one of `len` bytes at `phys`, in one page, is code or in a monitored line.
     pub(crate) fn is_watched(&self, phys: u64, len: u64) -> bool {
         let monitored =
@@ -518,7 +534,7 @@ impl CodeCache {
     /// processor that runs takes the right to write it directly away; the others hear of it by
     /// [`protected_since`](Self::protected_since).
     pub(crate) fn protect(&mut self, phys: u64, memory: &GuestMemory) -> bool {
-        let ram = memory.ram_offset(PhysAddr(phys)).is_some();
+        let ram = memory.is_ram(PhysAddr(phys));
         if !ram || memory.code_mask(PhysAddr(phys)) != 0 {
             return false;
         }

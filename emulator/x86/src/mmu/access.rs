@@ -45,7 +45,8 @@ impl Vcpu {
         self.entry(lin).write_pointer(lin, size)
     }
 
-    /// Where `size` bytes at `lin` can be written although code is in the same page: no byte of it is there.
+    /// Where `size` bytes at `lin` can be written although code is in the same page, of which no byte is there,
+    /// or although the page was clean.
     #[inline(never)]
     pub(crate) fn write_beside_code(&mut self, lin: u64, size: u64) -> Option<*mut u8> {
         let entry = *self.entry(lin);
@@ -55,13 +56,15 @@ impl Vcpu {
             return None;
         }
         let host = lin.wrapping_add(entry.addend) as *mut u8;
-        let mask = self.bus().memory.code_mask_at(host);
+        let memory = &mut self.bus().memory;
+        memory.note_write(host);
+        let mask = memory.code_mask_at(host);
         if mask & granules(lin & 0xFFF, size) != 0 {
             let phys = entry.frame & PAGE_MASK | lin & 0xFFF;
             return (!self.code.is_watched(phys, size)).then_some(host);
         }
         if mask == 0 && entry.write != entry.read {
-            // The page holds no code any more.
+            // The page holds no code any more, or it was clean.
             let bank = self.tlb_bank;
             self.tlb.direct(bank, lin).write = entry.read;
         }
@@ -421,7 +424,8 @@ impl Vcpu {
         let page = match memory.page(PhysAddr(phys)) {
             Page::Ram(page) => page.cast_const(),
             Page::Rom(page) => page,
-            Page::None => return self.load_device(number, phys, size),
+            Page::Split { rom, .. } if !rom.is_null() => rom,
+            Page::Split { .. } | Page::None => return self.load_device(number, phys, size),
         };
         let mut bytes = [0u8; 8];
         // SAFETY: the page is 4096 bytes long and the caller keeps `within + size` inside it.
@@ -471,10 +475,11 @@ impl Vcpu {
     /// Stores to physical memory or a device; `size` bytes within one page. Drops decoded code that
     /// it overwrites.
     pub(crate) fn store_phys(&mut self, number: u16, phys: u64, size: u8, value: u64) {
-        let memory = &self.bus().memory;
+        let memory = &mut self.bus().memory;
         let within = (phys & 0xFFF) as usize;
         match memory.page(PhysAddr(phys)) {
-            Page::Ram(page) => {
+            Page::Ram(page) | Page::Split { ram: page, .. } => {
+                memory.note_write(page);
                 let near_code =
                     memory.code_mask(PhysAddr(phys)) & granules(phys & 0xFFF, size.into()) != 0;
                 let bytes = value.to_le_bytes();

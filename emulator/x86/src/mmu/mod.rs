@@ -246,7 +246,7 @@ impl Vcpu {
                 if writable {
                     frame |= frame::WRITABLE;
                 }
-                let direct = writable && memory.code_mask_at(host) == 0;
+                let direct = writable && memory.code_mask_at(host) == 0 && !memory.is_clean(host);
                 Direct {
                     read: page,
                     write: if direct { page } else { NO_TAG },
@@ -260,6 +260,8 @@ impl Vcpu {
                 addend: (host as u64).wrapping_sub(page),
                 frame,
             },
+            // Rare, and over as soon as a BIOS has copied itself: each access looks at the map.
+            Page::Split { .. } => return,
             Page::None => {
                 if writable {
                     frame |= frame::WRITABLE;

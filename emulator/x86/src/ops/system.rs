@@ -417,7 +417,7 @@ fn monitor(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let lin = v.operand_linear(insn, offset, 1, false)?;
     v.load_linear::<crate::width::B>(insn, lin)?;
     let phys = v.translate(v.data_bank(), lin, Access::Read)?;
-    let is_ram = v.bus().memory.ram_offset(PhysAddr(phys)).is_some();
+    let is_ram = v.bus().memory.is_ram(PhysAddr(phys));
     v.set_monitor(is_ram.then_some(phys & !(Monitor::LINE_BYTES - 1)));
     Ok(())
 }

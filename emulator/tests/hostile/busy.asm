@@ -1,0 +1,212 @@
+; Keeps every device of the board busy, in real mode, straight from the reset vector at F000:0000.
+; nasm -f bin busy.asm -o busy.bin
+        bits 16
+        org 0
+start:  cli
+        xor ax, ax
+        mov ds, ax
+        mov es, ax
+        mov ss, ax
+        mov sp, 7C00h
+        ; All vectors to one handler, which counts and acknowledges.
+        xor di, di
+        mov cx, 256
+.vector:
+        mov word [di], handler
+        mov word [di + 2], 0F000h
+        add di, 4
+        loop .vector
+        ; 8259A pair at 20h and 28h, all let through.
+        mov al, 11h
+        out 20h, al
+        out 0A0h, al
+        mov al, 20h
+        out 21h, al
+        mov al, 28h
+        out 0A1h, al
+        mov al, 4
+        out 21h, al
+        mov al, 2
+        out 0A1h, al
+        mov al, 1
+        out 21h, al
+        out 0A1h, al
+        xor al, al
+        out 21h, al
+        out 0A1h, al
+        ; Interval timer 0 at about 10 kHz, timer 2 to the speaker.
+        mov al, 34h
+        out 43h, al
+        mov al, 119
+        out 40h, al
+        xor al, al
+        out 40h, al
+        mov al, 0B6h
+        out 43h, al
+        mov al, 50
+        out 42h, al
+        xor al, al
+        out 42h, al
+        mov al, 3
+        out 61h, al
+        ; Clock: periodic interrupt at 1 kHz.
+        mov al, 0Bh
+        out 70h, al
+        mov al, 42h
+        out 71h, al
+        mov al, 0Ah
+        out 70h, al
+        mov al, 26h
+        out 71h, al
+        ; Keyboard controller: both interrupts, both devices on; mouse reporting.
+        mov al, 60h
+        out 64h, al
+        mov al, 47h
+        out 60h, al
+        mov al, 0D4h
+        out 64h, al
+        mov al, 0F4h
+        out 60h, al
+        ; COM1 and COM2 in loopback with FIFOs, all interrupts.
+        mov dx, 3F8h
+        call serial
+        mov dx, 2F8h
+        call serial
+        ; Display: mode 13h-like chain-4 graphics.
+        mov dx, 3C4h
+        mov ax, 0E04h
+        out dx, ax
+        mov dx, 3CEh
+        mov ax, 0506h
+        out dx, ax
+        ; Primary drive: DMA of 8 sectors to 2000:0, over and over.
+        mov dword [500h], 20000h
+        mov dword [504h], 80001000h
+        call disk
+        ; Floppy: recalibrate and seek.
+        mov dx, 3F2h
+        mov al, 1Ch
+        out dx, al
+        sti
+main:   inc dword [510h]
+        mov ax, [510h]
+        ; The display's memory.
+        mov bx, 0A000h
+        mov es, bx
+        mov di, ax
+        stosw
+        stosw
+        ; A byte through each serial port.
+        mov dx, 3F8h
+        out dx, al
+        in al, dx
+        mov dx, 2FDh
+        in al, dx
+        mov dx, 2F8h
+        out dx, al
+        ; PCI: read through the bridge's registers.
+        mov eax, 80000800h
+        mov dx, 0CF8h
+        out dx, eax
+        mov dx, 0CFCh
+        in eax, dx
+        ; DMA controller, channel 2: set up a transfer for the floppy's sake.
+        mov al, 46h
+        out 0Bh, al
+        out 0Ch, al
+        mov al, 2
+        out 0Ah, al
+        in al, 40h
+        in al, 40h
+        add [514h], al
+        ; The ACPI timer, and the palette.
+        mov dx, 608h
+        in eax, dx
+        add [518h], eax
+        mov dx, 3C8h
+        mov al, [510h]
+        out dx, al
+        inc dx
+        out dx, al
+        out dx, al
+        out dx, al
+        test byte [510h], 0Fh
+        jnz main
+        hlt
+        test byte [510h], 0FFh
+        jnz main
+        call disk
+        mov dx, 3F5h
+        mov al, 7
+        out dx, al
+        xor al, al
+        out dx, al
+        jmp main
+
+serial: add dx, 4
+        mov al, 1Bh
+        out dx, al
+        sub dx, 3
+        mov al, 0Fh
+        out dx, al
+        inc dx
+        mov al, 0C7h
+        out dx, al
+        ret
+
+disk:   mov dx, 0C000h
+        xor al, al
+        out dx, al
+        mov dx, 0C004h
+        mov eax, 500h
+        out dx, eax
+        mov dx, 0C002h
+        mov al, 6
+        out dx, al
+        mov dx, 1F6h
+        mov al, 0E0h
+        out dx, al
+        mov dx, 1F2h
+        mov al, 8
+        out dx, al
+        inc dx
+        mov al, [511h]
+        and al, 31
+        out dx, al
+        inc dx
+        xor al, al
+        out dx, al
+        inc dx
+        out dx, al
+        mov dx, 1F7h
+        mov al, 0C8h
+        out dx, al
+        mov dx, 0C000h
+        mov al, 9
+        out dx, al
+        ret
+
+handler:
+        push ax
+        push dx
+        inc dword [520h]
+        in al, 60h
+        mov dx, 1F7h
+        in al, dx
+        mov dx, 3FAh
+        in al, dx
+        mov dx, 3F8h
+        in al, dx
+        mov dx, 2FAh
+        in al, dx
+        mov dx, 3F5h
+        in al, dx
+        mov al, 0Ch
+        out 70h, al
+        in al, 71h
+        mov al, 20h
+        out 0A0h, al
+        out 20h, al
+        pop dx
+        pop ax
+        iret
