@@ -142,6 +142,9 @@ impl Machine {
     pub fn new(mut bus: Box<Bus>, config: MachineConfig) -> Self {
         let count = u8::try_from(config.cpus).expect("a machine has a few processors");
         bus.messages = MessageQueue::new(count);
+        if config.pacing == Pacing::Deterministic {
+            bus.charge_accesses();
+        }
         let processor = |number| {
             let mut cpu = Vcpu::new(config.model.clone());
             cpu.set_number(number);
@@ -285,19 +288,13 @@ impl Machine {
 
     /// Runs the processor whose turn it is up to the next timer, or the end of its turn.
     fn slice(&mut self, limit: Limit) -> x86::Exit {
-        let several = self.cpus.len() > 1;
-        let bus = self.bus_mut();
-        let retired = bus.clock.retired();
-        let deadline_ns = bus.events.next_deadline_ns().unwrap_or(u64::MAX);
-        let until_ns = deadline_ns.min(limit.now_ns);
-        let mut budget = limit.retired.saturating_sub(retired);
-        if until_ns != u64::MAX {
-            budget = budget.min(bus.clock.instructions_until(until_ns));
-        }
-        if several {
-            budget = budget.min(self.turn.ends.saturating_sub(retired));
-        }
-        self.visit(|cpu| cpu.run(retired.saturating_add(budget)))
+        let ends = if self.cpus.len() > 1 {
+            limit.retired.min(self.turn.ends)
+        } else {
+            limit.retired
+        };
+        // The processor itself ends its slice at the next timer.
+        self.visit(|cpu| cpu.run_until(ends, limit.now_ns))
     }
 
     /// Lends the bus and the code to the processor whose turn it is. Then wakes those that monitor what was written.

@@ -2,7 +2,7 @@
 //! interrupts; this file is those tables as code, one line a device.
 
 use platform::{
-    BlockBackend, Bus, Clock, Device, DeviceId, GuestMemory, IrqLine, MemoryError, PhysAddr,
+    BlockBackend, Bus, Clock, Device, DeviceId, GuestMemory, IrqLine, MemoryError, PCI_NS, PhysAddr,
 };
 
 use super::cmos::{self, Inventory};
@@ -191,7 +191,12 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     test_device::map(&mut bus, tester);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
     let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
-    add(&mut bus, PciHost::new(), PciHost::MAP);
+    let host = add(&mut bus, PciHost::new(), PciHost::MAP);
+    for chip in [host, io_apic, power] {
+        bus.set_cost(chip, PCI_NS, PCI_NS);
+    }
+    // To programs its memory is memory.
+    bus.set_cost(display, PCI_NS, 0);
     i440fx::host_bridge().plug(&mut bus, "i440fx", Bdf::new(0, 0));
     let bridge = piix3::IsaBridge::device(pirqs).plug(&mut bus, "piix3", Bdf::new(1, 0));
     PiixIde::plug(&mut bus, disks, Bdf::new(1, 1));

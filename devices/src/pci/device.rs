@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use platform::{
     Bus, CONFIGURATION, Device, DeviceCtx, DeviceId, DeviceRam, Input, IrqLine, MemoryWindow,
-    PhysAddr, PortWindow, SavedState, StateError, StateView,
+    PCI_NS, PhysAddr, PortWindow, SavedState, StateError, StateView,
 };
 
 use super::config_space::{BARS, Bar, ConfigSpace, ROM};
@@ -193,6 +193,7 @@ impl<F: PciFunction + 'static> PciDevice<F> {
         let added = bus.add_named(name, Box::new(self));
         assert_eq!(id, added, "a device's windows name it");
         bus.plug(bdf.place(), id);
+        bus.set_cost(id, PCI_NS, PCI_NS);
         id
     }
 

@@ -84,6 +84,11 @@ struct Range {
     width: u8,
 }
 
+/// Virtual nanoseconds of an access on an ISA bus: eight clocks of 8.33 MHz.
+pub const ISA_NS: u16 = 1000;
+/// Virtual nanoseconds of an access on a PCI bus: three or four clocks of 33 MHz.
+pub const PCI_NS: u16 = 100;
+
 /// The bus: owns guest memory, the devices, their wires and their timers.
 pub struct Bus {
     /// RAM and ROM.
@@ -106,6 +111,14 @@ pub struct Bus {
     pub frame: Option<Frame>,
     /// Something happened that the processor must look at: see [`take_activity`](Self::take_activity).
     activity: bool,
+    /// Virtual time that accesses took since it was last taken.
+    cost_ns: u64,
+    /// What an access to each device's ports, and to its memory, takes; all zero where accesses take no time.
+    costs: Vec<[u16; 2]>,
+    /// The same where nobody answers.
+    unclaimed_costs: [u16; 2],
+    /// What an access takes where it is not [`ISA_NS`].
+    costs_of: BTreeMap<DeviceId, [u16; 2]>,
     /// A place is empty while its device is called.
     devices: Vec<Option<Box<dyn Device>>>,
     /// The devices' instance names, and those of the wires.
@@ -141,6 +154,10 @@ impl Bus {
             request: None,
             frame: None,
             activity: false,
+            cost_ns: 0,
+            costs: vec![[0; 2]; 64],
+            unclaimed_costs: [0; 2],
+            costs_of: BTreeMap::new(),
             devices: Vec::new(),
             names: Vec::new(),
             wire_names: IrqLine::names(),
@@ -324,21 +341,29 @@ impl Bus {
     pub fn pio_read(&mut self, port: u16, size: u8) -> u32 {
         let mut value = 0u64;
         let mut done = 0;
+        let mut unclaimed = false;
         while done < size {
             let at = port.wrapping_add(done.into());
             let (part, part_size) = match self.port_range(at) {
                 Some(range) => {
                     let part_size = split(&range, u64::from(at), size - done);
                     let offset = u64::from(at) - range.base;
+                    self.cost_ns += u64::from(self.costs[usize::from(range.device.0 & 63)][0]);
                     let part = self.call(range.device, |device, ctx| {
                         device.read(ctx, range.region, offset, part_size)
                     });
                     (part.unwrap_or(!0), part_size)
                 }
-                None => (0xFF, 1),
+                None => {
+                    unclaimed = true;
+                    (0xFF, 1)
+                }
             };
             value |= (part & mask(part_size)) << (done * 8);
             done += part_size;
+        }
+        if unclaimed {
+            self.cost_ns += u64::from(self.unclaimed_costs[0]);
         }
         value as u32
     }
@@ -346,6 +371,7 @@ impl Bus {
     /// Writes `size` (1, 2, 4) bytes to a port. Nobody there ignores it.
     pub fn pio_write(&mut self, port: u16, size: u8, value: u32) {
         let mut done = 0;
+        let mut unclaimed = false;
         while done < size {
             let at = port.wrapping_add(done.into());
             let rest = u64::from(value) >> (done * 8);
@@ -353,21 +379,30 @@ impl Bus {
                 Some(range) => {
                     let part_size = split(&range, u64::from(at), size - done);
                     let offset = u64::from(at) - range.base;
+                    self.cost_ns += u64::from(self.costs[usize::from(range.device.0 & 63)][0]);
                     self.call(range.device, |device, ctx| {
                         device.write(ctx, range.region, offset, part_size, rest & mask(part_size));
                     });
                     part_size
                 }
-                None => 1,
+                None => {
+                    unclaimed = true;
+                    1
+                }
             };
+        }
+        if unclaimed {
+            self.cost_ns += u64::from(self.unclaimed_costs[0]);
         }
     }
 
     /// Reads `size` (1, 2, 4, 8) bytes of physical memory that is not RAM or ROM.
     pub fn mmio_read(&mut self, addr: PhysAddr, size: u8) -> u64 {
         let Some(range) = self.mmio_range(addr) else {
+            self.cost_ns += u64::from(self.unclaimed_costs[1]);
             return mask(size);
         };
+        self.cost_ns += u64::from(self.costs[usize::from(range.device.0 & 63)][1]);
         if addr.0 + u64::from(size) > range.base + range.len {
             return mask(size);
         }
@@ -380,8 +415,10 @@ impl Bus {
     /// Writes `size` (1, 2, 4, 8) bytes of physical memory that is not RAM or ROM.
     pub fn mmio_write(&mut self, addr: PhysAddr, size: u8, value: u64) {
         let Some(range) = self.mmio_range(addr) else {
+            self.cost_ns += u64::from(self.unclaimed_costs[1]);
             return;
         };
+        self.cost_ns += u64::from(self.costs[usize::from(range.device.0 & 63)][1]);
         if addr.0 + u64::from(size) <= range.base + range.len {
             let offset = addr.0 - range.base;
             self.call(range.device, |device, ctx| {
@@ -402,6 +439,31 @@ impl Bus {
     #[inline]
     pub fn take_activity(&mut self) -> bool {
         std::mem::take(&mut self.activity)
+    }
+
+    /// Virtual time in nanoseconds that accesses took since this was last asked. A processor lets it pass.
+    #[inline]
+    pub fn take_cost_ns(&mut self) -> u64 {
+        std::mem::take(&mut self.cost_ns)
+    }
+
+    /// From now on accesses take fixed virtual time: [`ISA_NS`] at ISA devices and where nobody answers, [`PCI_NS`] at those
+    /// for which [`set_cost`](Self::set_cost) says so. A wait that polls a
+    /// device then takes about as many polls as elsewhere.
+    pub fn charge_accesses(&mut self) {
+        for id in 0..self.devices.len() {
+            self.costs[id] = match self.costs_of.get(&DeviceId(id as u8)) {
+                Some(&costs) => costs,
+                None => [ISA_NS; 2],
+            };
+        }
+        self.unclaimed_costs = [ISA_NS, PCI_NS];
+    }
+
+    /// Says what nanoseconds of virtual time an access to the ports and to the memory of `device` takes, where accesses take
+    /// any.
+    pub fn set_cost(&mut self, device: DeviceId, ports_ns: u16, memory_ns: u16) {
+        self.costs_of.insert(device, [ports_ns, memory_ns]);
     }
 
     /// An interrupt acknowledge cycle: the vector to serve.

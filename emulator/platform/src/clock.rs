@@ -91,6 +91,12 @@ impl Clock {
         }
     }
 
+    /// Lets `ns` pass without retiring anything: a processor waited for a device's answer.
+    #[inline]
+    pub fn pass(&mut self, ns: u64) {
+        self.base_ns += ns;
+    }
+
     /// Changes the ratio from this instant on.
     pub fn set_ratio(&mut self, ns_num: u64, ns_den: u64) {
         assert!(

@@ -18,7 +18,7 @@ pub mod testkit;
 pub mod window;
 
 pub use block::{BlockBackend, MemoryDisk};
-pub use bus::{Bus, BusState, DeviceId, MachineRequest, Output};
+pub use bus::{Bus, BusState, DeviceId, ISA_NS, MachineRequest, Output, PCI_NS};
 pub use clock::Clock;
 pub use device::{CONFIGURATION, Device, DeviceCtx};
 pub use event::EventQueue;

@@ -36,7 +36,13 @@ impl Vcpu {
     ///
     /// Afterwards the bus's clock stands at the count of retired instructions, to the instruction.
     pub fn run(&mut self, until: u64) -> Exit {
+        self.run_until(until, u64::MAX)
+    }
+
+    /// The same, but virtual time `until_ns` ends the slice too.
+    pub fn run_until(&mut self, until: u64, until_ns: u64) -> Exit {
         self.slice_end = until;
+        self.until_ns = until_ns;
         self.attention |= attention::DEVICE | attention::INTERRUPT;
         let exit = self.run_blocks();
         self.current = std::ptr::null_mut();

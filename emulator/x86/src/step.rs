@@ -21,6 +21,8 @@ impl Vcpu {
         self.cpu.shadow = 0;
         self.cpu.rflags &= !bits::RF;
         self.slice_end = !0;
+        self.due = !0;
+        self.due_ns = !0;
         let ip = self.cpu.regs[Reg::RIP];
         let (insn, ends) = self.fetch_one(ip)?;
         // What waits for attention would end a REP early. With TF each iteration is one by itself.

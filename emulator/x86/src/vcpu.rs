@@ -81,6 +81,12 @@ pub struct Vcpu {
     pub(crate) protected_seen: u64,
     /// The revisions of the memory's map, and of its clean pages, that the TLB was filled by.
     pub(crate) map_seen: u64,
+    /// The virtual time at which the slice ends at the latest.
+    pub(crate) until_ns: u64,
+    /// The virtual time of what is due next: a timer, or the end of the slice; and the count of retired instructions at
+    /// which that is reached.
+    pub(crate) due_ns: u64,
+    pub(crate) due: u64,
     pub(crate) clean_seen: u64,
     pub(crate) bus: Option<Box<Bus>>,
 }
@@ -117,6 +123,9 @@ impl Vcpu {
             code: Box::new(CodeCache::new()),
             protected_seen: 0,
             map_seen: 0,
+            until_ns: !0,
+            due_ns: !0,
+            due: !0,
             clean_seen: 0,
             bus: None,
         };
@@ -259,10 +268,43 @@ impl Vcpu {
         let bus = self.bus_at(number);
         let result = access(bus);
         let active = bus.take_activity();
+        let cost_ns = bus.take_cost_ns();
         if active {
             self.look_at_devices();
         }
+        if cost_ns != 0 {
+            self.pass(cost_ns);
+        }
         (result, active)
+    }
+
+    /// Lets virtual time pass: what is due comes so much sooner.
+    fn pass(&mut self, ns: u64) {
+        let clock = &mut self.bus().clock;
+        clock.pass(ns);
+        let (ns_num, ns_den) = clock.ratio();
+        // As a rule the time is that of a whole number of instructions.
+        match ns.checked_mul(ns_den) {
+            Some(parts) if parts.is_multiple_of(ns_num) => {
+                if self.due != u64::MAX {
+                    self.due = self.due.saturating_sub(parts / ns_num);
+                }
+            }
+            _ => self.find_due(),
+        }
+        self.slice_end = self.slice_end.min(self.due.max(self.retired));
+    }
+
+    /// Works out at which count of retired instructions the time of what is due next is reached.
+    pub(crate) fn find_due(&mut self) {
+        let due_ns = self.due_ns;
+        let clock = &self.bus().clock;
+        self.due = match due_ns {
+            u64::MAX => u64::MAX,
+            _ => clock
+                .retired()
+                .saturating_add(clock.instructions_until(due_ns)),
+        };
     }
 
     /// Wires, requests, DMA and timers are to be looked at when the block ends.

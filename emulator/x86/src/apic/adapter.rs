@@ -158,13 +158,11 @@ impl Vcpu {
             self.cpu.apic.fire_if_due(now);
             apic_deadline_ns = self.cpu.apic.deadline_ns(now);
         }
-        let bus = self.bus();
-        let device_deadline_ns = bus.events.next_deadline_ns();
-        if let Some(deadline_ns) = apic_deadline_ns.into_iter().chain(device_deadline_ns).min() {
-            let retired = bus.clock.retired();
-            let due = retired + bus.clock.instructions_until(deadline_ns);
-            self.slice_end = self.slice_end.min(due);
-        }
+        let device_deadline_ns = self.bus().events.next_deadline_ns();
+        let timers = apic_deadline_ns.into_iter().chain(device_deadline_ns);
+        self.due_ns = timers.min().unwrap_or(u64::MAX).min(self.until_ns);
+        self.find_due();
+        self.slice_end = self.slice_end.min(self.due);
     }
 
     /// Takes the messages that have arrived and samples the INTR and NMI pins.
@@ -269,9 +267,9 @@ impl Vcpu {
         self.bus().acknowledge_interrupt()
     }
 
-    /// A load or store made a device or the APIC do something, which may have made an interrupt deliverable: then the
-    /// running block ends behind it, wherever a slice would have ended.
-    pub(crate) fn after_device_access(&mut self, number: u16) {
+    /// A load or store made the APIC do something, which may have made an interrupt deliverable: then the running block
+    /// ends behind it, wherever a slice would have ended.
+    pub(crate) fn after_apic_access(&mut self, number: u16) {
         if self.attention & attention::YIELD != 0 || self.wants_interruption() {
             self.cut_block(number);
         }

@@ -440,7 +440,7 @@ impl Vcpu {
     pub(crate) fn load_device(&mut self, number: u16, phys: u64, size: u8) -> u64 {
         if self.is_apic_address(phys) {
             let value = self.load_apic(number, phys, size);
-            self.after_device_access(number);
+            self.after_apic_access(number);
             return value;
         }
         let (value, active) = self.access_bus(number, |bus| {
@@ -452,24 +452,30 @@ impl Vcpu {
                     .sum()
             }
         });
-        if active {
-            self.after_device_access(number);
-        }
+        self.after_device_access(number, active);
         value
+    }
+
+    /// The running block ends behind an access after which something is to be looked at, or by which something became due
+    /// within the block: wherever a slice would have ended.
+    fn after_device_access(&mut self, number: u16, active: bool) {
+        if active {
+            self.cut_block(number);
+        } else {
+            self.cut_block_at_slice_end(number);
+        }
     }
 
     /// Stores to a device, or to where nothing is.
     pub(crate) fn store_device(&mut self, number: u16, phys: u64, size: u8, value: u64) {
         if self.is_apic_address(phys) {
             self.store_apic(number, phys, size, value);
-            self.after_device_access(number);
+            self.after_apic_access(number);
             return;
         }
         let ((), active) =
             self.access_bus(number, |bus| bus.mmio_write(PhysAddr(phys), size, value));
-        if active {
-            self.after_device_access(number);
-        }
+        self.after_device_access(number, active);
     }
 
     /// Stores to physical memory or a device; `size` bytes within one page. Drops decoded code that

@@ -199,11 +199,8 @@ fn repeat(
         return Ok(());
     }
     // Time goes on with each iteration: `bus_at` counts from the block's start, in sixteen bits.
-    let countable = u16::MAX - insn.number;
-    let budget = v
-        .slice_end
-        .saturating_sub(v.retired + u64::from(insn.number))
-        .clamp(1, u64::from(countable.max(1)));
+    let countable = u64::from((u16::MAX - insn.number).max(1));
+    let begun = v.retired + u64::from(insn.number);
     let mut done = 0;
     loop {
         let count = v.cpu.regs[Reg::RCX] & insn.addr_mask;
@@ -215,7 +212,9 @@ fn repeat(
         let interrupt = done > 0 && v.wants_interruption();
         // With TF or a breakpoint armed there is a trap after every iteration.
         let single_step = done > 0 && v.attention & attention::STEP != 0;
-        if done == budget || interrupt || single_step {
+        // The slice's end draws nearer by what an access takes.
+        let over = done > 0 && begun + done >= v.slice_end || done == countable;
+        if over || interrupt || single_step {
             v.stop_repeat(insn, done);
             return Ok(());
         }
