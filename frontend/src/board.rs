@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use devices::boards::pc::{self, BootDevice, PcConfig};
+use anyhow::{Context, Result, anyhow, bail};
+use devices::boards::pc::{self, BootDevice, BuildError, PcConfig};
 use emulator::boot::{self, KernelKind, KernelSetup, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
 use firmware::KernelEntry;
-use platform::{BlockBackend, PhysAddr};
+use platform::{BlockBackend, MemoryError, PhysAddr};
 use x86::cpuid::{CpuModel, Feature};
 
 use crate::cli::{DriveKind, RunArgs};
 use crate::disk;
+use crate::values::{format_size, host_memory};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
 pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
@@ -112,7 +113,7 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
         option_roms,
         ns_per_instruction: DEFAULT_RATIO,
     };
-    let board = pc::build(config)?;
+    let board = pc::build(config).map_err(|error| in_users_words(error, args.memory))?;
     let machine = Machine::new(
         Box::new(board.bus),
         MachineConfig {
@@ -182,6 +183,26 @@ fn boot_order(args: &RunArgs, media: &Media) -> Vec<BootDevice> {
         }
     }
     order
+}
+
+/// Memory that the host does not have is the user's to mend: in the units of `-m`, with a size that would do.
+fn in_users_words(error: BuildError, memory: u64) -> anyhow::Error {
+    let BuildError::Memory(MemoryError::Host { .. }) = error else {
+        return error.into();
+    };
+    let wanted = format_size(memory);
+    match host_memory() {
+        // A power of two, which leaves the host something.
+        Some(free) if free > 2 << 20 && free < memory => anyhow!(
+            "-m {wanted}: expected memory that this host can give, found about {} free; try -m {}",
+            format_size(free & !((1 << (free.ilog2() - 4)) - 1)),
+            format_size(1 << free.ilog2())
+        ),
+        _ => anyhow!(
+            "-m {wanted}: expected memory that this host can give, found less; try -m {}",
+            format_size((memory / 2).max(1 << 20) & !0xF_FFFF)
+        ),
+    }
 }
 
 /// Reads a ROM image and checks its size.

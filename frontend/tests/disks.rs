@@ -190,5 +190,12 @@ fn more_memory_than_the_host_has_is_no_panic() {
     // A host that promises memory which it lacks lets it start.
     assert!(matches!(status, Some(2 | 124)), "{status:?} {said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+    if status == Some(2) {
+        assert!(
+            said.contains("-m 512G") && said.contains("try -m"),
+            "{said}"
+        );
+        assert!(!said.contains("549755813888"), "{said}");
+    }
     assert!(std::fs::read(&path).unwrap() == before);
 }
