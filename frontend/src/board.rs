@@ -8,10 +8,10 @@ use emulator::boot::{self, KernelKind, KernelSetup, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
 use firmware::KernelEntry;
 use platform::{BlockBackend, MemoryError, PhysAddr};
+use storage::{Kind, Purpose};
 use x86::cpuid::{CpuModel, Feature};
 
 use crate::cli::{DriveKind, RunArgs};
-use crate::disk;
 use crate::values::{format_size, host_memory};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
@@ -207,8 +207,14 @@ fn in_users_words(error: BuildError, memory: u64) -> anyhow::Error {
 
 /// Reads a ROM image and checks its size.
 fn read_rom(option: &str, path: &Path, unit: usize, most: usize) -> Result<Vec<u8>> {
-    let bytes = read_file(path)?;
-    if bytes.is_empty() || bytes.len() % unit != 0 || bytes.len() > most {
+    let purpose = Purpose {
+        option,
+        wanted: "a ROM image",
+        most: most as u64,
+        takes: |kind| kind == Kind::Sectors,
+    };
+    let bytes = storage::read_whole(path, &purpose)?;
+    if bytes.is_empty() || bytes.len() % unit != 0 {
         bail!(
             "{}: {option} expected a ROM image, a multiple of {unit} bytes up to {most}, found {} bytes; \
              check the file",
@@ -217,20 +223,6 @@ fn read_rom(option: &str, path: &Path, unit: usize, most: usize) -> Result<Vec<u
         );
     }
     Ok(bytes)
-}
-
-/// Reads a whole file.
-///
-/// # Errors
-/// It cannot be read, or is a directory.
-pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    if path.is_dir() {
-        bail!(
-            "{}: expected a file, found a directory; name the file in it",
-            path.display()
-        );
-    }
-    std::fs::read(path).map_err(|error| disk::unreadable(path, &error))
 }
 
 /// Finds the ACPI root pointer in the tables' window: at a 16-byte boundary, as guests look for it.
