@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use devices::boards::pc::{self, BootDevice, PcConfig};
+use anyhow::{Context, Result, anyhow, bail};
+use devices::boards::pc::{self, BootDevice, BuildError, PcConfig};
 use emulator::boot::{self, KernelKind, KernelSetup, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
 use firmware::KernelEntry;
-use platform::{BlockBackend, PhysAddr};
+use platform::{BlockBackend, MemoryError, PhysAddr};
+use storage::{Kind, Purpose};
 use x86::cpuid::{CpuModel, Feature};
 
 use crate::cli::{DriveKind, RunArgs};
-use crate::disk;
+use crate::values::{format_size, host_memory};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
 pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
@@ -112,7 +113,7 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
         option_roms,
         ns_per_instruction: DEFAULT_RATIO,
     };
-    let board = pc::build(config)?;
+    let board = pc::build(config).map_err(|error| in_users_words(error, args.memory))?;
     let machine = Machine::new(
         Box::new(board.bus),
         MachineConfig {
@@ -184,10 +185,36 @@ fn boot_order(args: &RunArgs, media: &Media) -> Vec<BootDevice> {
     order
 }
 
+/// Memory that the host does not have is the user's to mend: in the units of `-m`, with a size that would do.
+fn in_users_words(error: BuildError, memory: u64) -> anyhow::Error {
+    let BuildError::Memory(MemoryError::Host { .. }) = error else {
+        return error.into();
+    };
+    let wanted = format_size(memory);
+    match host_memory() {
+        // A power of two, which leaves the host something.
+        Some(free) if free > 2 << 20 && free < memory => anyhow!(
+            "-m {wanted}: expected memory that this host can give, found about {} free; try -m {}",
+            format_size(free & !((1 << (free.ilog2() - 4)) - 1)),
+            format_size(1 << free.ilog2())
+        ),
+        _ => anyhow!(
+            "-m {wanted}: expected memory that this host can give, found less; try -m {}",
+            format_size((memory / 2).max(1 << 20) & !0xF_FFFF)
+        ),
+    }
+}
+
 /// Reads a ROM image and checks its size.
 fn read_rom(option: &str, path: &Path, unit: usize, most: usize) -> Result<Vec<u8>> {
-    let bytes = read_file(path)?;
-    if bytes.is_empty() || bytes.len() % unit != 0 || bytes.len() > most {
+    let purpose = Purpose {
+        option,
+        wanted: "a ROM image",
+        most: most as u64,
+        takes: |kind| kind == Kind::Sectors,
+    };
+    let bytes = storage::read_whole(path, &purpose)?;
+    if bytes.is_empty() || bytes.len() % unit != 0 {
         bail!(
             "{}: {option} expected a ROM image, a multiple of {unit} bytes up to {most}, found {} bytes; \
              check the file",
@@ -196,20 +223,6 @@ fn read_rom(option: &str, path: &Path, unit: usize, most: usize) -> Result<Vec<u
         );
     }
     Ok(bytes)
-}
-
-/// Reads a whole file.
-///
-/// # Errors
-/// It cannot be read, or is a directory.
-pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    if path.is_dir() {
-        bail!(
-            "{}: expected a file, found a directory; name the file in it",
-            path.display()
-        );
-    }
-    std::fs::read(path).map_err(|error| disk::unreadable(path, &error))
 }
 
 /// Finds the ACPI root pointer in the tables' window: at a 16-byte boundary, as guests look for it.

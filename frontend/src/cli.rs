@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -43,10 +44,14 @@ pub enum Command {
 
 const RUN_EXAMPLES: &str = "\
 IMAGE is told apart by its content. Its own disk is written to; --ephemeral keeps the file as it is.
+A bootable image of up to 2.88 MiB is a floppy disk, unless it has a partition table or its boot sector
+names drive 80h or asks for the BIOS's extended reads; --image-as overrides that. Other formats than raw are refused.
 
 Examples:
   glassbox run freedos.img                       a disk image, in a window
+  glassbox run os-image.bin                      a boot sector with a kernel behind it: a floppy disk
   glassbox run --floppy setup.img --disk new.img --boot floppy
+  glassbox run system.img --disk data.img,readonly
   glassbox run --kernel bzImage --initrd initrd.img --append console=ttyS0 \\
       --display none --serial stdio              Linux on this terminal; Ctrl-] leaves
   glassbox run boot.img --display none --until 'login: ' --timeout 60 --report report.json
@@ -122,12 +127,17 @@ pub struct RunArgs {
     /// Disk, CD-ROM, floppy, kernel or boot sector image; without any image the tour starts
     pub image: Option<PathBuf>,
 
-    /// Attach IMAGE as this kind of drive, whatever its content says
+    /// Attach IMAGE as this kind of drive, whatever it looks like; other formats are refused all the same
     #[arg(long, value_name = "KIND", help_heading = "Images")]
     pub image_as: Option<DriveKind>,
-    /// A raw hard disk image; repeat for more
-    #[arg(long, value_name = "FILE", help_heading = "Images")]
-    pub disk: Vec<PathBuf>,
+    /// A raw hard disk image, with format=raw whatever it looks like, with readonly never written to;
+    /// repeat for more. A comma in FILE is written twice
+    #[arg(
+        long,
+        value_name = "FILE[,format=raw][,readonly][,bus=ide]",
+        help_heading = "Images"
+    )]
+    pub disk: Vec<OsString>,
     /// A CD-ROM image
     #[arg(long, value_name = "FILE", help_heading = "Images")]
     pub cdrom: Option<PathBuf>,

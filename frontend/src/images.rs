@@ -1,20 +1,52 @@
 //! Opens the images that the command line names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use emulator::boot::{self, Image, KernelKind, KernelSetup, Module};
 use platform::MemoryDisk;
+use storage::{Access, Format, Kind, Medium, Opener, Purpose, Request, floppy};
 
-use crate::board::{Media, read_file};
+use crate::board::Media;
 use crate::cli::{DriveKind, RunArgs};
-use crate::disk::{Access, FileDisk};
+use crate::drive::DiskOption;
 
 /// The tour that starts without an image.
 static TOUR: &[u8] = include_bytes!("../../test-roms/tour/tour.img");
 
+const _: () = assert!(storage::HEAD_BYTES >= boot::HEAD_BYTES);
+
 /// Kernels and initial RAM disks are read whole; beyond this it is some other file.
 const MOST_KERNEL_BYTES: u64 = 2 << 30;
+
+/// An image that is looked at as a whole: an ELF file, or a bare boot sector.
+const WHOLE_IMAGE: Purpose = Purpose {
+    option: "IMAGE",
+    wanted: "a raw disk, floppy or ISO image, or a kernel",
+    most: MOST_KERNEL_BYTES,
+    takes: |kind| kind == Kind::Sectors,
+};
+
+const KERNEL: Purpose = Purpose {
+    option: "--kernel",
+    wanted: "a kernel (bzImage, multiboot 1 or 2, or PVH ELF)",
+    ..WHOLE_IMAGE
+};
+
+/// Linux unpacks an initial RAM disk itself; a virtual disk is none.
+const INITRD: Purpose = Purpose {
+    option: "--initrd",
+    wanted: "an initial RAM disk",
+    most: MOST_KERNEL_BYTES,
+    takes: |kind| kind != Kind::Container,
+};
+
+/// A module may be anything that its kernel understands.
+const MODULE: Purpose = Purpose {
+    wanted: "a module",
+    takes: |_| true,
+    ..INITRD
+};
 
 /// Opens all images, without changing any.
 ///
@@ -22,6 +54,9 @@ const MOST_KERNEL_BYTES: u64 = 2 << 30;
 /// An image that cannot be read or booted, or may not be written; the message names it.
 pub fn open(args: &RunArgs) -> Result<Media> {
     let mut media = Media::default();
+    let mut opener = Opener::default();
+    let disks = args.disk.iter().map(|text| DiskOption::parse(text));
+    let disks: Vec<DiskOption> = disks.collect::<Result<_>>()?;
     if let Some(path) = &args.image {
         if args.kernel.is_some() {
             bail!(
@@ -29,15 +64,30 @@ pub fn open(args: &RunArgs) -> Result<Media> {
                 path.display()
             );
         }
-        open_image(args, path, &mut media)?;
+        open_image(args, path, &mut opener, &mut media)?;
     }
-    for path in &args.disk {
-        media
-            .disks
-            .push(Box::new(FileDisk::open(path, access(args))?));
+    for disk in &disks {
+        let request = Request {
+            option: "--disk",
+            medium: Medium::Disk,
+            access: if disk.read_only {
+                Access::ReadOnly
+            } else {
+                access(args)
+            },
+            format: disk.format,
+        };
+        media.disks.push(opener.open(&disk.path, &request)?.backend);
     }
     for path in &args.floppy {
-        media.floppies.push(Box::new(open_floppy(args, path)?));
+        open_drive(
+            args,
+            path,
+            "--floppy",
+            DriveKind::Floppy,
+            &mut opener,
+            &mut media,
+        )?;
     }
     if media.floppies.len() > 2 {
         bail!("--floppy: expected at most two floppy disks; leave some out");
@@ -49,8 +99,16 @@ pub fn open(args: &RunArgs) -> Result<Media> {
                 path.display()
             );
         }
-        media.cdrom = Some(Box::new(open_cdrom(path)?));
+        open_drive(
+            args,
+            path,
+            "--cdrom",
+            DriveKind::Cdrom,
+            &mut opener,
+            &mut media,
+        )?;
     }
+    check_outputs(args, &opener)?;
     if let Some(path) = &args.kernel {
         open_kernel(args, path, &mut media)?;
     }
@@ -63,12 +121,43 @@ pub fn open(args: &RunArgs) -> Result<Media> {
         media.title = "the tour".into();
     }
     if media.title.is_empty() {
-        let named = [args.kernel.as_ref(), args.image.as_ref(), args.disk.first()];
+        let disk = disks.first().map(|disk| &disk.path);
+        let named = [args.kernel.as_ref(), args.image.as_ref(), disk];
         let others = [args.cdrom.as_ref(), args.floppy.first()];
         let path = named.into_iter().chain(others).flatten().next();
         media.title = path.map(|path| file_name(path)).unwrap_or_default();
     }
     Ok(media)
+}
+
+/// What the run writes must not go to one of its images.
+fn check_outputs(args: &RunArgs, opener: &Opener) -> Result<()> {
+    let file = |text: &str| text.strip_prefix("file:").map(PathBuf::from);
+    let named = [
+        ("--report", &args.report),
+        ("--screenshot", &args.screenshot),
+    ];
+    let named = named
+        .into_iter()
+        .filter_map(|(option, path)| Some((option, path.clone()?)));
+    let serial = args
+        .serial
+        .iter()
+        .filter_map(|text| Some(("--serial", file(text)?)));
+    let debugcon = args
+        .debugcon
+        .iter()
+        .filter_map(|text| Some(("--debugcon", file(text)?)));
+    for (option, path) in named.chain(serial).chain(debugcon) {
+        if let Some(first) = opener.option_of(&path) {
+            bail!(
+                "{option} {}: expected a file to write to, found the image that {first} names; choose \
+                 another name",
+                path.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn file_name(path: &Path) -> String {
@@ -87,7 +176,7 @@ fn access(args: &RunArgs) -> Access {
 }
 
 /// Opens the image that is told apart by its content.
-fn open_image(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
+fn open_image(args: &RunArgs, path: &Path, opener: &mut Opener, media: &mut Media) -> Result<()> {
     let kind = match args.image_as {
         Some(kind) => kind,
         None => match identify(path)? {
@@ -96,67 +185,86 @@ fn open_image(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
             Image::Floppy => DriveKind::Floppy,
             Image::Kernel(_) => return open_kernel(args, path, media),
             Image::BootSector => {
-                let mut sector = read_file(path)?;
-                sector.resize(512, 0);
-                sector[510..].copy_from_slice(&[0x55, 0xAA]);
-                media.disks.push(Box::new(MemoryDisk::new(sector)));
-                media.boot_first = Some(DriveKind::Disk);
+                let mut disk = storage::read_whole(path, &WHOLE_IMAGE)?;
+                disk.resize(512, 0);
+                disk[510..].copy_from_slice(&[0x55, 0xAA]);
+                disk.resize(floppy::medium_bytes(&disk, 512) as usize, 0);
+                media.floppies.push(Box::new(MemoryDisk::new(disk)));
+                media.boot_first = Some(DriveKind::Floppy);
                 return Ok(());
             }
         },
     };
-    match kind {
-        DriveKind::Disk => media
-            .disks
-            .push(Box::new(FileDisk::open(path, access(args))?)),
-        DriveKind::Cdrom => media.cdrom = Some(Box::new(open_cdrom(path)?)),
-        DriveKind::Floppy => media.floppies.push(Box::new(open_floppy(args, path)?)),
-    }
+    open_drive(args, path, "IMAGE", kind, opener, media)?;
     media.boot_first = Some(kind);
     Ok(())
 }
 
 fn identify(path: &Path) -> Result<Image> {
-    let mut file = FileDisk::open(path, Access::ReadOnly)?;
-    let len = file.len();
-    let mut head = file.head(boot::HEAD_BYTES as u64)?;
+    let content = storage::look(path)?;
+    if !content.format.is_sectors() || content.format == Format::Luks {
+        return Err(storage::Error::Foreign {
+            path: path.to_owned(),
+            option: WHOLE_IMAGE.option.to_owned(),
+            wanted: WHOLE_IMAGE.wanted,
+            found: content.format,
+            is_disk: true,
+        }
+        .into());
+    }
+    let (mut head, len) = (content.head, content.len);
     if head.starts_with(b"\x7FELF") {
-        head = file.head(MOST_KERNEL_BYTES)?;
+        head = storage::read_whole(path, &WHOLE_IMAGE)?;
     }
-    boot::identify(&head, len).map_err(|error| anyhow!("{}: {error}", path.display()))
+    match boot::identify(&head, len) {
+        Ok(Image::Disk) if floppy::is_floppy(&head, len) => Ok(Image::Floppy),
+        image => image.map_err(|error| anyhow!("{}: {error}", path.display())),
+    }
 }
 
-fn open_floppy(args: &RunArgs, path: &Path) -> Result<FileDisk> {
-    let disk = FileDisk::open(path, access(args))?;
-    let most = *boot::FLOPPY_SIZES.last().unwrap_or(&0);
-    if disk.len() > most {
-        bail!(
-            "{}: expected a floppy image of at most {most} bytes, found {} bytes; attach it with --disk",
-            path.display(),
-            disk.len()
-        );
+/// Puts an image into a drive of its own.
+fn open_drive(
+    args: &RunArgs,
+    path: &Path,
+    option: &str,
+    kind: DriveKind,
+    opener: &mut Opener,
+    media: &mut Media,
+) -> Result<()> {
+    let (medium, access) = match kind {
+        DriveKind::Disk => (Medium::Disk, access(args)),
+        DriveKind::Floppy => (Medium::Floppy, access(args)),
+        DriveKind::Cdrom => (Medium::CdRom, Access::ReadOnly),
+    };
+    let request = Request {
+        option,
+        medium,
+        access,
+        format: None,
+    };
+    let image = opener.open(path, &request)?;
+    match kind {
+        DriveKind::Disk => media.disks.push(image.backend),
+        DriveKind::Floppy => media.floppies.push(image.backend),
+        DriveKind::Cdrom => {
+            if image.head.get(0x8001..0x8006) != Some(b"CD001") {
+                bail!(
+                    "{}: expected an ISO 9660 image, found none; attach other images with --disk",
+                    path.display()
+                );
+            }
+            boot::identify(&image.head, image.len)
+                .map_err(|error| anyhow!("{}: {error}", path.display()))?;
+            media.cdrom = Some(image.backend);
+        }
     }
-    Ok(disk)
-}
-
-fn open_cdrom(path: &Path) -> Result<FileDisk> {
-    let mut disk = FileDisk::open(path, Access::ReadOnly)?;
-    let len = disk.len();
-    let head = disk.head(boot::HEAD_BYTES as u64)?;
-    if head.get(0x8001..0x8006) != Some(b"CD001") {
-        bail!(
-            "{}: expected an ISO 9660 image, found none; attach other images with --disk",
-            path.display()
-        );
-    }
-    boot::identify(&head, len).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    Ok(disk)
+    Ok(())
 }
 
 /// Reads a kernel with what goes along with it.
 fn open_kernel(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
     let name = path.display();
-    let kernel = read_file(path)?;
+    let kernel = storage::read_whole(path, &KERNEL)?;
     let kind = match boot::identify(&kernel, kernel.len() as u64) {
         Ok(Image::Kernel(kind)) => kind,
         Ok(_) | Err(boot::ImageError::Unknown) => bail!(
@@ -193,22 +301,29 @@ fn read_modules(kind: KernelKind, text: &str) -> Result<Vec<Module>> {
     let whole = Path::new(text);
     if kind == KernelKind::Linux || whole.exists() {
         return Ok(vec![Module {
-            bytes: read_module(whole)?,
+            bytes: read_module(
+                whole,
+                if kind == KernelKind::Linux {
+                    &INITRD
+                } else {
+                    &MODULE
+                },
+            )?,
             text: text.to_owned(),
         }]);
     }
     let modules = text.split(',').map(|part| {
         let file = part.trim().split(' ').next().unwrap_or_default();
         Ok(Module {
-            bytes: read_module(file.as_ref())?,
+            bytes: read_module(file.as_ref(), &MODULE)?,
             text: part.trim().to_owned(),
         })
     });
     modules.collect()
 }
 
-fn read_module(path: &Path) -> Result<Vec<u8>> {
-    let bytes = read_file(path)?;
+fn read_module(path: &Path, purpose: &Purpose) -> Result<Vec<u8>> {
+    let bytes = storage::read_whole(path, purpose)?;
     if bytes.is_empty() {
         bail!(
             "{}: expected an initial RAM disk or module, found an empty file; check how it was made",

@@ -29,6 +29,28 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// A size as [`parse_size`] takes it, in the largest unit in which it is a whole number.
+pub fn format_size(bytes: u64) -> String {
+    let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+    let unit = units
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    match unit {
+        Some((shift, name)) => format!("{}{name}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
+/// The memory that the host could give now, in bytes, where it says so.
+pub fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Parses `YYYY-MM-DD`, `YYYY-MM-DDTHH:MM:SS` (with an optional Z) or Unix seconds, into Unix seconds.
 ///
 /// # Errors
@@ -112,6 +134,22 @@ mod tests {
         ] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sizes_are_said_as_they_are_written() {
+        for text in ["512G", "1T", "1536M", "64M", "4K", "1025K"] {
+            let shift = match text.as_bytes()[text.len() - 1] {
+                b'T' => 40,
+                b'G' => 30,
+                b'M' => 20,
+                _ => 10,
+            };
+            let number: u64 = text[..text.len() - 1].parse().unwrap();
+            assert_eq!(format_size(number << shift), text);
+        }
+        assert_eq!(format_size(1000), "1000");
+        assert_eq!(format_size(0), "0");
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn bad_options_are_named_with_what_to_do() {
     run(&["--vga-rom", "text.txt"], &["text.txt", "--vga-rom"]);
     run(&["--append", "x"], &["--kernel"]);
     run(&["--kernel", "cut.bzimage"], &["--kernel", "--disk"]);
-    run(&["--disk", "disk.img"], &["disk.img", "in use"]);
+    run(&["--disk", "disk.img"], &["disk.img", "names already"]);
     refuses_in_a_line(
         folder,
         &["run", "disk.img", "--display", "window"],

@@ -291,7 +291,7 @@ fn a_floppy_boots_and_image_as_overrules_the_content() {
     let code = [0x88, 0xD0, 0xE6, 0xF4];
     bench.disk("floppy.img", &code, 2880);
     bench.report(&["floppy.img"], 1);
-    bench.disk("disk.img", &code, 64);
+    bench.disk("disk.img", &code, 8192);
     bench.report(&["disk.img"], 1);
     let value = bench.report(&["disk.img"], 1)["end"]["value"].clone();
     assert_eq!(value, 0x80);

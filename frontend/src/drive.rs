@@ -1,0 +1,137 @@
+//! What `--disk` says of a hard disk: `FILE[,bus=ide][,format=raw][,readonly]`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use storage::Format;
+
+/// The options of a disk, for messages.
+const KNOWN: &str = "bus=ide, format=raw and readonly";
+
+/// A hard disk as the command line has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskOption {
+    /// Its image.
+    pub path: PathBuf,
+    /// What the user says that the image is.
+    pub format: Option<Format>,
+    /// Whether the guest's writes are refused.
+    pub read_only: bool,
+}
+
+impl DiskOption {
+    /// Reads an option's value. Two commas stand for one that belongs to the file's name, as in QEMU.
+    ///
+    /// # Errors
+    /// An option that no disk has, or a value that this build lacks.
+    pub fn parse(text: &OsStr) -> Result<Self> {
+        let mut fields = fields(text).into_iter();
+        let mut disk = Self {
+            path: fields.next().unwrap_or_default().into(),
+            format: None,
+            read_only: false,
+        };
+        let option = text.display();
+        if disk.path.as_os_str().is_empty() {
+            bail!("--disk {option}: expected a file's name, found none; such as --disk disk.img");
+        }
+        for field in fields {
+            let field = field.to_string_lossy();
+            match field.split_once('=').unwrap_or((&field, "")) {
+                ("readonly", "" | "on") => disk.read_only = true,
+                ("readonly", "off") => disk.read_only = false,
+                ("format", "raw") => disk.format = Some(Format::Raw),
+                ("format", other) => bail!(
+                    "--disk {option}: expected format=raw, found `{other}`; convert other formats with \
+                     qemu-img convert -O raw"
+                ),
+                ("bus", "ide") => {}
+                ("bus", other) => bail!(
+                    "--disk {option}: expected bus=ide, the one that this build has, found `{other}`; \
+                     leave it out"
+                ),
+                _ => bail!(
+                    "--disk {option}: expected {KNOWN} behind the file's name, found `{field}`; a comma \
+                     that belongs to the name is written twice"
+                ),
+            }
+        }
+        Ok(disk)
+    }
+}
+
+/// Splits at single commas; of two, one stays.
+fn fields(text: &OsStr) -> Vec<OsString> {
+    let mut fields = vec![Vec::new()];
+    let mut bytes = text.as_encoded_bytes().iter().peekable();
+    while let Some(&byte) = bytes.next() {
+        if byte == b',' && bytes.next_if_eq(&&b',').is_none() {
+            fields.push(Vec::new());
+        } else if let Some(field) = fields.last_mut() {
+            field.push(byte);
+        }
+    }
+    fields.into_iter().map(os_string).collect()
+}
+
+#[cfg(unix)]
+fn os_string(bytes: Vec<u8>) -> OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+}
+
+/// A name that is no Unicode loses what is not: no safe way leads back from its bytes.
+#[cfg(not(unix))]
+fn os_string(bytes: Vec<u8>) -> OsString {
+    String::from_utf8_lossy(&bytes).into_owned().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DiskOption> {
+        DiskOption::parse(text.as_ref())
+    }
+
+    #[test]
+    fn options_follow_the_name() {
+        let disk = parse("a/b.img,readonly,bus=ide,format=raw").unwrap();
+        assert_eq!(disk.path, PathBuf::from("a/b.img"));
+        assert_eq!(disk.format, Some(Format::Raw));
+        assert!(disk.read_only);
+        let plain = parse("b=c.img").unwrap();
+        assert_eq!(plain.path, PathBuf::from("b=c.img"));
+        assert_eq!((plain.format, plain.read_only), (None, false));
+    }
+
+    #[test]
+    fn a_comma_in_a_name_is_doubled() {
+        for (text, name) in [
+            ("a,,b.img", "a,b.img"),
+            (",,", ","),
+            ("a,,,,b", "a,,b"),
+            ("a,,,readonly", "a,"),
+        ] {
+            assert_eq!(parse(text).unwrap().path, PathBuf::from(name), "{text}");
+        }
+        assert!(parse("a,,,readonly").unwrap().read_only);
+    }
+
+    #[test]
+    fn what_no_disk_has_is_refused_with_what_it_has() {
+        for (text, word) in [
+            ("a,b.img", "written twice"),
+            ("a,", "readonly"),
+            ("a,cache=none", "bus=ide, format=raw and readonly"),
+            ("a,format=qcow2", "qemu-img"),
+            ("a,bus=virtio", "bus=ide"),
+            ("a,readonly=maybe", "readonly=maybe"),
+            ("", "file's name"),
+            (",readonly", "file's name"),
+        ] {
+            let said = parse(text).unwrap_err().to_string();
+            assert!(said.contains(word), "{text}: {said}");
+        }
+    }
+}

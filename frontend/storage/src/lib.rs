@@ -1,0 +1,30 @@
+//! Disk images in files.
+//!
+//! [`Opener::open`] is the one door: it refuses what is no file, looks at the content
+//! ([`recognise()`]), refuses by name what is not supported, so that a guest's writes never destroy
+//! another program's file, and yields a [`Image`]. A format that is read or written one day is a file
+//! of its own beside [`raw`], and a line in [`Format::is_sectors`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `recognise.rs` | what a file is, by its first and last bytes |
+//! | `advice.rs` | the command that makes something useful of a refused file |
+//! | `floppy.rs` | which medium an image of any size is put on, and where floppies end and disks begin |
+//! | `raw.rs` | sectors in a file |
+//! | `overlay.rs` | writes that leave what they lie over alone |
+//! | `open.rs` | opens files and locks them |
+#![forbid(unsafe_code)]
+
+mod advice;
+mod error;
+pub mod floppy;
+mod open;
+pub mod overlay;
+pub mod raw;
+mod recognise;
+
+pub use error::Error;
+pub use open::{Access, Content, Image, Medium, Opener, Purpose, Request, look, read_whole};
+pub use overlay::Overlay;
+pub use raw::Raw;
+pub use recognise::{Format, HEAD_BYTES, Kind, TAIL_BYTES, recognise};
