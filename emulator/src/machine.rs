@@ -328,17 +328,9 @@ impl Machine {
         }
         let pacing = self.config.pacing;
         let now_ns = self.now_ns();
-        let next_of_apics = self
-            .cpus
-            .iter()
-            .filter_map(|cpu| cpu.next_apic_deadline_ns(now_ns))
-            .min();
+        let next_ns = self.next_timer_ns();
         let bus = self.bus_mut();
-        let next_of_devices = bus.events.next_deadline_ns();
-        match (
-            next_of_devices.into_iter().chain(next_of_apics).min(),
-            pacing,
-        ) {
+        match (next_ns, pacing) {
             (Some(deadline_ns), _) if deadline_ns <= now_ns => None,
             (Some(deadline_ns), Pacing::Deterministic) => {
                 if let Some(leap) = leap
@@ -352,6 +344,17 @@ impl Machine {
             }
             (until_ns, _) => Some(Exit::Idle { until_ns }),
         }
+    }
+
+    /// The virtual time at which the next timer fires, of devices or of a local APIC.
+    pub fn next_timer_ns(&mut self) -> Option<u64> {
+        let now_ns = self.now_ns();
+        let cpus = self.cpus.iter();
+        let next_of_apics = cpus
+            .filter_map(|cpu| cpu.next_apic_deadline_ns(now_ns))
+            .min();
+        let next_of_devices = self.bus_mut().events.next_deadline_ns();
+        next_of_devices.into_iter().chain(next_of_apics).min()
     }
 
     fn serve_request(&mut self) -> Option<Exit> {

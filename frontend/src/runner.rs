@@ -130,7 +130,7 @@ struct Run {
 /// Runs `machine` to its end.
 pub fn run(machine: Machine, session: Session) -> Outcome {
     let started = Instant::now();
-    let pacer = (session.pacing == Pacing::Realtime).then(|| Pacer::new(started));
+    let pacer = (session.pacing == Pacing::Realtime).then(|| Pacer::new(started, machine.now_ns()));
     let mut run = Run {
         machine,
         session,
@@ -212,11 +212,7 @@ impl Run {
             };
             return self.machine.run_past_idle(limit, Some(leap));
         };
-        let (before, begun) = (self.machine.retired(), Instant::now());
-        let exit = self.machine.run_until(limit);
-        let retired = self.machine.retired() - before;
-        pacer.ran(&mut self.machine, retired, begun.elapsed());
-        exit
+        pacer.run(&mut self.machine, limit)
     }
 
     /// What an exit means for the run; `None` goes on.
@@ -252,8 +248,7 @@ impl Run {
         {
             return Some(end(Cause::Timeout));
         }
-        let ahead = self.pacer.as_mut()?.ahead(&self.machine);
-        self.sleep(ahead)
+        None
     }
 
     /// The processors wait for an interrupt; so does the host.
