@@ -63,6 +63,9 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Vga {
     state: State,
+    /// The blinking phase of the picture that a display keeps, until something may have changed it. Not state: it tells of
+    /// the onlooker.
+    kept: Option<u64>,
 }
 
 /// Maps the adapter's ports and its aperture.
@@ -87,6 +90,7 @@ impl Vga {
         memory.classify(&registers);
         Self {
             state: State { registers, memory },
+            kept: None,
         }
     }
 
@@ -116,6 +120,7 @@ impl Device for Vga {
     }
 
     fn write(&mut self, _: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
+        self.kept = None;
         let State { registers, memory } = &mut self.state;
         if region == APERTURE {
             memory.write(registers, offset, size, value);
@@ -133,6 +138,13 @@ impl Device for Vga {
             Input::Render => {
                 let frame = render::render(registers, memory.words(), ctx.now_ns());
                 ctx.present(frame);
+            }
+            Input::RenderChanged => {
+                let phase = render::phase(registers, ctx.now_ns());
+                if self.kept.replace(phase) != Some(phase) {
+                    let frame = render::render(registers, memory.words(), ctx.now_ns());
+                    ctx.present(frame);
+                }
             }
             Input::ReadText => {
                 let frame = render::read_text(registers, memory.words(), ctx.now_ns());
@@ -152,6 +164,7 @@ impl Device for Vga {
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
         self.state = state.decode(STATE_VERSION)?;
+        self.kept = None;
         self.state.memory.classify(&self.state.registers);
         Ok(())
     }
