@@ -43,6 +43,7 @@ pub struct Shown {
     frame: Mutex<Option<Frame>>,
     kips: AtomicU64,
     ended: AtomicBool,
+    last_words: Mutex<Option<String>>,
 }
 
 impl Shown {
@@ -61,9 +62,24 @@ impl Shown {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Says that the run is over.
-    pub fn set_ended(&self) {
+    /// Says that the run is over; with `last_words`, the last screen is to stay with them until the user leaves.
+    pub fn set_ended(&self, last_words: Option<String>) {
+        if last_words.is_some() {
+            *self
+                .last_words
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = last_words;
+        }
         self.ended.store(true, Ordering::Release);
+    }
+
+    /// What is to stand with the last screen until the user leaves, once the run is over.
+    pub fn last_words(&self) -> Option<String> {
+        let words = self
+            .last_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        words.clone()
     }
 
     fn show(&self, frame: Frame) {
@@ -344,7 +360,8 @@ impl Run {
         let now = Instant::now();
         if now >= self.next_frame {
             self.next_frame = now + FRAME;
-            if let Some(frame) = self.machine.render() {
+            // The display keeps what it was given: most of the time nothing has changed.
+            if let Some(frame) = self.machine.render_changed() {
                 shown.show(frame);
             }
         }

@@ -115,6 +115,41 @@ fn each_end_has_its_status_and_cause() {
 }
 
 #[test]
+fn a_triple_fault_is_told_from_its_first_exception_on() {
+    let bench = Bench::new();
+    // LIDT with limit 0; MOV AX, [FFFFh] crosses the segment's limit.
+    let code = [0x0F, 0x01, 0x1E, 0x80, 0x7D, 0xA1, 0xFF, 0xFF];
+    bench.disk("x.img", &code, 4);
+    let output = bench.run(&["x.img", "--report", "report.json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(bench.path("report.json")).unwrap()).unwrap();
+    let exceptions = report["death"]["exceptions"].as_array().unwrap();
+    let vectors: Vec<_> = exceptions
+        .iter()
+        .map(|e| e["vector"].as_u64().unwrap())
+        .collect();
+    assert_eq!(vectors, [13, 13, 8, 13]);
+    assert_eq!(exceptions[0]["rip"], "0x0000000000007c05");
+    assert_eq!(exceptions[0]["instruction"], "mov ax, [0xffff]");
+    let why = exceptions[0]["why"].as_str().unwrap();
+    assert!(why.contains("beyond DS's limit 0xffff"), "{why}");
+    let last = said.lines().rev().take(5).collect::<Vec<_>>();
+    assert!(last[4].contains("the guest died: triple fault"), "{said}");
+    assert!(last[3].contains("first #GP"), "{said}");
+    assert!(last[3].contains("0000:0x7c05, mov ax, [0xffff]"), "{said}");
+    assert!(last[0].contains("then #GP"), "{said}");
+
+    // One that halts has died of no exception, one that powers off has not died.
+    bench.disk("x.img", &[0xFA, 0xF4], 4);
+    let report = bench.report(&["x.img"], 3);
+    assert_eq!(report["death"]["exceptions"], serde_json::json!([]));
+    bench.disk("x.img", &POWER_OFF, 4);
+    assert!(bench.report(&["x.img"], 0)["death"].is_null());
+}
+
+#[test]
 fn the_report_tells_registers_serial_and_screen() {
     let bench = Bench::new();
     // MOV EAX, 12345678h; MOV DS, AX; INT 10h prints `*`.
