@@ -156,6 +156,96 @@ fn bad_options_are_named_with_what_to_do() {
 }
 
 #[test]
+fn a_command_line_without_run_is_answered_with_it() {
+    let folder = images();
+    let folder = folder.path();
+    refuses_in_a_line(
+        folder,
+        &["--display", "terminal"],
+        &["--display is an option", "glassbox run --display terminal"],
+    );
+    refuses_in_a_line(folder, &["-m", "1G"], &["glassbox run -m 1G"]);
+    refuses_in_a_line(
+        folder,
+        &["disk.img", "--display=none"],
+        &["disk.img", "glassbox run disk.img --display=none"],
+    );
+    refuses(folder, &["--frobnicate"], &["--frobnicate", "Usage"]);
+}
+
+#[test]
+fn a_tour_that_nobody_sees_is_refused_with_ways_to_see_it() {
+    let folder = images();
+    let folder = folder.path();
+    for args in [
+        &[][..],
+        &["run"],
+        &["run", "--display", "auto", "-m", "64M"],
+    ] {
+        let words = ["the tour", "no terminal", "--screenshot"];
+        refuses_in_a_line(folder, args, &words);
+    }
+    let output = glassbox(folder, &["run", "--max-instructions", "1000"]);
+    assert_eq!(output.status.code(), Some(124));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_display_that_cannot_be_had_is_named() {
+    let folder = images();
+    let folder = folder.path();
+    let run = |name: &str, value: &str, args: &[&str]| {
+        let mut all = vec![
+            "run",
+            "disk.img",
+            "--ephemeral",
+            "--max-instructions",
+            "1000",
+        ];
+        all.extend_from_slice(args);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+        command.args(&all).current_dir(folder);
+        command
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .env(name, value);
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    if !glassbox_has_window(folder) {
+        eprintln!("skipped: this build has no window");
+        return;
+    }
+    for (name, value, word) in [
+        ("DISPLAY", ":987", "DISPLAY=:987"),
+        ("WAYLAND_DISPLAY", "wayland-987", "Wayland"),
+    ] {
+        let (status, said) = run(name, value, &["--display", "window"]);
+        assert_eq!(status, Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("error: --display window"), "{said}");
+        assert!(
+            said.contains(word) && said.contains("--display terminal"),
+            "{said}"
+        );
+        let (status, said) = run(name, value, &[]);
+        assert_eq!(status, Some(124), "{said}");
+        assert!(said.starts_with("glassbox: no window: "), "{said}");
+        assert!(said.contains(word), "{said}");
+        let (_, said) = run(name, value, &["--display", "none"]);
+        assert!(!said.contains("window"), "{said}");
+    }
+}
+
+fn glassbox_has_window(folder: &Path) -> bool {
+    let output = glassbox(folder, &["info"]);
+    String::from_utf8(output.stdout).unwrap().contains("window")
+}
+
+#[test]
 fn a_refused_run_changes_no_file() {
     let folder = images();
     let path = folder.path();
