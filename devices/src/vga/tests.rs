@@ -736,6 +736,21 @@ fn a_display_that_keeps_its_picture_is_given_a_new_one_only_when_it_changed() {
     // The cursor blinks every 8 frames of 1/70 second.
     bus.clock.skip_to(bus.clock.now_ns() + 120_000_000);
     assert_eq!(changed(&mut bus), Some(render(&mut bus)), "the cursor");
+    for _ in 0..9 {
+        bus.clock.skip_to(bus.clock.now_ns() + 114_000_000);
+        assert_eq!(
+            changed(&mut bus),
+            Some(render(&mut bus)),
+            "each phase again"
+        );
+    }
+    poke(&mut bus, 0xB_8000, b'B');
+    bus.clock.skip_to(bus.clock.now_ns() + 114_000_000);
+    assert_eq!(
+        changed(&mut bus),
+        Some(render(&mut bus)),
+        "a phase with news"
+    );
     // Without it, characters may still blink, every 16 frames; without both nothing moves.
     set(&mut bus, 0x3D4, 0x0A, 0x20);
     set_attribute_mode(&mut bus, 0x04);

@@ -17,6 +17,13 @@ const HEIGHT: usize = 720;
 /// How long the window may go without its picture: an X server does not keep what another window covered, and minifb does
 /// not tell when that happened.
 const REFRESH: Duration = Duration::from_millis(500);
+/// How often a second the window looks for keys and pictures: while some come, and after a while without.
+const BUSY_FPS: usize = 60;
+const QUIET_FPS: usize = 25;
+/// Pictures that come less often than this are a cursor that blinks.
+const MOVING: Duration = Duration::from_millis(60);
+/// How long the window stays busy after the last sign of life.
+const CALM_DOWN: Duration = Duration::from_secs(1);
 
 /// Collects the keys of the window between two looks at it.
 struct Keys(Arc<Mutex<Vec<(WindowKey, bool)>>>);
@@ -46,7 +53,7 @@ pub fn open(title: &str) -> std::result::Result<Window, String> {
             let display = std::env::var("DISPLAY").unwrap_or_default();
             format!("the window system refused ({error}) at DISPLAY={display}")
         })?;
-    window.set_target_fps(60);
+    window.set_target_fps(BUSY_FPS);
     Ok(window)
 }
 
@@ -70,6 +77,7 @@ pub fn show(
     let mut captioned = Instant::now();
     let mut active = false;
     let mut farewell: Option<Farewell> = None;
+    let mut activity = Activity::new(Instant::now());
     loop {
         if farewell.is_none() && shown.has_ended() {
             let Some(last) = Farewell::of(shown) else {
@@ -85,7 +93,9 @@ pub fn show(
         }
         if let Some(frame) = shown.take_frame() {
             painter.set_frame(frame);
+            activity.picture(Instant::now());
         }
+        window.set_target_fps(activity.fps(Instant::now()));
         let (width, height) = window.get_size();
         if painter.paint(width, height) || painter.shown.elapsed() >= REFRESH {
             painter.shown = Instant::now();
@@ -94,6 +104,9 @@ pub fn show(
             window.update();
         }
         let taken = std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner));
+        if !taken.is_empty() {
+            activity.last = Instant::now();
+        }
         if let Some(farewell) = &farewell {
             let pressed = taken.iter().any(|&(_, pressed)| pressed);
             if pressed && farewell.takes_keys() || interrupted(signals) {
@@ -114,6 +127,38 @@ pub fn show(
         if captioned.elapsed() > Duration::from_secs(1) {
             captioned = Instant::now();
             window.set_title(&caption(title, shown.mips()));
+        }
+    }
+}
+
+/// How much is going on in the window.
+struct Activity {
+    /// The last sign of life.
+    last: Instant,
+    /// The last picture.
+    pictured: Instant,
+}
+
+impl Activity {
+    fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            pictured: now,
+        }
+    }
+
+    /// A new picture came.
+    fn picture(&mut self, now: Instant) {
+        if now - std::mem::replace(&mut self.pictured, now) < MOVING {
+            self.last = now;
+        }
+    }
+
+    fn fps(&self, now: Instant) -> usize {
+        if now - self.last < CALM_DOWN {
+            BUSY_FPS
+        } else {
+            QUIET_FPS
         }
     }
 }
@@ -514,6 +559,18 @@ mod tests {
         anew.set_frame(picture(2));
         anew.paint(80, 60);
         assert_eq!(painter.pixels, anew.pixels);
+    }
+
+    #[test]
+    fn a_blinking_cursor_lets_the_window_calm_down() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut activity = Activity::new(start);
+        (0..20).for_each(|n| activity.picture(at(114 * n)));
+        assert_eq!(activity.fps(at(2280)), QUIET_FPS);
+        activity.picture(at(2290));
+        activity.picture(at(2306));
+        assert_eq!(activity.fps(at(2400)), BUSY_FPS);
     }
 
     #[test]
