@@ -327,6 +327,52 @@ fn help_and_info_say_what_there_is() {
 }
 
 #[test]
+fn a_crate_gives_options_to_its_test_machine() {
+    let folder = images();
+    let manifest = folder.path().join("Cargo.toml");
+    let run = |metadata: &str, variable: &str| {
+        let package = "[package]\nname = \"kernel\"\n";
+        std::fs::write(&manifest, format!("{package}{metadata}")).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+            .args(["test", "--cargo", "disk.img"])
+            .current_dir(folder.path())
+            .env("CARGO_MANIFEST_DIR", folder.path())
+            .env("GLASSBOX_OPTIONS", variable)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let table = "[package.metadata.glassbox]\n";
+    let (status, said) = run(
+        &format!("{table}max-instructions = 1000\nmemory = \"16M\"\n"),
+        "",
+    );
+    assert_eq!(status, Some(124), "{said}");
+    assert!(said.contains("instruction limit"), "{said}");
+    // The variable goes first.
+    let more = "--max-instructions 2000 --report 'a report.json'";
+    let (status, said) = run(&format!("{table}max-instructions = 1000\n"), more);
+    assert_eq!(status, Some(124), "{said}");
+    let report = std::fs::read_to_string(folder.path().join("a report.json")).unwrap();
+    assert!(report.contains("\"instructions\": 2000"), "{report}");
+    for (metadata, variable, words) in [
+        ("memroy = 1\n", "", ["Cargo.toml", "--memroy"]),
+        ("memory = \"12Q\"\n", "", ["Cargo.toml", "12Q"]),
+        ("", "--frobnicate", ["GLASSBOX_OPTIONS", "--frobnicate"]),
+        ("", "--append 'x", ["GLASSBOX_OPTIONS", "quote"]),
+        ("", "kernel", ["GLASSBOX_OPTIONS", "options only"]),
+    ] {
+        let (status, said) = run(&format!("{table}{metadata}"), variable);
+        assert_eq!(status, Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for word in words {
+            assert!(said.contains(word), "no `{word}` in {said}");
+        }
+    }
+}
+
+#[test]
 fn tests_that_are_not_there_are_a_usage_error() {
     let folder = images();
     let path = folder.path();

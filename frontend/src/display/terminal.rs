@@ -267,23 +267,30 @@ fn picture(
     view: &mut View,
 ) -> (Vec<Cell>, Option<(usize, usize)>) {
     let mut cells = vec![(' ', 0, 0); columns * rows];
-    let mut words = wrap(line, columns.saturating_sub(2));
-    words.truncate(MOST_WORDS.min(rows));
-    let screen_rows = rows - words.len();
+    let in_lines = |text: &str| {
+        let mut words = wrap(text, columns.saturating_sub(2));
+        words.truncate(MOST_WORDS.min(rows));
+        words
+    };
+    let mut words = in_lines(line);
+    let mut screen_rows = rows - words.len();
     let mut cursor = None;
     match &frame.text {
         Some(text) => {
             *view = view.follow(text, columns, screen_rows);
+            // To say what is cut may take a line more, which cuts more.
+            for _ in 0..2 {
+                if let Some(part) = view.describe(text, columns, screen_rows) {
+                    words = in_lines(&format!("{part} - {line}"));
+                    screen_rows = rows - words.len();
+                    *view = view.follow(text, columns, screen_rows);
+                }
+            }
             draw_text(text, &mut cells, columns, screen_rows, *view);
             cursor = text.cursor.and_then(|(column, row)| {
                 let (column, row) = (column.checked_sub(view.left)?, row.checked_sub(view.top)?);
                 (column < columns && row < screen_rows).then_some((column, row))
             });
-            if let Some(part) = view.describe(text, columns, screen_rows)
-                && let Some(first) = words.first_mut()
-            {
-                *first = format!("{part}: enlarge the terminal - {first}");
-            }
         }
         None => draw_blocks(frame, &mut cells, columns, screen_rows),
     }
@@ -421,6 +428,24 @@ mod tests {
         let line =
             |n: usize| -> String { cells[12 * n..12 * n + 12].iter().map(|c| c.0).collect() };
         assert_eq!((line(2).trim(), line(3).trim()), ("the guest", "died"));
+        // What is cut is said before them, and none of them is lost.
+        let frame = Frame {
+            text: Some(TextScreen {
+                columns: 20,
+                rows: 25,
+                cells: vec![(b'A', 7); 500],
+                ..TextScreen::default()
+            }),
+            ..Frame::default()
+        };
+        let cells = drawn(&frame, "the guest died", (20, 8));
+        let said: String = cells
+            .iter()
+            .map(|cell| cell.0)
+            .filter(|&c| c != 'A')
+            .collect();
+        let said: Vec<_> = said.split_whitespace().collect();
+        assert_eq!(said.join(" "), "rows 1-6 of 25 - the guest died");
     }
 
     #[test]
