@@ -168,6 +168,7 @@ impl Vcpu {
         cpu.check()?;
         self.cpu = cpu;
         self.cpu.lazy = LazyFlags::EXPLICIT;
+        self.faults = Faults::default();
         self.attention = attention::INTERRUPT | attention::DEVICE;
         self.repeat_stop = !0;
         self.current = std::ptr::null_mut();
