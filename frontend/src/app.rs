@@ -210,8 +210,11 @@ fn open_window(plan: &mut Plan, title: &str) -> Result<Option<display::window::W
         return Ok(None);
     };
     plan.display = display::without_window(host, plan.stdio);
-    let place = display::name(plan.display);
-    eprintln!("glassbox: no window: {why}; the screen is shown {place}");
+    let instead = match plan.display {
+        Display::None => "this run has no display",
+        _ => "the screen is shown in this terminal",
+    };
+    eprintln!("glassbox: no window: {why}; {instead}");
     Ok(None)
 }
 

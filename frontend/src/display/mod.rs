@@ -109,16 +109,6 @@ pub fn without_window(host: Host, stdio: bool) -> Display {
     }
 }
 
-/// How a display names itself in messages.
-pub fn name(display: Display) -> &'static str {
-    match display {
-        #[cfg(feature = "window")]
-        Display::Window => "in a window",
-        Display::Terminal => "in this terminal",
-        Display::None => "nowhere",
-    }
-}
-
 /// Keys that were under way when the guest died do not take its last screen away.
 const GRACE: Duration = Duration::from_millis(300);
 
