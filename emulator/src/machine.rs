@@ -512,6 +512,14 @@ impl Machine {
         bus.frame.take()
     }
 
+    /// As [`render`](Self::render), but `None` also while the picture is as it was when it was last asked for this way.
+    pub fn render_changed(&mut self) -> Option<Frame> {
+        let display = self.config.display;
+        let bus = self.bus_mut();
+        bus.input(display, &Input::RenderChanged);
+        bus.frame.take()
+    }
+
     /// The characters on the display now; `None` unless it is in a text mode.
     pub fn read_text(&mut self) -> Option<TextScreen> {
         let display = self.config.display;

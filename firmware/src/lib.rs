@@ -38,6 +38,10 @@ const SMBIOS_TABLES: u32 = 0x8000;
 /// Offset of the MP configuration table in the table window.
 const MP_TABLE: u32 = 0xC000;
 
+/// The built-in VGA BIOS's font of 8 by 16 dots: sixteen bytes a character of code page 437, from the top, the leftmost
+/// dot in bit 7.
+pub const FONT_8X16: &[u8; 4096] = include_bytes!("../vgabios/font8x16.bin");
+
 /// What the tables say about the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Board {

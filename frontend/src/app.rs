@@ -26,8 +26,35 @@ struct Plan {
     debugcon: Place,
     limits: Limits,
     script: Script,
+    /// A serial port or the debug console has standard output.
+    stdio: bool,
     display: Display,
     pacing: Pacing,
+}
+
+impl Plan {
+    /// Chooses what virtual time follows, once it is known what shows the screen.
+    fn settle_pacing(&mut self) {
+        self.pacing = match self.args.clock {
+            Some(ClockChoice::Realtime) => Pacing::Realtime,
+            Some(ClockChoice::Deterministic) => Pacing::Deterministic,
+            // A person at a serial terminal is as slow as one at a window.
+            None if self.display != Display::None || self.stdio && Host::detect().terminal => {
+                Pacing::Realtime
+            }
+            None => Pacing::Deterministic,
+        };
+    }
+
+    /// Whether the last screen of a guest that died stays until a key comes: not where a script or a limit shows that
+    /// nobody may be there to press one.
+    fn stays(&self) -> bool {
+        let args = &self.args;
+        args.until.is_none()
+            && args.send.is_empty()
+            && args.timeout.is_none()
+            && args.max_instructions.is_none()
+    }
 }
 
 /// Runs one machine and returns the exit status.
@@ -35,24 +62,31 @@ struct Plan {
 /// # Errors
 /// Bad usage or unreadable input: no file was changed then.
 pub fn run(args: RunArgs) -> Result<u8> {
-    let plan = check(args)?;
+    let mut plan = check(args)?;
     board::cpu_model(&plan.args.cpu)?;
     let media = images::open(&plan.args)?;
-    let (args, title) = (plan.args.clone(), media.title.clone());
+    let title = media.title.clone();
+    #[cfg(feature = "window")]
+    let window = open_window(&mut plan, &title)?;
+    refuse_unseen_tour(&plan)?;
+    plan.settle_pacing();
+    let args = plan.args.clone();
     let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let (display, signals) = (plan.display, unbounded());
+    let stays = plan.stays();
     handle_signals(&signals.0);
 
     let shown = (display != Display::None).then(|| Arc::new(Shown::default()));
     let (ready_sender, ready) = unbounded();
     let machine = {
-        let (control, shown) = (signals.1, shown.clone());
+        let (control, shown) = (signals.1.clone(), shown.clone());
         std::thread::Builder::new()
             .name("machine".into())
             .spawn(move || {
-                let outcome = run_machine(plan, media, control, shown.clone(), &ready_sender);
-                if let Some(shown) = shown {
-                    shown.set_ended();
+                let ending = Ending(shown.clone());
+                let outcome = run_machine(plan, media, control, shown, &ready_sender);
+                if let Ok(outcome) = &outcome {
+                    ending.tell(last_words(outcome).filter(|_| stays));
                 }
                 outcome
             })?
@@ -64,7 +98,17 @@ pub fn run(args: RunArgs) -> Result<u8> {
         None => None,
     };
     let shown_well = match &shown {
-        Some(shown) if built => show(display, &title, shown, &signals.0),
+        Some(shown) if built => match display {
+            #[cfg(feature = "window")]
+            Display::Window => match window {
+                Some(window) => {
+                    display::window::show(window, &title, shown, &signals.0, &signals.1)
+                }
+                None => Ok(()),
+            },
+            Display::Terminal => display::terminal::show(&title, shown, &signals.0, &signals.1),
+            Display::None => Ok(()),
+        },
         _ => Ok(()),
     };
     if shown_well.is_err() {
@@ -127,13 +171,6 @@ fn check(args: RunArgs) -> Result<Plan> {
     let stdio = debugcon == Place::Stdio || serial.contains(&Place::Stdio);
     let choice = args.display.unwrap_or(DisplayChoice::Auto);
     let display = display::choose(choice, Host::detect(), stdio)?;
-    let pacing = match args.clock {
-        Some(ClockChoice::Realtime) => Pacing::Realtime,
-        Some(ClockChoice::Deterministic) => Pacing::Deterministic,
-        // A person at a serial terminal is as slow as one at a window.
-        None if display != Display::None || stdio && Host::detect().terminal => Pacing::Realtime,
-        None => Pacing::Deterministic,
-    };
     let limits = Limits {
         timeout,
         instructions: args.max_instructions,
@@ -144,9 +181,62 @@ fn check(args: RunArgs) -> Result<Plan> {
         debugcon,
         limits,
         script,
+        stdio,
         display,
-        pacing,
+        pacing: Pacing::Deterministic,
     })
+}
+
+/// Opens the window, where that is the display. Where it cannot be had and was not asked for, says why, and what takes
+/// its place.
+#[cfg(feature = "window")]
+fn open_window(plan: &mut Plan, title: &str) -> Result<Option<display::window::Window>> {
+    let host = Host::detect();
+    let chosen = plan
+        .args
+        .display
+        .is_some_and(|choice| choice != DisplayChoice::Auto);
+    let why = if plan.display == Display::Window {
+        match display::window::open(title) {
+            Ok(window) => return Ok(Some(window)),
+            Err(why) if chosen => {
+                bail!("--display window: {why}; use --display terminal or none")
+            }
+            Err(why) => why,
+        }
+    } else if host.only_wayland && !chosen {
+        display::ONLY_WAYLAND.to_owned()
+    } else {
+        return Ok(None);
+    };
+    plan.display = display::without_window(host, plan.stdio);
+    let instead = match plan.display {
+        Display::None => "this run has no display",
+        _ => "the screen is shown in this terminal",
+    };
+    eprintln!("glassbox: no window: {why}; {instead}");
+    Ok(None)
+}
+
+/// The tour is for people: it never ends by itself.
+fn refuse_unseen_tour(plan: &Plan) -> Result<()> {
+    let args = &plan.args;
+    let chosen = args
+        .display
+        .is_some_and(|choice| choice != DisplayChoice::Auto);
+    let named = args.image.is_some() || args.kernel.is_some() || args.cdrom.is_some();
+    let is_tour = !named && args.disk.is_empty() && args.floppy.is_empty();
+    if !is_tour || plan.display != Display::None || chosen || plan.stdio {
+        return Ok(());
+    }
+    if args.timeout.is_some() || args.max_instructions.is_some() || args.until.is_some() {
+        return Ok(());
+    }
+    bail!(
+        "the tour, seven screens about what a virtual machine does, needs somebody to see it: found no display and \
+         no terminal on standard input and output; start `glassbox` in a terminal, or make a picture of it with \
+         `glassbox run --timeout 5 --screenshot tour.png`, or name an image: `glassbox run IMAGE`"
+    )
 }
 
 /// Builds and runs the machine; on a thread of its own.
@@ -180,12 +270,20 @@ fn run_machine(
     Ok(runner::run(machine, session))
 }
 
-fn show(display: Display, title: &str, shown: &Shown, control: &Sender<Control>) -> Result<()> {
-    match display {
-        #[cfg(feature = "window")]
-        Display::Window => display::window::show(title, shown, control),
-        Display::Terminal => display::terminal::show(title, shown, control),
-        Display::None => Ok(()),
+/// Tells the display that the run is over: also when it panics.
+struct Ending(Option<Arc<Shown>>);
+
+impl Ending {
+    fn tell(&self, last_words: Option<String>) {
+        if let Some(shown) = &self.0 {
+            shown.set_ended(last_words);
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.tell(None);
     }
 }
 
@@ -221,20 +319,8 @@ fn finish(args: &RunArgs, outcome: &Outcome) -> Result<u8> {
 }
 
 fn describe(end: End, args: &RunArgs, outcome: &Outcome) -> Option<String> {
-    let place = || {
-        let cpu = outcome.report.cpus.first();
-        let place = cpu.map(|cpu| format!("{}:{}", cpu.cs.selector(), cpu.rip));
-        place.unwrap_or_default()
-    };
     match end.cause {
-        Cause::TripleFault => Some(format!(
-            "the guest died: triple fault at {}; --report FILE.json shows its registers",
-            place()
-        )),
-        Cause::Halted => Some(format!(
-            "the guest died: halted for ever, with interrupts off, at {}",
-            place()
-        )),
+        Cause::TripleFault | Cause::Halted => Some(describe_death(outcome)),
         Cause::Timeout => Some(format!(
             "timeout: the guest still ran after {} s",
             args.timeout.unwrap_or_default()
@@ -243,6 +329,31 @@ fn describe(end: End, args: &RunArgs, outcome: &Outcome) -> Option<String> {
         Cause::Interrupted => Some("interrupted".into()),
         _ => None,
     }
+}
+
+/// What is to stand with the last screen of a guest that died.
+fn last_words(outcome: &Outcome) -> Option<String> {
+    let report = &outcome.report;
+    let death = report.death.as_ref()?;
+    let mut words = format!("The guest died: {}", report.last_words());
+    if let Some(first) = death.exceptions.first() {
+        words = format!("{words}, {}", first.reason());
+    }
+    Some(words + ".")
+}
+
+/// How the guest died, and what led to it: a line each.
+fn describe_death(outcome: &Outcome) -> String {
+    let report = &outcome.report;
+    let mut lines = vec![format!("the guest died: {}", report.last_words())];
+    let exceptions = report.death.iter().flat_map(|death| &death.exceptions);
+    let mut before = None;
+    for exception in exceptions {
+        let order = if before.is_none() { "first" } else { "then" };
+        lines.push(format!("  {order} {}", exception.line(before)));
+        before = Some(exception);
+    }
+    lines.join("\n")
 }
 
 /// An error as one line: what failed, and the reasons below it.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::values::{parse_date, parse_size};
 
@@ -77,7 +77,10 @@ source NAME.asm, with the same content. Folders are searched for them.
 Examples:
   glassbox test test-roms
   glassbox test hello.img --junit results.xml
-  In a kernel project's .cargo/config.toml:  runner = \"glassbox test --cargo\"";
+  In a kernel project's .cargo/config.toml:  runner = \"glassbox test --cargo\"
+  and in its Cargo.toml, options of the machine:  [package.metadata.glassbox]
+                                                  memory = \"1G\"
+  GLASSBOX_OPTIONS='-m 2G --cpu i386' cargo test  for one time";
 
 /// Which display shows the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -272,9 +275,52 @@ pub struct TestArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     pub timeout: f64,
     /// Serve as Cargo's runner: run the one kernel or image PATH with COM1 here; a guest that writes 10h
-    /// to debug-exit port F4h (status 33) passes, with status 0; any other status is handed on
+    /// to debug-exit port F4h (status 33) passes, with status 0; any other status is handed on. Options of
+    /// `glassbox run` stand in the crate's manifest or in the variable GLASSBOX_OPTIONS
     #[arg(long)]
     pub cargo: bool,
+}
+
+/// What is to be said of a command line that `error` refuses because it leaves `run` out.
+pub fn without_run(arguments: &[OsString], error: &clap::Error) -> Option<String> {
+    use clap::error::ErrorKind;
+    if !matches!(
+        error.kind(),
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
+    ) {
+        return None;
+    }
+    let rest = arguments.get(1..)?;
+    let first = rest.first()?.to_str()?;
+    let whole = || {
+        let rest = rest.iter().map(|argument| argument.to_string_lossy());
+        rest.collect::<Vec<_>>().join(" ")
+    };
+    let command = Cli::command();
+    let run = command.find_subcommand("run")?;
+    let name = first.split('=').next()?;
+    let long = |name: &str| run.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let short = |name: &str| {
+        run.get_arguments()
+            .any(|arg| arg.get_short() == name.chars().next())
+    };
+    let is_option = match (name.strip_prefix("--"), name.strip_prefix('-')) {
+        (Some(name), _) => long(name),
+        (None, Some(name)) => short(name),
+        (None, None) => false,
+    };
+    if is_option {
+        return Some(format!(
+            "{name} is an option of `glassbox run`: write `glassbox run {}`",
+            whole()
+        ));
+    }
+    std::path::Path::new(first).is_file().then(|| {
+        format!(
+            "{first}: expected a command, found a file; to boot it write `glassbox run {}`",
+            whole()
+        )
+    })
 }
 
 impl RunArgs {
@@ -292,7 +338,6 @@ impl RunArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -29,7 +29,17 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
         .format_timestamp(None)
         .init();
-    let cli = Cli::parse_from(testing::cargo_arguments(std::env::args_os()));
+    let arguments = testing::cargo_arguments(std::env::args_os());
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => match cli::without_run(&arguments, &error) {
+            Some(hint) => {
+                eprintln!("error: {hint}");
+                return ExitCode::from(2);
+            }
+            None => error.exit(),
+        },
+    };
     let result = match cli.command {
         None => app::run(RunArgs::defaults()),
         Some(Command::Run(args)) => app::run(*args),

@@ -9,6 +9,7 @@ use platform::Frame;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x86::cpu::{Reg, Segment, SegmentRegister};
+use x86::death::Step;
 use x86::{Cpu, Vcpu};
 
 use crate::script::{Script, screen_lines};
@@ -225,6 +226,18 @@ fn hex_digest(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A selector and an offset of the report, for messages.
+fn place(selector: &str, offset: &str) -> String {
+    let selector = selector.trim_start_matches("0x");
+    format!("{selector}:{}", short_hex(offset))
+}
+
+/// A number of the report without its leading zeros.
+fn short_hex(number: &str) -> String {
+    let digits = number.trim_start_matches("0x").trim_start_matches('0');
+    format!("0x{}", if digits.is_empty() { "0" } else { digits })
+}
+
 fn hex(value: u64) -> String {
     format!("{value:#018x}")
 }
@@ -253,6 +266,83 @@ impl ScreenReport {
             text: frame.text.as_ref().map(screen_lines).unwrap_or_default(),
             sha256: hex_digest(&digest),
         }
+    }
+}
+
+/// How the guest died.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Death {
+    /// The exceptions that led to a shutdown, the first one first; none when the guest halted for ever.
+    pub exceptions: Vec<ExceptionReport>,
+}
+
+/// An exception on the way to a shutdown.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct ExceptionReport {
+    #[serde(skip)]
+    name: String,
+    pub vector: u8,
+    pub error_code: Option<u16>,
+    pub cs: String,
+    pub rip: String,
+    /// The address of a page fault: CR2 as it was then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cr2: Option<String>,
+    pub instruction: String,
+    pub why: String,
+}
+
+impl Death {
+    /// What a run that ended by `cause` says of it.
+    fn of(machine: &Machine, cause: Cause) -> Option<Self> {
+        if !matches!(cause, Cause::TripleFault | Cause::Halted) {
+            return None;
+        }
+        let steps = machine.cpus().iter().flat_map(|cpu| cpu.death());
+        Some(Self {
+            exceptions: steps.map(ExceptionReport::new).collect(),
+        })
+    }
+}
+
+impl ExceptionReport {
+    fn new(step: &Step) -> Self {
+        Self {
+            name: step.name(),
+            vector: step.vector,
+            error_code: step.error_code,
+            cs: format!("{:#06x}", step.cs),
+            rip: hex(step.rip),
+            cr2: step.cr2.map(hex),
+            instruction: step.instruction.clone(),
+            why: step.why.clone(),
+        }
+    }
+
+    /// It, for messages: what, where and at which instruction, unless it struck where `before` did, and why.
+    pub fn line(&self, before: Option<&Self>) -> String {
+        let mut line = self.name.clone();
+        if let Some(code) = self.error_code {
+            line += &format!(", error code {code:#x}");
+        }
+        if let Some(cr2) = &self.cr2 {
+            line += &format!(", CR2 {}", short_hex(cr2));
+        }
+        if before.is_none_or(|before| (&before.cs, &before.rip) != (&self.cs, &self.rip)) {
+            line += &format!(", at {}, {}", place(&self.cs, &self.rip), self.instruction);
+        }
+        format!("{line}: {}", self.why)
+    }
+
+    /// It in a few words.
+    pub fn short(&self) -> String {
+        format!("{} at {}", self.name, place(&self.cs, &self.rip))
+    }
+
+    /// The instruction, and what was wrong with it.
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.instruction, self.why)
     }
 }
 
@@ -286,9 +376,29 @@ pub struct Report {
     pub debugcon: String,
     /// Instructions by tier.
     pub tiers: Tiers,
+    /// How the guest died, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub death: Option<Death>,
     /// SHA-256 of the machine's whole state: clock, devices, processors, RAM. Two runs that were
     /// alike to the instruction have the same.
     pub state_sha256: String,
+}
+
+impl Report {
+    /// How the guest ended, and where.
+    pub fn last_words(&self) -> String {
+        let cpu = self.cpus.first();
+        let place = cpu.map(|cpu| place(cpu.cs.selector(), &cpu.rip));
+        let place = place.unwrap_or_default();
+        match self.end.cause {
+            Cause::TripleFault => {
+                let first = self.death.iter().flat_map(|death| &death.exceptions).next();
+                let first = first.map(|first| format!(", which began with {}", first.short()));
+                format!("triple fault{}", first.unwrap_or(format!(" at {place}")))
+            }
+            _ => format!("halted for ever, with interrupts off, at {place}"),
+        }
+    }
 }
 
 /// What a run leaves: the report and the last frame.
@@ -326,6 +436,7 @@ impl Outcome {
             tiers: Tiers {
                 interpreter: instructions,
             },
+            death: Death::of(machine, end.cause),
             state_sha256: if hash_state {
                 hex_digest(&machine.state_hash())
             } else {

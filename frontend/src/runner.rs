@@ -43,6 +43,7 @@ pub struct Shown {
     frame: Mutex<Option<Frame>>,
     kips: AtomicU64,
     ended: AtomicBool,
+    last_words: Mutex<Option<String>>,
 }
 
 impl Shown {
@@ -61,9 +62,24 @@ impl Shown {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Says that the run is over.
-    pub fn set_ended(&self) {
+    /// Says that the run is over; with `last_words`, the last screen is to stay with them until the user leaves.
+    pub fn set_ended(&self, last_words: Option<String>) {
+        if last_words.is_some() {
+            *self
+                .last_words
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = last_words;
+        }
         self.ended.store(true, Ordering::Release);
+    }
+
+    /// What is to stand with the last screen until the user leaves, once the run is over.
+    pub fn last_words(&self) -> Option<String> {
+        let words = self
+            .last_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        words.clone()
     }
 
     fn show(&self, frame: Frame) {
@@ -112,6 +128,8 @@ const LONGEST_NS: u64 = 1_000_000_000;
 const SCREEN_NS: u64 = 20_000_000;
 /// How often a display gets a frame.
 const FRAME: Duration = Duration::from_millis(16);
+/// A machine that waits in real time is looked at after this virtual time at the latest: its cursor blinks.
+const GLANCE_NS: u64 = 50_000_000;
 /// How often speed is measured.
 const SPEED: Duration = Duration::from_millis(500);
 
@@ -123,6 +141,8 @@ struct Run {
     started: Instant,
     next_screen_ns: u64,
     next_frame: Instant,
+    /// The machine has run since the display was last given what changed.
+    unseen: bool,
     speed_mark: (Instant, u64),
     pacer: Option<Pacer>,
 }
@@ -138,6 +158,7 @@ pub fn run(machine: Machine, session: Session) -> Outcome {
         started,
         next_screen_ns: 0,
         next_frame: started,
+        unseen: true,
         speed_mark: (started, 0),
         pacer,
     };
@@ -267,11 +288,13 @@ impl Run {
             self.machine.idle(SLICE_NS);
             return end;
         };
-        // Keys that are being typed wait for the next slice border, frames for the next frame.
-        let most_ns = if self.typist.is_idle() {
+        // Keys that are being typed wait for the next slice border, what was drawn for the next frame.
+        let most_ns = if !self.typist.is_idle() {
+            SLICE_NS
+        } else if self.unseen || self.session.script.wants_screen() {
             15_000_000
         } else {
-            SLICE_NS
+            GLANCE_NS
         };
         let target_ns = until_ns.unwrap_or(u64::MAX).min(now_ns + most_ns);
         let wait = pacer.until(target_ns);
@@ -337,9 +360,11 @@ impl Run {
             return;
         };
         let now = Instant::now();
-        if now >= self.next_frame {
+        self.unseen = now < self.next_frame;
+        if !self.unseen {
             self.next_frame = now + FRAME;
-            if let Some(frame) = self.machine.render() {
+            // The display keeps what it was given: most of the time nothing has changed.
+            if let Some(frame) = self.machine.render_changed() {
                 shown.show(frame);
             }
         }

@@ -370,7 +370,7 @@ mod tests {
             columns,
             rows: 5,
             cells,
-            cursor: None,
+            ..TextScreen::default()
         }
     }
 

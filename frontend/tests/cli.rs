@@ -156,6 +156,96 @@ fn bad_options_are_named_with_what_to_do() {
 }
 
 #[test]
+fn a_command_line_without_run_is_answered_with_it() {
+    let folder = images();
+    let folder = folder.path();
+    refuses_in_a_line(
+        folder,
+        &["--display", "terminal"],
+        &["--display is an option", "glassbox run --display terminal"],
+    );
+    refuses_in_a_line(folder, &["-m", "1G"], &["glassbox run -m 1G"]);
+    refuses_in_a_line(
+        folder,
+        &["disk.img", "--display=none"],
+        &["disk.img", "glassbox run disk.img --display=none"],
+    );
+    refuses(folder, &["--frobnicate"], &["--frobnicate", "Usage"]);
+}
+
+#[test]
+fn a_tour_that_nobody_sees_is_refused_with_ways_to_see_it() {
+    let folder = images();
+    let folder = folder.path();
+    for args in [
+        &[][..],
+        &["run"],
+        &["run", "--display", "auto", "-m", "64M"],
+    ] {
+        let words = ["the tour", "no terminal", "--screenshot"];
+        refuses_in_a_line(folder, args, &words);
+    }
+    let output = glassbox(folder, &["run", "--max-instructions", "1000"]);
+    assert_eq!(output.status.code(), Some(124));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_display_that_cannot_be_had_is_named() {
+    let folder = images();
+    let folder = folder.path();
+    let run = |name: &str, value: &str, args: &[&str]| {
+        let mut all = vec![
+            "run",
+            "disk.img",
+            "--ephemeral",
+            "--max-instructions",
+            "1000",
+        ];
+        all.extend_from_slice(args);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+        command.args(&all).current_dir(folder);
+        command
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .env(name, value);
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    if !glassbox_has_window(folder) {
+        eprintln!("skipped: this build has no window");
+        return;
+    }
+    for (name, value, word) in [
+        ("DISPLAY", ":987", "DISPLAY=:987"),
+        ("WAYLAND_DISPLAY", "wayland-987", "Wayland"),
+    ] {
+        let (status, said) = run(name, value, &["--display", "window"]);
+        assert_eq!(status, Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("error: --display window"), "{said}");
+        assert!(
+            said.contains(word) && said.contains("--display terminal"),
+            "{said}"
+        );
+        let (status, said) = run(name, value, &[]);
+        assert_eq!(status, Some(124), "{said}");
+        assert!(said.starts_with("glassbox: no window: "), "{said}");
+        assert!(said.contains(word), "{said}");
+        let (_, said) = run(name, value, &["--display", "none"]);
+        assert!(!said.contains("window"), "{said}");
+    }
+}
+
+fn glassbox_has_window(folder: &Path) -> bool {
+    let output = glassbox(folder, &["info"]);
+    String::from_utf8(output.stdout).unwrap().contains("window")
+}
+
+#[test]
 fn a_refused_run_changes_no_file() {
     let folder = images();
     let path = folder.path();
@@ -233,6 +323,52 @@ fn help_and_info_say_what_there_is() {
     assert_eq!(output.status.code(), Some(0));
     for word in ["CPU models", "max", "devices", "displays", "interpreter"] {
         assert!(said.contains(word), "no `{word}` in {said}");
+    }
+}
+
+#[test]
+fn a_crate_gives_options_to_its_test_machine() {
+    let folder = images();
+    let manifest = folder.path().join("Cargo.toml");
+    let run = |metadata: &str, variable: &str| {
+        let package = "[package]\nname = \"kernel\"\n";
+        std::fs::write(&manifest, format!("{package}{metadata}")).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+            .args(["test", "--cargo", "disk.img"])
+            .current_dir(folder.path())
+            .env("CARGO_MANIFEST_DIR", folder.path())
+            .env("GLASSBOX_OPTIONS", variable)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let table = "[package.metadata.glassbox]\n";
+    let (status, said) = run(
+        &format!("{table}max-instructions = 1000\nmemory = \"16M\"\n"),
+        "",
+    );
+    assert_eq!(status, Some(124), "{said}");
+    assert!(said.contains("instruction limit"), "{said}");
+    // The variable goes first.
+    let more = "--max-instructions 2000 --report 'a report.json'";
+    let (status, said) = run(&format!("{table}max-instructions = 1000\n"), more);
+    assert_eq!(status, Some(124), "{said}");
+    let report = std::fs::read_to_string(folder.path().join("a report.json")).unwrap();
+    assert!(report.contains("\"instructions\": 2000"), "{report}");
+    for (metadata, variable, words) in [
+        ("memroy = 1\n", "", ["Cargo.toml", "--memroy"]),
+        ("memory = \"12Q\"\n", "", ["Cargo.toml", "12Q"]),
+        ("", "--frobnicate", ["GLASSBOX_OPTIONS", "--frobnicate"]),
+        ("", "--append 'x", ["GLASSBOX_OPTIONS", "quote"]),
+        ("", "kernel", ["GLASSBOX_OPTIONS", "options only"]),
+    ] {
+        let (status, said) = run(&format!("{table}{metadata}"), variable);
+        assert_eq!(status, Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for word in words {
+            assert!(said.contains(word), "no `{word}` in {said}");
+        }
     }
 }
 

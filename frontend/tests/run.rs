@@ -115,6 +115,104 @@ fn each_end_has_its_status_and_cause() {
 }
 
 #[test]
+fn a_triple_fault_is_told_from_its_first_exception_on() {
+    let bench = Bench::new();
+    // LIDT with limit 0; MOV AX, [FFFFh] crosses the segment's limit.
+    let code = [0x0F, 0x01, 0x1E, 0x80, 0x7D, 0xA1, 0xFF, 0xFF];
+    bench.disk("x.img", &code, 4);
+    let output = bench.run(&["x.img", "--report", "report.json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(bench.path("report.json")).unwrap()).unwrap();
+    let exceptions = report["death"]["exceptions"].as_array().unwrap();
+    let vectors: Vec<_> = exceptions
+        .iter()
+        .map(|e| e["vector"].as_u64().unwrap())
+        .collect();
+    assert_eq!(vectors, [13, 13, 8, 13]);
+    assert_eq!(exceptions[0]["rip"], "0x0000000000007c05");
+    assert_eq!(exceptions[0]["instruction"], "mov ax, [0xffff]");
+    let why = exceptions[0]["why"].as_str().unwrap();
+    assert!(why.contains("beyond DS's limit 0xffff"), "{why}");
+    let last = said.lines().rev().take(5).collect::<Vec<_>>();
+    assert!(last[4].contains("the guest died: triple fault"), "{said}");
+    assert!(last[3].contains("first #GP"), "{said}");
+    assert!(last[3].contains("0000:0x7c05, mov ax, [0xffff]"), "{said}");
+    assert!(last[0].contains("then #GP"), "{said}");
+
+    // One that halts has died of no exception, one that powers off has not died.
+    bench.disk("x.img", &[0xFA, 0xF4], 4);
+    let report = bench.report(&["x.img"], 3);
+    assert_eq!(report["death"]["exceptions"], serde_json::json!([]));
+    bench.disk("x.img", &POWER_OFF, 4);
+    assert!(bench.report(&["x.img"], 0)["death"].is_null());
+}
+
+/// Runs the disk in a terminal of 24 rows by `script`, which makes one, where it is installed.
+#[cfg(unix)]
+fn in_a_terminal(bench: &Bench, more: &str) -> Option<std::process::Child> {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: `script` (util-linux) is not installed");
+        return None;
+    }
+    let program = env!("CARGO_BIN_EXE_glassbox");
+    let command = format!("stty rows 24 cols 80; '{program}' run x.img -m 16M {more}");
+    // A machine that waits for a key that never comes must not hold up the tests.
+    let mut guarded = Command::new("timeout");
+    guarded
+        .args(["300", "script", "-qec", &command, "/dev/null"])
+        .current_dir(bench.folder.path())
+        .env_remove("DISPLAY")
+        .env_remove("WAYLAND_DISPLAY")
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    Some(guarded.spawn().unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn the_last_screen_of_a_guest_that_died_stays_until_a_key_comes() {
+    use std::io::{Read, Write};
+    let bench = Bench::new();
+    // INT 10h prints `*`; then CLI, HLT.
+    bench.disk("x.img", &[0xB8, b'*', 0x0E, 0xCD, 0x10, 0xFA, 0xF4], 4);
+    let Some(mut child) = in_a_terminal(&bench, "") else {
+        return;
+    };
+    let mut said = Vec::new();
+    let mut stdout = child.stdout.take().unwrap();
+    // Only what changed on the terminal is drawn: this is where a row of the guest was.
+    let farewell = |said: &[u8]| String::from_utf8_lossy(said).contains("The guest died");
+    while !farewell(&said) {
+        let mut bytes = [0; 4096];
+        let count = stdout.read(&mut bytes).unwrap();
+        assert_ne!(count, 0, "it has ended");
+        said.extend_from_slice(&bytes[..count]);
+    }
+    let reader = std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+    let mut stdin = child.stdin.take().unwrap();
+    // Keys that come at once are those that were under way.
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        let _ = stdin.write_all(b" ");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(3));
+    reader.join().unwrap().unwrap();
+
+    // Nobody may be there to press a key where there is a limit.
+    let mut child = in_a_terminal(&bench, "--timeout 60").unwrap();
+    let mut said = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert!(!farewell(&said));
+}
+
+#[test]
 fn the_report_tells_registers_serial_and_screen() {
     let bench = Bench::new();
     // MOV EAX, 12345678h; MOV DS, AX; INT 10h prints `*`.

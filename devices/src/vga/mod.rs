@@ -28,7 +28,7 @@ mod render;
 mod timing;
 
 use platform::{
-    Bus, Device, DeviceCtx, DeviceId, Input, PhysAddr, SavedState, StateError, StateView,
+    Bus, Device, DeviceCtx, DeviceId, Frame, Input, PhysAddr, SavedState, StateError, StateView,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,43 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Vga {
     state: State,
+    kept: Kept,
+}
+
+/// What is known of the picture that a display keeps. Not state: it tells of the onlooker.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    /// The blinking phase that was handed out last, until something may have changed the picture.
+    phase: Option<u64>,
+    /// Pictures by phase, while nothing changes but that: they come again and again.
+    frames: Vec<(u64, Frame)>,
+}
+
+impl Kept {
+    /// The picture may have changed.
+    #[inline]
+    fn forget(&mut self) {
+        if self.phase.take().is_some() {
+            self.frames.clear();
+        }
+    }
+
+    /// The picture of `phase`, unless it is the one that was handed out last.
+    fn change(&mut self, phase: u64, render: impl FnOnce() -> Frame) -> Option<Frame> {
+        let before = self.phase.replace(phase);
+        if before == Some(phase) {
+            return None;
+        }
+        if let Some((_, frame)) = self.frames.iter().find(|(known, _)| *known == phase) {
+            return Some(frame.clone());
+        }
+        let frame = render();
+        // One that follows a change may be followed by the next one.
+        if before.is_some() {
+            self.frames.push((phase, frame.clone()));
+        }
+        Some(frame)
+    }
 }
 
 /// Maps the adapter's ports and its aperture.
@@ -87,6 +124,7 @@ impl Vga {
         memory.classify(&registers);
         Self {
             state: State { registers, memory },
+            kept: Kept::default(),
         }
     }
 
@@ -116,6 +154,7 @@ impl Device for Vga {
     }
 
     fn write(&mut self, _: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
+        self.kept.forget();
         let State { registers, memory } = &mut self.state;
         if region == APERTURE {
             memory.write(registers, offset, size, value);
@@ -133,6 +172,14 @@ impl Device for Vga {
             Input::Render => {
                 let frame = render::render(registers, memory.words(), ctx.now_ns());
                 ctx.present(frame);
+            }
+            Input::RenderChanged => {
+                let phase = render::phase(registers, ctx.now_ns());
+                let now_ns = ctx.now_ns();
+                let render = || render::render(registers, memory.words(), now_ns);
+                if let Some(frame) = self.kept.change(phase, render) {
+                    ctx.present(frame);
+                }
             }
             Input::ReadText => {
                 let frame = render::read_text(registers, memory.words(), ctx.now_ns());
@@ -152,6 +199,7 @@ impl Device for Vga {
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
         self.state = state.decode(STATE_VERSION)?;
+        self.kept.forget();
         self.state.memory.classify(&self.state.registers);
         Ok(())
     }

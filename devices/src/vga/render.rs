@@ -10,6 +10,9 @@ use super::timing::Timing;
 const FONTS: [usize; 8] = [
     0x0000, 0x4000, 0x8000, 0xC000, 0x2000, 0x6000, 0xA000, 0xE000,
 ];
+/// The bit of the frame's number that the cursor blinks by; characters do at half that rate.
+const CURSOR_FRAMES: u64 = 8;
+const CHARACTER_FRAMES: u64 = 16;
 /// Bytes that plane 2 keeps for each character.
 const GLYPH_BYTES: usize = 32;
 
@@ -25,6 +28,26 @@ pub(super) fn render(registers: &Registers, memory: &[u32; PLANE_BYTES], now_ns:
     }
 }
 
+/// What of `now_ns` the picture depends on: how far the cursor and blinking characters are.
+pub(super) fn phase(registers: &Registers, now_ns: u64) -> u64 {
+    if !registers.screen_on() || registers.graphics[6] & 1 != 0 {
+        return 0;
+    }
+    let phase = registers.timing().frame_number(now_ns) & (CURSOR_FRAMES | CHARACTER_FRAMES);
+    let cursor = if cursor_shown(registers) {
+        CURSOR_FRAMES
+    } else {
+        0
+    };
+    // Which characters blink is not looked for: where some may, each change of theirs is drawn.
+    let characters = if blinks(registers) {
+        CHARACTER_FRAMES
+    } else {
+        0
+    };
+    phase & (cursor | characters)
+}
+
 /// The characters on the screen at `now_ns`, in a frame without pixels.
 pub(super) fn read_text(registers: &Registers, memory: &[u32; PLANE_BYTES], now_ns: u64) -> Frame {
     let is_text = registers.screen_on() && registers.graphics[6] & 1 == 0;
@@ -32,6 +55,18 @@ pub(super) fn read_text(registers: &Registers, memory: &[u32; PLANE_BYTES], now_
         text: is_text.then(|| Screen::new(registers, memory, now_ns).cells()),
         ..Frame::default()
     }
+}
+
+/// Whether there is a cursor, blinked out or not.
+fn cursor_shown(registers: &Registers) -> bool {
+    let crtc = &registers.crtc;
+    let start = crtc[0x0A] & 0x1F;
+    crtc[0x0A] & 0x20 == 0 && start <= crtc[0x0B] & 0x1F && start <= crtc[9] & 0x1F
+}
+
+/// Whether bit 7 of an attribute makes the character blink.
+fn blinks(registers: &Registers) -> bool {
+    registers.attribute[0x10] & 0x08 != 0
 }
 
 /// What the CRT controller's counters hold at the start of a scan line.
@@ -194,12 +229,24 @@ impl<'a> Screen<'a> {
         let (width, height) = (columns * dots, self.lines.len());
         let painter = TextPainter::new(self);
         let mut pixels = Vec::with_capacity(width * height);
-        let mut cells = vec![0; (columns + 1) * dots];
+        let mut row = vec![0; (columns + 1) * dots];
+        let mut cells: Vec<Cell> = Vec::with_capacity(columns + 1);
+        let mut shown = None;
+        // Lines of a character show the same cells, unless the row scan counter reaches the address.
+        let banks = match self.registers.crtc[0x17] & 3 {
+            3 => 0,
+            _ => 3,
+        };
         for line in &self.lines {
-            for (column, dots) in cells.chunks_exact_mut(dots).enumerate() {
-                painter.paint(line, column, dots);
+            let place = (line.address, line.row & banks);
+            if shown.replace(place) != Some(place) {
+                cells.clear();
+                cells.extend((0..=columns).map(|column| painter.cell(line, column)));
             }
-            pixels.extend_from_slice(&cells[line.pan.min(dots)..][..width]);
+            for (cell, dots) in cells.iter().zip(row.chunks_exact_mut(dots)) {
+                painter.paint(cell, line.row, dots);
+            }
+            pixels.extend_from_slice(&row[line.pan.min(dots)..][..width]);
         }
         let text = self.cells();
         Frame {
@@ -220,6 +267,8 @@ impl<'a> Screen<'a> {
         let mut screen = TextScreen {
             columns: self.timing.columns,
             rows,
+            palette: self.colours(),
+            bright_backgrounds: !blinks(self.registers),
             ..TextScreen::default()
         };
         for (row, line) in self.lines.iter().step_by(char_lines).take(rows).enumerate() {
@@ -228,7 +277,9 @@ impl<'a> Screen<'a> {
                 screen.cells.push((word as u8, (word >> 8) as u8));
             }
             let cursor = self.cursor_address().wrapping_sub(line.address) & 0xFFFF;
-            if self.cursor_shown() && (cursor as usize) < screen.columns && screen.cursor.is_none()
+            if cursor_shown(self.registers)
+                && (cursor as usize) < screen.columns
+                && screen.cursor.is_none()
             {
                 screen.cursor = Some((cursor as usize, row));
             }
@@ -239,13 +290,6 @@ impl<'a> Screen<'a> {
     fn cursor_address(&self) -> u32 {
         let crtc = &self.registers.crtc;
         u32::from(crtc[0x0E]) << 8 | u32::from(crtc[0x0F])
-    }
-
-    /// Whether there is a cursor, blinked out or not.
-    fn cursor_shown(&self) -> bool {
-        let crtc = &self.registers.crtc;
-        let start = crtc[0x0A] & 0x1F;
-        crtc[0x0A] & 0x20 == 0 && start <= crtc[0x0B] & 0x1F && start <= crtc[9] & 0x1F
     }
 
     fn graphics(&self) -> Frame {
@@ -310,15 +354,14 @@ impl<'a> TextPainter<'a> {
         } = screen.registers;
         let map = sequencer[3];
         let font = |low: u8, high: u8| FONTS[usize::from(map >> low & 3 | (map >> high & 1) << 2)];
-        // Characters blink at half the rate of the cursor, which changes every 8 frames.
-        let cursor_lit = screen.frame_number & 8 == 0;
+        let cursor_lit = screen.frame_number & CURSOR_FRAMES == 0;
         Self {
             screen,
             colours: screen.colours(),
             fonts: [font(0, 4), font(2, 5)],
-            blink: attribute[0x10] & 0x08 != 0,
-            blinked_out: screen.frame_number & 16 != 0,
-            cursor: (cursor_lit && screen.cursor_shown()).then(|| {
+            blink: blinks(screen.registers),
+            blinked_out: screen.frame_number & CHARACTER_FRAMES != 0,
+            cursor: (cursor_lit && cursor_shown(screen.registers)).then(|| {
                 let lines = crtc[0x0A] & 0x1F..=crtc[0x0B] & 0x1F;
                 (screen.cursor_address(), lines)
             }),
@@ -327,43 +370,65 @@ impl<'a> TextPainter<'a> {
         }
     }
 
-    /// Paints one scan line of the cell in `column`.
-    fn paint(&self, line: &ScanLine, column: usize, dots: &mut [u32]) {
+    /// The cell in `column`.
+    fn cell(&self, line: &ScanLine, column: usize) -> Cell {
         let word = self.screen.fetch(line, column);
         let (code, attribute) = (word as u8, (word >> 8) as u8);
         let font = self.fonts[usize::from(attribute >> 3 & 1)];
-        let glyph = font + usize::from(code) * GLYPH_BYTES + usize::from(line.row);
-        let byte = (self.screen.memory[glyph & (PLANE_BYTES - 1)] >> 16) as u8;
-
-        // The ninth dot repeats the eighth for the line drawing characters only.
-        let ninth = self.extend && (0xC0..=0xDF).contains(&code);
-        let mut pattern = u16::from(byte) << 1 | u16::from(ninth && byte & 1 != 0);
-        let mut background = attribute >> 4;
-        if self.blink {
-            background &= 7;
-            if attribute & 0x80 != 0 && self.blinked_out {
-                pattern = 0;
-            }
-        }
-        if line.row == self.underline && attribute & 0x77 == 0x01 {
-            pattern = !0;
-        }
-        if let Some((address, lines)) = &self.cursor {
-            let here = line.address.wrapping_add(column as u32) & 0xFFFF;
-            if here == *address && lines.contains(&line.row) {
-                pattern = !0;
-            }
-        }
-        let foreground = self.colours[usize::from(attribute & 0x0F)];
-        let background = self.colours[usize::from(background)];
-        for (n, dot) in dots.iter_mut().enumerate() {
-            *dot = if pattern >> (8 - n.min(8)) & 1 != 0 {
-                foreground
-            } else {
-                background
-            };
+        let background = attribute >> 4 & if self.blink { 7 } else { 0xF };
+        let here = line.address.wrapping_add(column as u32) & 0xFFFF;
+        let cursor = self.cursor.as_ref();
+        Cell {
+            glyph: font + usize::from(code) * GLYPH_BYTES,
+            // The ninth dot repeats the eighth for the line drawing characters only.
+            ninth: u16::from(self.extend && (0xC0..=0xDF).contains(&code)),
+            hidden: self.blink && attribute & 0x80 != 0 && self.blinked_out,
+            underlined: attribute & 0x77 == 0x01,
+            cursor: cursor.is_some_and(|(address, _)| here == *address),
+            colours: [background, attribute & 0x0F].map(|n| self.colours[usize::from(n)]),
         }
     }
+
+    /// Paints scan line `row` of a cell.
+    fn paint(&self, cell: &Cell, row: u8, dots: &mut [u32]) {
+        let glyph = cell.glyph + usize::from(row);
+        let byte = u16::from((self.screen.memory[glyph & (PLANE_BYTES - 1)] >> 16) as u8);
+        let mut pattern = byte << 1 | byte & cell.ninth;
+        if cell.hidden {
+            pattern = 0;
+        }
+        if cell.underlined && row == self.underline {
+            pattern = !0;
+        }
+        if cell.cursor
+            && self
+                .cursor
+                .as_ref()
+                .is_some_and(|(_, rows)| rows.contains(&row))
+        {
+            pattern = !0;
+        }
+        let [background, foreground] = cell.colours;
+        let differ = background ^ foreground;
+        for (n, dot) in dots.iter_mut().enumerate() {
+            let lit = u32::from(pattern >> (8 - n.min(8)) & 1);
+            *dot = background ^ differ & lit.wrapping_neg();
+        }
+    }
+}
+
+/// A character of the screen, as all of its scan lines show it.
+struct Cell {
+    /// Offset of its first scan line in plane 2.
+    glyph: usize,
+    /// 1 where the ninth dot is as the eighth.
+    ninth: u16,
+    /// Blinked out.
+    hidden: bool,
+    underlined: bool,
+    cursor: bool,
+    /// Background and foreground.
+    colours: [u32; 2],
 }
 
 enum GraphicsPainter {

@@ -716,3 +716,64 @@ fn the_short_way_to_memory_writes_what_the_long_one_does() {
         assert_eq!(words[0], words[1]);
     }
 }
+
+#[test]
+fn a_display_that_keeps_its_picture_is_given_a_new_one_only_when_it_changed() {
+    let mut bus = bus();
+    set_mode(&mut bus, &MODE_3);
+    let changed = |bus: &mut Bus| {
+        bus.input(VGA, &Input::RenderChanged);
+        bus.frame.take()
+    };
+    assert_eq!(changed(&mut bus), Some(render(&mut bus)));
+    assert_eq!(changed(&mut bus), None);
+    inb(&mut bus, 0x3DA);
+    assert_eq!(changed(&mut bus), None, "a read");
+    poke(&mut bus, 0xB_8000, b'A');
+    assert_eq!(changed(&mut bus), Some(render(&mut bus)), "video memory");
+    outb(&mut bus, 0x3C8, 0);
+    assert!(changed(&mut bus).is_some(), "a register");
+    // The cursor blinks every 8 frames of 1/70 second.
+    bus.clock.skip_to(bus.clock.now_ns() + 120_000_000);
+    assert_eq!(changed(&mut bus), Some(render(&mut bus)), "the cursor");
+    for _ in 0..9 {
+        bus.clock.skip_to(bus.clock.now_ns() + 114_000_000);
+        assert_eq!(
+            changed(&mut bus),
+            Some(render(&mut bus)),
+            "each phase again"
+        );
+    }
+    poke(&mut bus, 0xB_8000, b'B');
+    bus.clock.skip_to(bus.clock.now_ns() + 114_000_000);
+    assert_eq!(
+        changed(&mut bus),
+        Some(render(&mut bus)),
+        "a phase with news"
+    );
+    // Without it, characters may still blink, every 16 frames; without both nothing moves.
+    set(&mut bus, 0x3D4, 0x0A, 0x20);
+    set_attribute_mode(&mut bus, 0x04);
+    assert!(changed(&mut bus).is_some());
+    bus.clock.skip_to(bus.clock.now_ns() + 1_000_000_000);
+    assert_eq!(changed(&mut bus), None, "nothing blinks");
+}
+
+#[test]
+fn text_carries_the_colours_that_the_dac_gives_its_attributes() {
+    let mut bus = bus();
+    set_mode(&mut bus, &MODE_3);
+    let text = render(&mut bus).text.unwrap();
+    // The palette of mode 3 sends attribute 6 to entry 14h, and 8 to 38h.
+    assert_eq!(text.palette[6], colour(0x14));
+    assert_eq!(text.palette[8], colour(0x38));
+    assert!(!text.bright_backgrounds);
+    set_attribute_mode(&mut bus, 0x04);
+    assert!(render(&mut bus).text.unwrap().bright_backgrounds);
+}
+
+fn set_attribute_mode(bus: &mut Bus, value: u8) {
+    inb(bus, 0x3DA);
+    outb(bus, 0x3C0, 0x30);
+    outb(bus, 0x3C0, value);
+}

@@ -24,6 +24,10 @@ pub struct TextScreen {
     pub rows: usize,
     /// Character code (code page 437) and attribute of each cell, row by row.
     pub cells: Vec<(u8, u8)>,
+    /// The colours of the sixteen attributes, 0x00RRGGBB, as the palette and the DAC give them.
+    pub palette: [u32; 16],
+    /// Bit 7 of an attribute belongs to the background's colour, rather than to make the character blink.
+    pub bright_backgrounds: bool,
     /// Column and row of the cursor, when it is shown.
     pub cursor: Option<(usize, usize)>,
 }

@@ -75,6 +75,9 @@ pub enum Input {
     Render,
     /// As [`Render`](Self::Render), but only the characters of a text mode are asked for: the frame has no pixels.
     ReadText,
+    /// As [`Render`](Self::Render), but no frame is presented while the picture is as it was when it was last asked for
+    /// this way: for a display that keeps what it shows.
+    RenderChanged,
 }
 
 /// Which way a DMA transfer goes.

@@ -203,8 +203,11 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
             port: rng.below(4) as u8,
             bytes: (0..rng.below(20)).map(|n| n as u8).collect(),
         },
-        3 if rng.below(2) == 0 => Input::ReadText,
-        3 => Input::Render,
+        3 => match rng.below(3) {
+            0 => Input::ReadText,
+            1 => Input::RenderChanged,
+            _ => Input::Render,
+        },
         4 => Input::EndOfInterrupt {
             vector: rng.below(256) as u8,
         },

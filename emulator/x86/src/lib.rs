@@ -10,6 +10,7 @@ mod choice;
 pub mod code;
 pub mod cpu;
 pub mod cpuid;
+pub mod death;
 pub mod decode;
 pub mod emit;
 pub mod exception;

@@ -2,6 +2,7 @@
 
 use crate::code::{Block, Link};
 use crate::cpu::{Reg, SegmentRegister};
+use crate::death::Note;
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::Insn;
@@ -284,6 +285,11 @@ impl Vcpu {
 
     /// Delivers an exception, with double and triple faults (SDM vol. 3A §6.15). Not while a block runs.
     pub(crate) fn raise(&mut self, exception: Exception) {
+        self.raise_after(exception, Vec::new());
+    }
+
+    /// As [`raise`](Self::raise); `chain` is what could not be delivered before it.
+    fn raise_after(&mut self, exception: Exception, mut chain: Vec<Note>) {
         let mut exception = exception;
         log::trace!(target: "x86", "{exception:?} at {:x}", self.cpu.regs[Reg::RIP]);
         if !exception.is_trap() {
@@ -293,11 +299,16 @@ impl Vcpu {
         }
         loop {
             let event = Event::Exception(exception);
+            let note = self.note(event);
             let Err(second) = self.enter_handler(event) else {
+                self.note_delivery(note);
                 return;
             };
+            chain.push(note);
             if exception.vector() == 8 {
                 log::warn!(target: "x86", "triple fault at {:x}", self.cpu.regs[Reg::RIP]);
+                chain.push(self.note(Event::Exception(second)));
+                self.note_shutdown(&chain);
                 self.cpu.shutdown = true;
                 self.attention |= attention::STOP;
                 return;
@@ -307,6 +318,7 @@ impl Vcpu {
             exception = if contributory(first) && contributory(then)
                 || first == 14 && (contributory(then) || then == 14)
             {
+                chain.push(self.note(Event::Exception(second)));
                 Exception::DoubleFault
             } else {
                 second
@@ -401,7 +413,8 @@ impl Vcpu {
     /// Delivers an event, turning a fault on the way into its own delivery.
     pub(crate) fn deliver(&mut self, event: Event) {
         if let Err(exception) = self.enter_handler(event) {
-            self.raise(exception);
+            let chain = vec![self.note(event)];
+            self.raise_after(exception, chain);
         }
     }
 

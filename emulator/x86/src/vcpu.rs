@@ -5,6 +5,7 @@ use platform::{Bus, GuestMemory, IrqLine};
 use crate::code::{Block, CodeCache, JumpTable};
 use crate::cpu::{Cpu, Mode, Reg, Segment, SegmentRegister, control};
 use crate::cpuid::CpuModel;
+use crate::death::Faults;
 use crate::exception::Exception;
 use crate::flags::{LazyFlags, bits};
 use crate::insn::{Insn, flag};
@@ -89,6 +90,8 @@ pub struct Vcpu {
     pub(crate) due: u64,
     pub(crate) clean_seen: u64,
     pub(crate) bus: Option<Box<Bus>>,
+    /// For whoever asks why the processor died.
+    pub(crate) faults: Faults,
 }
 
 // SAFETY: the raw pointers point at blocks of `code`, and are looked at only while this processor runs, when it has the
@@ -128,6 +131,7 @@ impl Vcpu {
             due: !0,
             clean_seen: 0,
             bus: None,
+            faults: Faults::default(),
         };
         vcpu.reset();
         vcpu
@@ -139,6 +143,7 @@ impl Vcpu {
         Self::reset_apic(&mut self.cpu, self.number);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.repeat_stop = !0;
+        self.faults = Faults::default();
         self.attention = attention::INTERRUPT | attention::DEVICE;
         self.tlb.switch_to(0);
         self.flush_tlb();
@@ -163,6 +168,7 @@ impl Vcpu {
         cpu.check()?;
         self.cpu = cpu;
         self.cpu.lazy = LazyFlags::EXPLICIT;
+        self.faults = Faults::default();
         self.attention = attention::INTERRUPT | attention::DEVICE;
         self.repeat_stop = !0;
         self.current = std::ptr::null_mut();

@@ -5,10 +5,13 @@ pub mod terminal;
 pub mod window;
 
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use crossbeam_channel::Receiver;
 
 use crate::cli::DisplayChoice;
+use crate::runner::{Control, Shown, Stop};
 
 /// A display of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +28,10 @@ pub enum Display {
 /// What the host offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// A display server is there.
+    /// A display server that the window can use is named.
     pub graphical: bool,
+    /// Only a Wayland server is: the window speaks X11.
+    pub only_wayland: bool,
     /// Standard input and output are a terminal.
     pub terminal: bool,
 }
@@ -37,7 +42,8 @@ impl Host {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let unix_like = cfg!(unix) && !cfg!(target_os = "macos");
         Self {
-            graphical: !unix_like || set("DISPLAY") || set("WAYLAND_DISPLAY"),
+            graphical: !unix_like || set("DISPLAY"),
+            only_wayland: unix_like && !set("DISPLAY") && set("WAYLAND_DISPLAY"),
             terminal: std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
         }
     }
@@ -61,14 +67,17 @@ pub fn choose(choice: DisplayChoice, host: Host, stdio: bool) -> Result<Display>
         DisplayChoice::None => Ok(Display::None),
         #[cfg(feature = "window")]
         DisplayChoice::Auto if host.graphical => Ok(Display::Window),
-        DisplayChoice::Auto if host.terminal && !stdio => Ok(Display::Terminal),
-        DisplayChoice::Auto => Ok(Display::None),
+        DisplayChoice::Auto => Ok(without_window(host, stdio)),
         #[cfg(feature = "window")]
         DisplayChoice::Window if host.graphical => Ok(Display::Window),
         #[cfg(feature = "window")]
+        DisplayChoice::Window if host.only_wayland => {
+            bail!("--display window: {ONLY_WAYLAND}, or use --display terminal or none")
+        }
+        #[cfg(feature = "window")]
         DisplayChoice::Window => bail!(
-            "--display window: expected a display server, found neither DISPLAY nor \
-             WAYLAND_DISPLAY set; use --display terminal or none"
+            "--display window: expected an X11 display server, found DISPLAY not set; \
+             use --display terminal or none"
         ),
         #[cfg(not(feature = "window"))]
         DisplayChoice::Window => bail!(
@@ -87,14 +96,87 @@ pub fn choose(choice: DisplayChoice, host: Host, stdio: bool) -> Result<Display>
     }
 }
 
+/// Why a window cannot be had where Wayland is all there is.
+#[cfg(feature = "window")]
+pub const ONLY_WAYLAND: &str = "expected an X11 display server, found only Wayland \
+                                (WAYLAND_DISPLAY without DISPLAY); start Xwayland";
+
+/// What `auto` takes where no window can be had.
+pub fn without_window(host: Host, stdio: bool) -> Display {
+    match host.terminal && !stdio {
+        true => Display::Terminal,
+        false => Display::None,
+    }
+}
+
+/// Keys that were under way when the guest died do not take its last screen away.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// The time after a run has ended, in which the last screen stays.
+pub struct Farewell {
+    since: Instant,
+    /// How the machine ended, and what to do.
+    pub words: String,
+}
+
+impl Farewell {
+    /// The farewell of a run that has ended; `None` where the display is to go at once.
+    pub fn of(shown: &Shown) -> Option<Self> {
+        let words = shown.last_words()?;
+        Some(Self {
+            since: Instant::now(),
+            words: format!("{words} Press a key to leave."),
+        })
+    }
+
+    /// Whether a key ends it.
+    pub fn takes_keys(&self) -> bool {
+        self.since.elapsed() >= GRACE
+    }
+}
+
+/// Whether a signal has come in since the machine stopped to look for it.
+pub fn interrupted(control: &Receiver<Control>) -> bool {
+    let mut waiting = control.try_iter();
+    waiting.any(|control| matches!(control, Control::Stop(Stop::Interrupted)))
+}
+
+/// Breaks text at blanks into lines of at most `columns` characters; words that are longer are cut.
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let width = |text: &str| text.chars().count();
+    for word in text.split(' ') {
+        let word: String = word.chars().take(columns).collect();
+        if let Some(line) = lines.last_mut() {
+            if line.is_empty() {
+                *line = word;
+            } else if width(line) + 1 + width(&word) <= columns {
+                line.push(' ');
+                line.push_str(&word);
+            } else {
+                lines.push(word);
+            }
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn text_is_broken_at_blanks() {
+        assert_eq!(wrap("the guest died", 9), ["the guest", "died"]);
+        assert_eq!(wrap("abcdef g", 3), ["abc", "g"]);
+        assert_eq!(wrap("", 0), [""]);
+    }
+
+    #[test]
     fn auto_takes_the_best_that_is_there() {
         let host = |graphical, terminal| Host {
             graphical,
+            only_wayland: false,
             terminal,
         };
         let auto = |host, stdio| choose(DisplayChoice::Auto, host, stdio).unwrap();
@@ -105,5 +187,10 @@ mod tests {
         assert_eq!(auto(host(true, true), false), Display::Window);
         assert!(choose(DisplayChoice::Terminal, host(false, true), true).is_err());
         assert!(choose(DisplayChoice::Window, host(false, true), false).is_err());
+        let wayland = Host {
+            only_wayland: true,
+            ..host(false, true)
+        };
+        assert_eq!(auto(wayland, false), Display::Terminal);
     }
 }

@@ -3,15 +3,27 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
-use crossbeam_channel::Sender;
-use minifb::{InputCallback, Key as WindowKey, Scale, ScaleMode, Window, WindowOptions};
+use anyhow::Result;
+use crossbeam_channel::{Receiver, Sender};
+pub use minifb::Window;
+use minifb::{InputCallback, Key as WindowKey, Scale, ScaleMode, WindowOptions};
 use platform::{Frame, Key};
 
+use super::{Farewell, interrupted, wrap};
 use crate::runner::{Control, Shown, Stop};
 
 const WIDTH: usize = 960;
 const HEIGHT: usize = 720;
+/// How long the window may go without its picture: an X server does not keep what another window covered, and minifb does
+/// not tell when that happened.
+const REFRESH: Duration = Duration::from_millis(500);
+/// How often a second the window looks for keys and pictures: while some come, and after a while without.
+const BUSY_FPS: usize = 60;
+const QUIET_FPS: usize = 25;
+/// Pictures that come less often than this are a cursor that blinks.
+const MOVING: Duration = Duration::from_millis(60);
+/// How long the window stays busy after the last sign of life.
+const CALM_DOWN: Duration = Duration::from_secs(1);
 
 /// Collects the keys of the window between two looks at it.
 struct Keys(Arc<Mutex<Vec<(WindowKey, bool)>>>);
@@ -25,40 +37,83 @@ impl InputCallback for Keys {
     }
 }
 
-/// Shows the machine in a window until it ends or the window is closed.
+/// Opens the window, for a machine that is built afterwards.
 ///
 /// # Errors
-/// The window system refuses; the message says what to do.
-pub fn show(title: &str, shown: &Shown, control: &Sender<Control>) -> Result<()> {
+/// The window system refuses: why, in its words.
+pub fn open(title: &str) -> std::result::Result<Window, String> {
     let options = WindowOptions {
         resize: true,
         scale: Scale::X1,
         scale_mode: ScaleMode::UpperLeft,
         ..WindowOptions::default()
     };
-    let mut window = Window::new(&caption(title, 0.0), WIDTH, HEIGHT, options).map_err(|error| {
-        anyhow!("--display window: the window system refused: {error}; use --display terminal or none")
-    })?;
-    window.set_target_fps(60);
+    let mut window =
+        Window::new(&caption(title, 0.0), WIDTH, HEIGHT, options).map_err(|error| {
+            let display = std::env::var("DISPLAY").unwrap_or_default();
+            format!("the window system refused ({error}) at DISPLAY={display}")
+        })?;
+    window.set_target_fps(BUSY_FPS);
+    Ok(window)
+}
+
+/// Shows the machine in a window until it ends or the window is closed; a guest that died is shown until a key comes.
+///
+/// `signals` is what the machine has not taken when it ended.
+///
+/// # Errors
+/// The window system fails.
+pub fn show(
+    mut window: Window,
+    title: &str,
+    shown: &Shown,
+    control: &Sender<Control>,
+    signals: &Receiver<Control>,
+) -> Result<()> {
     let events = Arc::new(Mutex::new(Vec::new()));
     window.set_input_callback(Box::new(Keys(Arc::clone(&events))));
     let mut painter = Painter::default();
     let mut keyboard = Keyboard::default();
     let mut captioned = Instant::now();
     let mut active = false;
-    while !shown.has_ended() {
+    let mut farewell: Option<Farewell> = None;
+    let mut activity = Activity::new(Instant::now());
+    loop {
+        if farewell.is_none() && shown.has_ended() {
+            let Some(last) = Farewell::of(shown) else {
+                return Ok(());
+            };
+            window.set_title(&format!("{title} - Glassbox - {}", last.words));
+            painter.set_words(&last.words);
+            farewell = Some(last);
+        }
         if !window.is_open() {
             let _ = control.send(Control::Stop(Stop::Closed));
             return Ok(());
         }
         if let Some(frame) = shown.take_frame() {
-            painter.frame = frame;
-            painter.painted = (0, 0);
+            painter.set_frame(frame);
+            activity.picture(Instant::now());
         }
+        window.set_target_fps(activity.fps(Instant::now()));
         let (width, height) = window.get_size();
-        painter.paint(width, height);
-        window.update_with_buffer(&painter.pixels, painter.painted.0, painter.painted.1)?;
+        if painter.paint(width, height) || painter.shown.elapsed() >= REFRESH {
+            painter.shown = Instant::now();
+            window.update_with_buffer(&painter.pixels, painter.painted.0, painter.painted.1)?;
+        } else {
+            window.update();
+        }
         let taken = std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner));
+        if !taken.is_empty() {
+            activity.last = Instant::now();
+        }
+        if let Some(farewell) = &farewell {
+            let pressed = taken.iter().any(|&(_, pressed)| pressed);
+            if pressed && farewell.takes_keys() || interrupted(signals) {
+                return Ok(());
+            }
+            continue;
+        }
         for (key, pressed) in taken {
             if keyboard.key(key, pressed, control) {
                 let _ = control.send(Control::Stop(Stop::Closed));
@@ -74,7 +129,38 @@ pub fn show(title: &str, shown: &Shown, control: &Sender<Control>) -> Result<()>
             window.set_title(&caption(title, shown.mips()));
         }
     }
-    Ok(())
+}
+
+/// How much is going on in the window.
+struct Activity {
+    /// The last sign of life.
+    last: Instant,
+    /// The last picture.
+    pictured: Instant,
+}
+
+impl Activity {
+    fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            pictured: now,
+        }
+    }
+
+    /// A new picture came.
+    fn picture(&mut self, now: Instant) {
+        if now - std::mem::replace(&mut self.pictured, now) < MOVING {
+            self.last = now;
+        }
+    }
+
+    fn fps(&self, now: Instant) -> usize {
+        if now - self.last < CALM_DOWN {
+            BUSY_FPS
+        } else {
+            QUIET_FPS
+        }
+    }
 }
 
 fn caption(title: &str, mips: f64) -> String {
@@ -119,33 +205,95 @@ impl Keyboard {
 }
 
 /// Scales frames to the window.
-#[derive(Default)]
 struct Painter {
     frame: Frame,
     pixels: Vec<u32>,
-    /// The size that `pixels` was painted for; 0 when it must be painted anew.
+    /// The size that `pixels` was painted for; 0 when all of it must be painted anew.
     painted: (usize, usize),
+    /// The rows of `frame` that are not painted yet.
+    fresh: Vec<bool>,
+    /// When the window was last given `pixels`.
+    shown: Instant,
+    /// What stands below the picture.
+    words: String,
+}
+
+impl Default for Painter {
+    fn default() -> Self {
+        Self {
+            frame: Frame::default(),
+            pixels: Vec::new(),
+            painted: (0, 0),
+            fresh: Vec::new(),
+            shown: Instant::now(),
+            words: String::new(),
+        }
+    }
 }
 
 impl Painter {
-    fn paint(&mut self, width: usize, height: usize) {
-        let (width, height) = (width.max(1), height.max(1));
-        if self.painted == (width, height) {
-            return;
-        }
-        self.painted = (width, height);
-        self.pixels.clear();
-        self.pixels.resize(width * height, 0);
+    /// Takes a new picture.
+    fn set_frame(&mut self, frame: Frame) {
+        let before = std::mem::replace(&mut self.frame, frame);
         let frame = &self.frame;
-        if frame.width == 0 || frame.height == 0 || frame.pixels.len() < frame.width * frame.height
-        {
+        if !is_whole(&before) || (before.width, before.height) != (frame.width, frame.height) {
+            self.painted = (0, 0);
             return;
         }
-        let (shown_width, shown_height) = fit(frame, width, height);
-        let (left, top) = ((width - shown_width) / 2, (height - shown_height) / 2);
+        let rows = before
+            .pixels
+            .chunks(before.width)
+            .zip(frame.pixels.chunks(frame.width));
+        let differs = rows.map(|(before, now)| before != now);
+        if self.fresh.len() == frame.height {
+            // A picture that came before may not have been painted yet.
+            self.fresh
+                .iter_mut()
+                .zip(differs)
+                .for_each(|(fresh, differs)| *fresh |= differs);
+        } else {
+            self.fresh = differs.collect();
+        }
+    }
+
+    /// Sets what stands below the picture.
+    fn set_words(&mut self, words: &str) {
+        words.clone_into(&mut self.words);
+        self.painted = (0, 0);
+    }
+
+    /// Paints what is new for a window of this size; returns whether anything was.
+    fn paint(&mut self, width: usize, height: usize) -> bool {
+        let (width, height) = (width.max(1), height.max(1));
+        let all = self.painted != (width, height);
+        if !all && !self.fresh.contains(&true) {
+            return false;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        let is_fresh = |row: usize| all || fresh.get(row).is_some_and(|&fresh| fresh);
+        let mut above = height;
+        if all {
+            self.painted = (width, height);
+            self.pixels.clear();
+            self.pixels.resize(width * height, 0);
+        }
+        if !self.words.is_empty() {
+            above = height
+                .saturating_sub(draw_words(&self.words, &mut self.pixels, width))
+                .max(1);
+        }
+        let frame = &self.frame;
+        if !is_whole(frame) {
+            return true;
+        }
+        let (shown_width, shown_height) = fit(frame, width, above);
+        let (left, top) = ((width - shown_width) / 2, (above - shown_height) / 2);
         let columns = steps(frame.width, shown_width);
         let rows = steps(frame.height, shown_height);
         for (y, &(row, next_row, down)) in rows.iter().enumerate() {
+            if !is_fresh(row) && !is_fresh(next_row) {
+                continue;
+            }
             let upper = &frame.pixels[row * frame.width..];
             let lower = &frame.pixels[next_row * frame.width..];
             let start = (top + y) * width + left;
@@ -156,7 +304,40 @@ impl Painter {
                 *pixel = blend(above, below, down);
             }
         }
+        true
     }
+}
+
+fn is_whole(frame: &Frame) -> bool {
+    frame.width > 0 && frame.height > 0 && frame.pixels.len() >= frame.width * frame.height
+}
+
+/// Writes `words` into the lowest lines of the picture, in the VGA's letters; returns how many lines of dots they take.
+fn draw_words(words: &str, pixels: &mut [u32], width: usize) -> usize {
+    const INK: u32 = 0xFF_FFFF;
+    const PAPER: u32 = 0x30_3040;
+    const MARGIN: usize = 6;
+    let lines = wrap(words, width.saturating_sub(2 * MARGIN) / 8);
+    let height = lines.len() * 16 + 2 * MARGIN;
+    let Some(start) = pixels.len().checked_sub(height * width) else {
+        // The window is too small for them: its caption says them too.
+        return 0;
+    };
+    let bar = &mut pixels[start..];
+    bar.fill(PAPER);
+    for (n, line) in lines.iter().enumerate() {
+        for (column, c) in line.chars().enumerate() {
+            let code = u8::try_from(c).ok().filter(u8::is_ascii).unwrap_or(b'?');
+            let glyph = &firmware::FONT_8X16[usize::from(code) * 16..][..16];
+            for (row, &dots) in glyph.iter().enumerate() {
+                let at = (MARGIN + n * 16 + row) * width + MARGIN + column * 8;
+                for dot in (0..8).filter(|dot| dots << dot & 0x80 != 0) {
+                    bar[at + dot] = INK;
+                }
+            }
+        }
+    }
+    height
 }
 
 /// The largest size in the window with the picture's shape: 4:3, as every VGA mode fills the tube.
@@ -348,10 +529,59 @@ mod tests {
             (painter.pixels[0], painter.pixels[7]),
             (0xFF_0000, 0x00_00FF)
         );
-        for (width, height) in [(0, 0), (1, 1), (3, 1000), (1000, 3)] {
-            painter.paint(width, height);
-            assert_eq!(painter.pixels.len(), width.max(1) * height.max(1));
+        for words in ["", "Press a key to leave."] {
+            painter.set_words(words);
+            for (width, height) in [(0, 0), (1, 1), (3, 1000), (1000, 3), (20, 40), (40, 20)] {
+                painter.paint(width, height);
+                assert_eq!(painter.pixels.len(), width.max(1) * height.max(1));
+            }
         }
+    }
+
+    #[test]
+    fn only_what_changed_is_painted_and_in_the_end_all_of_it() {
+        let picture = |last: u32| {
+            frame(
+                8,
+                6,
+                (0..48).map(|n| if n == 47 { last } else { n }).collect(),
+            )
+        };
+        let mut painter = Painter::default();
+        painter.set_frame(picture(1));
+        assert!(painter.paint(80, 60));
+        assert!(!painter.paint(80, 60));
+        painter.set_frame(picture(1));
+        assert!(!painter.paint(80, 60), "the same picture");
+        painter.set_frame(picture(2));
+        assert!(painter.paint(80, 60));
+        let mut anew = Painter::default();
+        anew.set_frame(picture(2));
+        anew.paint(80, 60);
+        assert_eq!(painter.pixels, anew.pixels);
+    }
+
+    #[test]
+    fn a_blinking_cursor_lets_the_window_calm_down() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut activity = Activity::new(start);
+        (0..20).for_each(|n| activity.picture(at(114 * n)));
+        assert_eq!(activity.fps(at(2280)), QUIET_FPS);
+        activity.picture(at(2290));
+        activity.picture(at(2306));
+        assert_eq!(activity.fps(at(2400)), BUSY_FPS);
+    }
+
+    #[test]
+    fn last_words_stand_below_the_picture() {
+        let mut painter = Painter::default();
+        painter.set_frame(frame(1, 1, vec![0xFF_0000]));
+        painter.set_words("Press a key to leave.");
+        painter.paint(320, 240);
+        assert_eq!(painter.pixels[160], 0xFF_0000);
+        assert!(painter.pixels[320 * 220..].contains(&0xFF_FFFF));
+        assert!(!painter.pixels[320 * 220..].contains(&0xFF_0000));
     }
 
     #[test]

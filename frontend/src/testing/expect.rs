@@ -129,26 +129,31 @@ impl Expectation {
 
     /// Its options as arguments of `glassbox run`, but for those that every test is given.
     pub fn arguments(&self) -> Vec<String> {
-        let mut arguments = Vec::new();
-        for (name, value) in &self.run {
-            if GIVEN.contains(&name.as_str()) {
-                continue;
-            }
-            let values = match value {
-                toml::Value::Array(values) => values.as_slice(),
-                value => std::slice::from_ref(value),
-            };
-            for value in values {
-                match value {
-                    toml::Value::Boolean(true) => arguments.push(format!("--{name}")),
-                    toml::Value::Boolean(false) => {}
-                    toml::Value::String(text) => arguments.push(format!("--{name}={text}")),
-                    value => arguments.push(format!("--{name}={value}")),
-                }
+        arguments(&self.run, &GIVEN)
+    }
+}
+
+/// Options by their long names as arguments of `glassbox run`, but for those that are `given`.
+pub fn arguments(options: &toml::Table, given: &[&str]) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for (name, value) in options {
+        if given.contains(&name.as_str()) {
+            continue;
+        }
+        let values = match value {
+            toml::Value::Array(values) => values.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        for value in values {
+            match value {
+                toml::Value::Boolean(true) => arguments.push(format!("--{name}")),
+                toml::Value::Boolean(false) => {}
+                toml::Value::String(text) => arguments.push(format!("--{name}={text}")),
+                value => arguments.push(format!("--{name}={value}")),
             }
         }
-        arguments
     }
+    arguments
 }
 
 /// The expectation in the comments at the head of a source, or `None` when it has none.

@@ -3,6 +3,7 @@
 //! Each ROM runs as a `glassbox run` of its own, in a process: a defect that one of them meets cannot take
 //! the others along. The verdict is read off its report.
 
+mod cargo;
 mod expect;
 mod find;
 mod output;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::app;
-use crate::cli::{DisplayChoice, RunArgs, TestArgs};
+use crate::cli::{DisplayChoice, TestArgs};
 use crate::hostio;
 
 use find::Rom;
@@ -89,14 +90,14 @@ fn run_for_cargo(args: &TestArgs) -> Result<u8> {
             args.paths.len()
         );
     };
-    let run = RunArgs {
-        image: Some(path.clone()),
-        display: Some(DisplayChoice::None),
-        serial: vec!["stdio".into()],
-        ephemeral: true,
-        timeout: Some(args.timeout),
-        ..RunArgs::defaults()
-    };
+    let mut run = cargo::options()?;
+    run.image = Some(path.clone());
+    run.ephemeral = true;
+    run.display.get_or_insert(DisplayChoice::None);
+    run.timeout.get_or_insert(args.timeout);
+    if run.serial.is_empty() && run.debugcon.as_deref() != Some("stdio") {
+        run.serial.push("stdio".into());
+    }
     Ok(match app::run(run)? {
         CARGO_SUCCESS => 0,
         status => status,

@@ -43,7 +43,7 @@ pub enum Event {
 }
 
 impl Event {
-    fn vector(self) -> u8 {
+    pub(crate) fn vector(self) -> u8 {
         match self {
             Self::External(vector) | Self::Software(vector) | Self::SoftwareException(vector) => {
                 vector
@@ -58,7 +58,7 @@ impl Event {
     }
 
     /// The error code to be pushed; #DF's is 0.
-    fn error_code(self) -> Option<u16> {
+    pub(crate) fn error_code(self) -> Option<u16> {
         match self {
             Self::Exception(exception) => exception.error_code(),
             _ => None,

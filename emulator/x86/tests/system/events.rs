@@ -81,6 +81,58 @@ fn contributory_faults_make_a_double_fault() {
 }
 
 #[test]
+fn a_shutdown_tells_of_all_exceptions_that_led_to_it() {
+    // mov eax, [rbx+4] where no page is; then no gate for #PF, and a bad one for #DF
+    let mut m = Machine::long(&[0x8B, 0x43, 0x04], 0);
+    m.v.cpu.regs[Reg::RBX] = 0x70_0000;
+    m.v.cpu.idtr.limit = 14 * 16 - 1;
+    m.poke64(IDT + 8 * 16, gate(sel::BEYOND, HANDLERS, 0x8E, 0));
+    assert_eq!(m.v.run(100), Exit::Shutdown);
+    let steps = m.v.death();
+    let vectors: Vec<_> = steps
+        .iter()
+        .map(|step| (step.vector, step.error_code))
+        .collect();
+    let errors = [Some(0), Some(14 * 8 + 3), Some(0), Some(sel::BEYOND + 1)];
+    assert_eq!(
+        vectors,
+        [14, 13, 8, 13].into_iter().zip(errors).collect::<Vec<_>>()
+    );
+    assert_eq!((steps[0].rip, steps[0].cs), (CODE, sel::LONG0));
+    assert_eq!(steps[0].cr2, Some(0x70_0004));
+    assert_eq!(steps[0].instruction, "mov eax, [rbx+4]");
+    for (step, words) in steps.iter().zip([
+        "a supervisor read at 0x700004, where no page is present",
+        "handler of #PF cannot be entered: entry 0xe of the IDT at 0x2800 lies beyond its limit 0xdf",
+        "neither",
+        "handler of #DF cannot be entered: selector",
+    ]) {
+        assert!(step.why.contains(words), "{}", step.why);
+    }
+    m.v.reset();
+    assert!(m.v.death().is_empty());
+}
+
+#[test]
+fn a_shutdown_tells_of_the_exception_whose_handler_met_the_next() {
+    // ud2, whose handler is ud2 as well: the stack runs out
+    let mut m = Machine::new(&[0x0F, 0x0B]);
+    m.poke8(HANDLERS + 0x60, 0x0F);
+    m.poke8(HANDLERS + 0x61, 0x0B);
+    let mut stack = m.v.cpu.segs[SegmentRegister::SS];
+    stack.limit = 0xFFFF;
+    m.v.set_segment(SegmentRegister::SS, stack);
+    m.v.cpu.regs[Reg::RSP] = 0x800;
+    m.v.cpu.idtr.limit = 6 * 8 + 7;
+    assert_eq!(m.v.run(1_000_000), Exit::Shutdown);
+    let first = &m.v.death()[0];
+    assert_eq!((first.vector, first.rip), (6, CODE));
+    assert_eq!(first.instruction, "ud2");
+    assert!(first.why.contains("handlers met another"), "{}", first.why);
+    assert_eq!(m.v.death()[1].vector, 6);
+}
+
+#[test]
 fn a_16_bit_gate_pushes_words() {
     // ud2, then int3 through a 16-bit gate with a 16-bit offset
     let mut m = Machine::new(&[0xCC]);
