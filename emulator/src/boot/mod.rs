@@ -9,6 +9,7 @@
 
 mod elf;
 mod error;
+mod header;
 mod identify;
 mod layout;
 mod linux;
@@ -18,6 +19,7 @@ mod multiboot2;
 mod pvh;
 
 pub use error::LoadError;
+pub use header::FaultyHeader;
 pub use identify::{FLOPPY_SIZES, HEAD_BYTES, Image, ImageError, KernelKind, identify};
 pub use memory_map::{MemoryKind, MemoryRange, memory_map};
 

@@ -7,10 +7,10 @@ use super::memory_map::memory_map;
 use super::{Entry, FlatEntry, KernelSetup, Loaded, u32_at};
 
 const WHAT: &str = "multiboot kernel";
-const MAGIC: u32 = 0x1BAD_B002;
+pub(super) const MAGIC: u32 = 0x1BAD_B002;
 const LOADED_MAGIC: u32 = 0x2BAD_B002;
 /// The header lies within this many bytes (§3.1).
-const SEARCH_BYTES: usize = 8192;
+pub(super) const SEARCH_BYTES: usize = 8192;
 
 const WANTS_VIDEO: u32 = 1 << 2;
 const HAS_ADDRESSES: u32 = 1 << 16;

@@ -8,10 +8,10 @@ use super::multiboot1::{LOADER_NAME, place_flat, text_framebuffer};
 use super::{Entry, FlatEntry, KernelSetup, Loaded, u16_at, u32_at};
 
 const WHAT: &str = "multiboot 2 kernel";
-const MAGIC: u32 = 0xE852_50D6;
+pub(super) const MAGIC: u32 = 0xE852_50D6;
 const LOADED_MAGIC: u32 = 0x36D7_6289;
 /// The header lies within this many bytes (§3.1).
-const SEARCH_BYTES: usize = 32768;
+pub(super) const SEARCH_BYTES: usize = 32768;
 
 /// Types of the tags in the header (§3.1.3 on).
 mod wanted {

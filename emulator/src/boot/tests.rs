@@ -260,6 +260,48 @@ fn a_multiboot2_kernel_finds_its_tags() {
 }
 
 #[test]
+fn each_fault_of_a_multiboot_header_has_its_message() {
+    let refused = |file: &[u8]| identify(file, file.len() as u64).unwrap_err().to_string();
+    let header = multiboot1_header(3);
+    let plain = refused(&elf(false, &[0; 0x100]));
+    assert!(plain.contains("without a multiboot header"), "{plain}");
+    let mut body = vec![0x90; 2];
+    body.extend(&header);
+    let unaligned = refused(&elf(false, &body));
+    assert!(
+        unaligned.contains("offset 0x202 is not aligned"),
+        "{unaligned}"
+    );
+    let mut wrong = header.clone();
+    wrong[8] ^= 1;
+    let wrong = refused(&elf(false, &wrong));
+    assert!(
+        wrong.contains("wrong checksum: expected 0xe4524ffb, found 0xe4524ffa"),
+        "{wrong}"
+    );
+    let mut late = elf(false, &[0; 0x100]);
+    late.resize(9000, 0);
+    late.extend(&header);
+    let late = refused(&late);
+    assert!(
+        late.contains("offset 0x2328 comes too late: expected it within the first 8192"),
+        "{late}"
+    );
+    let mut late = elf(true, &[0; 0x100]);
+    late.resize(32768, 0);
+    late.extend(multiboot2_header(&[0, 0, 0, 0, 8, 0, 0, 0]));
+    let late = refused(&late);
+    assert!(
+        late.starts_with("the multiboot 2 header at offset 0x8000 comes too late"),
+        "{late}"
+    );
+    // A file that is no ELF, and that nothing else recognises.
+    let mut flat = vec![0x90; 0x402];
+    flat.extend(&header);
+    assert!(refused(&flat).contains("not aligned"));
+}
+
+#[test]
 fn a_pvh_kernel_is_entered_at_its_note() {
     let file = pvh();
     assert_eq!(
