@@ -114,6 +114,8 @@ B_WAITACT       equ 0A0h
 
 ; --- EBDA -------------------------------------------------------------------------------------------------------
 EBDA            equ 9FC0h
+E_BOOT          equ 36h                 ; why drives did not boot, two bits each: see boot.asm
+E_BOOTSHIFT     equ 38h                 ; where the bits of the drive are that is being tried
 E_HDPT          equ 3Dh                 ; two 16-byte fixed disk parameter tables (INT 41h, INT 46h)
 E_DRIVES        equ 100h                ; four drive records of D_SIZE
 E_DPTE          equ 1A0h                ; four 16-byte EDD device parameter table extensions

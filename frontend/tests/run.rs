@@ -385,6 +385,53 @@ fn a_kernel_may_lie_where_post_works() {
 }
 
 #[test]
+fn what_does_not_boot_is_said_and_ends_the_run() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("empty.img"), vec![0; 64 * 512]).unwrap();
+    let said = |args: &[&str], status: i32| {
+        let output = bench.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    let disk = ["--disk", "empty.img", "--timeout", "60"];
+    let words = said(&disk, 3);
+    assert!(
+        words.contains("hard disk's first sector is not a boot sector"),
+        "{words}"
+    );
+    let report = bench.report(&disk[..2], 3);
+    assert_eq!(report["end"]["cause"], "not-bootable");
+    let rows = report["screen"]["text"].as_array().unwrap();
+    let shown = |text: &str| rows.iter().any(|row| row.as_str().unwrap().contains(text));
+    assert!(shown("No bootable device"));
+    // INT 18h.
+    bench.disk("x.img", &[0xCD, 0x18], 4);
+    let words = said(&["x.img", "--timeout", "60"], 3);
+    assert!(words.contains("what the floppy booted gave up"), "{words}");
+    std::fs::write(bench.path("floppy.img"), vec![0; 1_474_560]).unwrap();
+    let words = said(&["floppy.img", "--timeout", "60"], 3);
+    assert!(
+        words.contains("floppy's first sector is not a boot sector"),
+        "{words}"
+    );
+    // A script may go on from there.
+    let until = [
+        "floppy.img",
+        "--until",
+        "No bootable device",
+        "--timeout",
+        "60",
+    ];
+    let words = said(&until, 0);
+    assert!(
+        words.contains("waits for a key, up to the timeout of 60 s"),
+        "{words}"
+    );
+}
+
+#[test]
 fn the_tour_starts_where_no_image_is_named() {
     let bench = Bench::new();
     let args = ["--until", "Seven things to touch"];
