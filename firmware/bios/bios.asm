@@ -16,6 +16,7 @@
 %include "irq.asm"
 %include "kbdtable.asm"
 %include "keyboard.asm"
+%include "mouse.asm"
 %include "ide.asm"
 %include "disk.asm"
 %include "edd.asm"

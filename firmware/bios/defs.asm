@@ -114,6 +114,11 @@ B_WAITACT       equ 0A0h
 
 ; --- EBDA -------------------------------------------------------------------------------------------------------
 EBDA            equ 9FC0h
+E_MOUSEPTR      equ 22h                 ; the mouse handler's far address; here and below as on a PS/2
+E_MOUSE1        equ 26h                 ; bits 0-2: bytes of a packet so far
+E_MOUSE2        equ 27h                 ; bits 0-2: bytes a packet; bit 7: there is a handler
+E_MOUSEBUF      equ 28h                 ; 8 bytes
+E_MOUSECB       equ 30h                 ; what the 8042's command byte has, as the BIOS last wrote it
 E_BOOT          equ 36h                 ; why drives did not boot, two bits each: see boot.asm
 E_BOOTSHIFT     equ 38h                 ; where the bits of the drive are that is being tried
 E_HDPT          equ 3Dh                 ; two 16-byte fixed disk parameter tables (INT 41h, INT 46h)

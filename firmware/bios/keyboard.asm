@@ -80,6 +80,7 @@ init_keyboard:
         mov     al, 0F4h
         out     60h, al
         call    kbc_wait_out
+        call    init_mouse
 .irq:   mov     al, 60h
         call    kbc_command
         call    kbc_wait_in

@@ -222,7 +222,7 @@ vector_table:
 vector_table_end:
 vector_table_70:
         dw      int70, int71, irq_slave, irq_slave
-        dw      irq_slave, int75, int76, int76
+        dw      int74, int75, int76, int76
 
 init_ebda:
         push    es

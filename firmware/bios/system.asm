@@ -66,6 +66,8 @@ int15.table:
         dw      int15_config
         db      0C1h
         dw      int15_ebda
+        db      0C2h
+        dw      int15_mouse
         db      0E8h
         dw      int15_e8
 int15.table_end:
