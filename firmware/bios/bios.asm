@@ -23,6 +23,7 @@
 %include "cdrom.asm"
 %include "floppy.asm"
 %include "system.asm"
+%include "apm.asm"
 %include "blockmove.asm"
 %include "time.asm"
 %include "pci.asm"
