@@ -191,6 +191,8 @@ init_vectors:                           ; 20h-6Fh get a bare IRET, so that a str
         xor     ax, ax
         mov     cx, 8*2
         rep     stosw
+        mov     word [es:28h*4], int28
+        mov     word [es:2Fh*4], int2f
         mov     word [es:40h*4], 0EC59h
         mov     word [es:41h*4], E_HDPT
         mov     word [es:41h*4+2], EBDA

@@ -66,6 +66,7 @@ init:   push    ds
 int10:
         sti
         enter_service
+        poll_reset
         mov     si, BDA
         mov     ds, si
         movzx   si, ah
