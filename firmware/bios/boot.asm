@@ -10,6 +10,11 @@ int19:
         mov     ds, ax
         mov     es, ax
         sti
+        push    ds
+        push    word EBDA
+        pop     ds
+        mov     word [E_BOOT], 0
+        pop     ds
         mov     al, 38h
         call    cmos_read
         mov     bh, al
@@ -47,6 +52,7 @@ boot_floppy:
         test    byte [400h+B_EQUIP], 1
         jz      boot_disk.none
         mov     si, .name
+        mov     cl, BOOT_FLOPPY
         call    boot_announce
         mov     di, 3
 .try:   mov     ax, 0201h
@@ -60,7 +66,7 @@ boot_floppy:
         dec     di
         jnz     .try
         mov     si, msg_unreadable
-        jmp     print
+        jmp     boot_failed
 .read:  mov     al, 38h
         call    cmos_read
         mov     dl, 0
@@ -69,7 +75,7 @@ boot_floppy:
         cmp     word [7DFEh], 0AA55h
         je      boot_jump
         mov     si, msg_unsigned
-        jmp     print
+        jmp     boot_failed
 .name   db      "floppy", 0
 
 ; boot_disk: the same for the first hard disk.
@@ -77,6 +83,7 @@ boot_disk:
         cmp     byte [400h+B_HDCOUNT], 0
         je      .none
         mov     si, .name
+        mov     cl, BOOT_DISK
         call    boot_announce
         mov     ax, 0201h
         mov     bx, 7C00h
@@ -84,12 +91,12 @@ boot_disk:
         mov     dx, 80h
         int     13h
         mov     si, msg_unreadable
-        jc      print
+        jc      boot_failed
         mov     dl, 80h
         cmp     word [7DFEh], 0AA55h
         je      boot_jump
         mov     si, msg_unsigned
-        jmp     print
+        jmp     boot_failed
 .none:  ret
 .name   db      "hard disk", 0
 
@@ -109,7 +116,53 @@ boot_jump:
         xor     ebp, ebp
         jmp     0:7C00h
 
+; What E_BOOT and the notice to the board say of each drive, in two bits.
+BOOT_NONE       equ 0                   ; it was not tried
+BOOT_UNREADABLE equ 1
+BOOT_UNSIGNED   equ 2                   ; nothing on it to boot
+BOOT_GAVE_UP    equ 3                   ; it was booted, and came back by INT 18h
+BOOT_FLOPPY     equ 0                   ; and where they are
+BOOT_DISK       equ 2
+BOOT_CDROM      equ 4
+; The board's firmware configuration takes the notice as an item to select.
+NOTICE_PORT     equ 510h
+NOTICE          equ 0BF00h
+
+; boot_note: AX = one of the above, for the drive that is being tried.
+boot_note:
+        pusha
+        push    ds
+        push    word EBDA
+        pop     ds
+        mov     cl, [E_BOOTSHIFT]
+        mov     bx, 3
+        shl     bx, cl
+        shl     ax, cl
+        not     bx
+        and     [E_BOOT], bx
+        or      [E_BOOT], ax
+        pop     ds
+        popa
+        ret
+
+; boot_failed: says CS:SI, and keeps why for INT 18h.
+boot_failed:
+        mov     ax, BOOT_UNREADABLE
+        cmp     si, msg_unreadable
+        je      .note
+        mov     ax, BOOT_UNSIGNED
+.note:  call    boot_note
+        jmp     print
+
+; boot_announce: CS:SI = the drive's name, CL = where its bits are.
 boot_announce:
+        push    ds
+        push    word EBDA
+        pop     ds
+        mov     [E_BOOTSHIFT], cl
+        pop     ds
+        mov     ax, BOOT_GAVE_UP        ; unless it fails before
+        call    boot_note
         push    si
         mov     si, .from
         call    print
@@ -123,7 +176,8 @@ boot_announce:
 msg_unreadable  db      "   cannot read its boot sector", 13, 10, 0
 msg_unsigned    db      "   its first sector is not a boot sector (no 55 AA at the end)", 13, 10, 0
 
-; INT 18h: nothing boots. Any key tries again.
+; INT 18h: nothing boots. Any key tries again. The board hears of it, as nobody may be there to
+; press one.
 int18:
         sti
         call    print_crlf
@@ -132,6 +186,12 @@ int18:
         call    print_attr
         mov     si, .text
         call    print
+        push    word EBDA
+        pop     ds
+        mov     ax, [E_BOOT]
+        or      ax, NOTICE
+        mov     dx, NOTICE_PORT
+        out     dx, ax
         mov     ah, 0
         int     16h
         int     19h

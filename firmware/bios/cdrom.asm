@@ -142,6 +142,7 @@ boot_cdrom:
         cmp     word [E_CD], 0
         je      .ret
         mov     si, .name
+        mov     cl, BOOT_CDROM
         call    boot_announce
         call    cd_ready
         mov     si, msg_unreadable
@@ -201,7 +202,7 @@ boot_cdrom:
         push    ax
         push    word 7C00h
 .go:    retf
-.say:   call    print
+.say:   call    boot_failed
 .ret:   pop     es
         pop     ds
         ret

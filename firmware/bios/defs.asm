@@ -48,6 +48,16 @@ F_FL    equ 40
 %define SET_ZF  or  byte [bp+F_FL], 40h
 %define CLR_ZF  and byte [bp+F_FL], 0BFh
 
+; A program that calls on a device does something else than waiting for a key: see `poll_empty` of
+; keyboard.asm.
+%macro poll_reset 0
+        push    ds
+        push    word EBDA
+        pop     ds
+        mov     byte [E_POLL], POLL_START
+        pop     ds
+%endmacro
+
 ; Loads a data segment through AX.
 %macro set_ds 1
         mov     ax, %1
@@ -114,6 +124,19 @@ B_WAITACT       equ 0A0h
 
 ; --- EBDA -------------------------------------------------------------------------------------------------------
 EBDA            equ 9FC0h
+E_MOUSEPTR      equ 22h                 ; the mouse handler's far address; here and below as on a PS/2
+E_MOUSE1        equ 26h                 ; bits 0-2: bytes of a packet so far
+E_MOUSE2        equ 27h                 ; bits 0-2: bytes a packet; bit 7: there is a handler
+E_MOUSEBUF      equ 28h                 ; 8 bytes
+E_MOUSECB       equ 30h                 ; what the 8042's command byte has, as the BIOS last wrote it
+E_POLL          equ 31h                 ; what is known of polls for a key
+POLL_START      equ 0                   ; nothing
+POLL_COUNTS     equ 1                   ; they are counted since a tick began
+POLL_IDLE       equ 2                   ; the tick before was one of polls only
+E_POLLTICK      equ 32h                 ; the tick in which they are counted
+E_POLLS         equ 34h                 ; and how many there were in it
+E_BOOT          equ 36h                 ; why drives did not boot, two bits each: see boot.asm
+E_BOOTSHIFT     equ 38h                 ; where the bits of the drive are that is being tried
 E_HDPT          equ 3Dh                 ; two 16-byte fixed disk parameter tables (INT 41h, INT 46h)
 E_DRIVES        equ 100h                ; four drive records of D_SIZE
 E_DPTE          equ 1A0h                ; four 16-byte EDD device parameter table extensions

@@ -6,6 +6,7 @@ int13:
         jns     int40
         sti
         enter_service
+        poll_reset
         set_ds  EBDA
         mov     al, [bp+F_DL]
         test    al, al

@@ -104,6 +104,7 @@ int0e:
 int40:
         sti
         enter_service
+        poll_reset
         set_ds  BDA
         mov     bl, [bp+F_DL]
         call    fd_type

@@ -80,6 +80,7 @@ init_keyboard:
         mov     al, 0F4h
         out     60h, al
         call    kbc_wait_out
+        call    init_mouse
 .irq:   mov     al, 60h
         call    kbc_command
         call    kbc_wait_in
@@ -485,14 +486,20 @@ int16:
         mov     bx, [B_KBHEAD]
         call    kbd_next
         mov     [B_KBHEAD], bx
+        poll_reset
         leave_service
 
 .peek:  SET_ZF
         cli
         call    .next
+        jnz     .there
+        call    poll_empty
+        jnc     .ret
+        call    .next                   ; after a wait
         jz      .ret
-        mov     [bp+F_AX], ax
+.there: mov     [bp+F_AX], ax
         CLR_ZF
+        poll_reset
 .ret:   leave_service
 
 ; AX = the key at the head as this kind of call shows it; ZF set if there is none. Removes what a call of the old
@@ -573,6 +580,111 @@ int16:
         leave_service
 .id:    mov     word [bp+F_BX], 41ABh
         leave_service
+
+; --- Waiting for a key by polling --------------------------------------------------------------------------------
+; DOS's prompt, and much else, asks over and over whether there is a key. A program that does
+; nothing else for a whole tick, POLLS_FIRST times and more, is such a loop: from then on it waits
+; in HLT for the next interrupt after POLLS_AGAIN polls in each tick, which is what it would have
+; done anyway. A game that draws, or a program that computes, between its polls does not come near
+; that number (27 us a poll); one that calls on the display or a drive starts anew, and so does one
+; whose timer interrupt does not reach INT 08h: its ticks do not advance. A serial port that has a
+; byte and raises no interrupt for it is being polled as well, so there is no wait then.
+
+POLLS_FIRST     equ 2000
+POLLS_AGAIN     equ 32
+
+; poll_empty: counts a poll that found no key, and waits for an interrupt where that is due. DS =
+; 40h; called with interrupts off, and leaves them so. CF set if it has waited. Clobbers AX, BX, CX,
+; DL and ES.
+poll_empty:
+        mov     ax, EBDA
+        mov     es, ax
+        mov     ax, [B_TICKS]
+        mov     bx, ax
+        sub     bx, [es:E_POLLTICK]
+        jz      .count
+        mov     dl, POLL_COUNTS
+        cmp     bx, 1                   ; the very next tick
+        jne     .new
+        mov     cx, POLLS_AGAIN
+        cmp     byte [es:E_POLL], POLL_COUNTS
+        jb      .new
+        ja      .enough
+        mov     cx, POLLS_FIRST
+.enough:cmp     [es:E_POLLS], cx
+        jb      .new
+        mov     dl, POLL_IDLE
+.new:   mov     [es:E_POLL], dl
+        mov     [es:E_POLLTICK], ax
+        mov     word [es:E_POLLS], 0
+.count: inc     word [es:E_POLLS]
+        jnz     .look
+        dec     word [es:E_POLLS]
+.look:  cmp     byte [es:E_POLL], POLL_IDLE
+        jne     .go_on
+        cmp     word [es:E_POLLS], POLLS_AGAIN
+        jb      .go_on
+        push    dx
+        push    si
+        mov     si, B_COM
+        mov     cx, 4
+.port:  mov     dx, [si]
+        add     si, 2
+        test    dx, dx
+        jz      .next
+        add     dx, 3                   ; line control: the divisor may be in the place of what is read next
+        in      al, dx
+        test    al, 80h
+        jnz     .next
+        sub     dx, 2                   ; interrupt enable
+        in      al, dx
+        test    al, 1
+        jnz     .next
+        add     dx, 4                   ; line status
+        in      al, dx
+        test    al, 1
+        jnz     .serial
+.next:  loop    .port
+        pop     si
+        pop     dx
+        jmp     wait_interrupt
+.serial:pop     si
+        pop     dx
+        mov     byte [es:E_POLL], POLL_START
+.go_on: clc
+        ret
+
+; wait_interrupt: waits if a tick can come: the caller of the service, whose frame is at BP, has
+; interrupts on, and IRQ 0 is not masked. CF set if it has waited; interrupts are off afterwards.
+; Clobbers AX.
+wait_interrupt:
+        test    byte [bp+F_FL+1], 2
+        jz      .no
+        in      al, 21h
+        test    al, 1
+        jnz     .no
+        sti
+        hlt
+        cli
+        stc
+        ret
+.no:    clc
+        ret
+
+; INT 28h: DOS is idle, and INT 2Fh AX=1680h: a program gives up its time slice. Both are DOS's to
+; take over.
+int28:
+        enter_service
+        call    wait_interrupt
+        leave_service
+int2f:
+        cmp     ax, 1680h
+        jne     .ret
+        enter_service
+        call    wait_interrupt
+        mov     byte [bp+F_AL], 0
+        leave_service
+.ret:   iret
 
 ; kbd_send: AL = byte for the keyboard; waits for INT 09h to see the answer.
 kbd_send:

@@ -82,6 +82,7 @@ int12:
 int14:
         sti
         enter_service
+        poll_reset
         set_ds  BDA
         mov     si, [bp+F_DX]
         cmp     si, 3
@@ -184,6 +185,7 @@ int14:
 int17:
         sti
         enter_service
+        poll_reset
         set_ds  BDA
         mov     si, [bp+F_DX]
         cmp     si, 2

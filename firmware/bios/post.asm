@@ -191,6 +191,8 @@ init_vectors:                           ; 20h-6Fh get a bare IRET, so that a str
         xor     ax, ax
         mov     cx, 8*2
         rep     stosw
+        mov     word [es:28h*4], int28
+        mov     word [es:2Fh*4], int2f
         mov     word [es:40h*4], 0EC59h
         mov     word [es:41h*4], E_HDPT
         mov     word [es:41h*4+2], EBDA
@@ -222,7 +224,7 @@ vector_table:
 vector_table_end:
 vector_table_70:
         dw      int70, int71, irq_slave, irq_slave
-        dw      irq_slave, int75, int76, int76
+        dw      int74, int75, int76, int76
 
 init_ebda:
         push    es

@@ -1,6 +1,5 @@
-; Glassbox BIOS: INT 15h and the memory map.
-; Sources: Ralf Brown's Interrupt List, INT 15h; ACPI specification, "System Address Map Interfaces" (E820); APM BIOS
-; specification 1.2 (real-mode interface).
+; Glassbox BIOS: INT 15h and the memory map. Sources: Ralf Brown's Interrupt List, INT 15h; ACPI
+; specification, "System Address Map Interfaces" (E820).
 
 SMAP    equ 534D4150h
 
@@ -66,6 +65,8 @@ int15.table:
         dw      int15_config
         db      0C1h
         dw      int15_ebda
+        db      0C2h
+        dw      int15_mouse
         db      0E8h
         dw      int15_e8
 int15.table_end:
@@ -342,87 +343,3 @@ build_memory_map:
         dd      0FEE00000h, 0, 1000h, 0, 2
         dd      0FFFC0000h, 0, 40000h, 0, 2
 .fixed_end:
-
-; --- APM 1.2, real mode only ----------------------------------------------------------------------------------------
-int15_apm:
-        cmp     al, 0
-        je      .check
-        cmp     al, 1
-        je      .connect
-        cmp     al, 2
-        je      .no_pm16
-        cmp     al, 3
-        je      .no_pm32
-        push    ds
-        set_ds  EBDA
-        test    byte [E_APM], 1
-        pop     ds
-        mov     ah, 3                   ; not connected
-        mov     al, [bp+F_AL]
-        jz      .error
-        cmp     al, 4
-        je      .disconnect
-        cmp     al, 5
-        je      .idle
-        cmp     al, 6
-        je      int15_ok
-        cmp     al, 7
-        je      .state
-        cmp     al, 8
-        je      int15_ok
-        cmp     al, 0Ah
-        je      .power
-        cmp     al, 0Bh
-        je      .event
-        cmp     al, 0Dh
-        je      int15_ok
-        cmp     al, 0Eh
-        je      .version
-        cmp     al, 0Fh
-        je      int15_ok
-        mov     ah, 0Ch                 ; not supported
-.error: mov     [bp+F_AH], ah
-        jmp     int15_fail
-.check: cmp     word [bp+F_BX], 0
-        mov     ah, 9
-        jne     .error
-        mov     word [bp+F_BX], 504Dh   ; "PM"
-        mov     word [bp+F_CX], 0       ; no protected-mode interface
-.version:
-        mov     word [bp+F_AX], 0102h
-        jmp     int15_good
-.connect:
-        mov     al, 1
-.set:   push    ds
-        push    ax
-        set_ds  EBDA
-        pop     ax
-        mov     [E_APM], al
-        pop     ds
-        jmp     int15_ok
-.disconnect:
-        mov     al, 0
-        jmp     .set
-.no_pm16:
-        mov     ah, 6
-        jmp     .error
-.no_pm32:
-        mov     ah, 8
-        jmp     .error
-.idle:  sti
-        hlt
-        jmp     int15_ok
-.power: mov     word [bp+F_BX], 01FFh   ; on line, battery unknown
-        mov     word [bp+F_CX], 0FFFFh
-        mov     word [bp+F_DX], 0FFFFh
-        jmp     int15_ok
-.event: mov     ah, 80h                 ; none pending
-        jmp     .error
-.state: cmp     word [bp+F_CX], 3       ; off
-        jne     int15_ok
-        cmp     word [bp+F_BX], 1       ; all devices
-        jne     int15_ok
-        mov     dx, 604h                ; PM1a control: SLP_TYP 0, SLP_EN
-        mov     ax, 2000h
-        out     dx, ax
-        jmp     int15_ok

@@ -1,11 +1,17 @@
 ; Glassbox kernel loader ROM: the 2 KiB option ROM at CA000 that starts a kernel put into RAM by the machine.
 ;
-; POST calls the init routine, which takes INT 19h; INT 19h then enters the kernel with the registers of the parameter
-; block at offset 20h, which `firmware::kernel_rom` fills in: magic "GBKE", then EIP, ESP, EAX, EBX, ECX, EDX, ESI, EDI,
-; EBP, and a segment. Where the segment is 0, the kernel starts in 32-bit flat protected mode, CS = 10h and the others
-; 18h. Else it starts in real mode, at CS:IP = EIP's halves, with the segment in DS, ES, FS, GS and SS, SP, and zeros, as
-; Linux's boot protocol wants (Documentation/arch/x86/boot.rst). Paging and interrupts are off, A20 is on.
-; The build sets the last byte so that all bytes sum to 0.
+; POST calls the init routine, which takes INT 19h; INT 19h then enters the kernel with the
+; registers of the parameter block at offset 20h, which `firmware::kernel_rom` fills in: magic
+; "GBKE", then EIP, ESP, EAX, EBX, ECX, EDX, ESI, EDI, EBP, a segment, a video mode, the address of
+; a palette, and source, target and length of a copy. Where the segment is 0, the kernel starts in
+; 32-bit flat protected mode, CS = 10h and the others 18h. Else it starts in real mode, at CS:IP =
+; EIP's halves, with the segment in DS, ES, FS, GS and SS, SP, and zeros, as Linux's boot protocol
+; wants (Documentation/arch/x86/boot.rst). Paging and interrupts are off, A20 is on.
+;
+; For kernels in protected mode only: a video mode other than 0 is set; where the palette's address
+; is not 0, the 256 colours of the display are written there, in 8 bits each of red, green and blue;
+; then the copy is made, for the parts of a kernel that lie where POST and this ROM's stack are. The
+; build sets the last byte so that all bytes sum to 0.
 
         cpu     386
         bits    16
@@ -28,6 +34,12 @@ p_esi:  dd      0
 p_edi:  dd      0
 p_ebp:  dd      0
 p_seg:  dd      0
+p_mode: dd      0
+p_palette:
+        dd      0
+p_from: dd      0
+p_to:   dd      0
+p_len:  dd      0
 
 init:   push    ds
         push    word 0
@@ -59,6 +71,12 @@ boot:   cli
         mov     ax, [cs:p_seg]
         test    ax, ax
         jnz     real
+        mov     ax, [cs:p_mode]
+        test    ax, ax
+        jz      .protect
+        int     10h
+        cli
+.protect:
         o32 lgdt [cs:gdt_pointer]
         mov     eax, cr0
         or      al, 1
@@ -93,6 +111,26 @@ protected:
         mov     gs, ax
         push    dword 2                 ; every flag clear
         popfd
+        mov     edi, [BASE+p_palette]
+        test    edi, edi
+        jz      .copy
+        mov     edx, 3C7h
+        mov     al, 0
+        out     dx, al
+        mov     dl, 0C9h
+        mov     ecx, 3*256
+.colour:in      al, dx                  ; 6 bits: the upper ones come again below, so that white is white
+        mov     ah, al
+        shl     al, 2
+        shr     ah, 4
+        and     ah, 3
+        or      al, ah
+        stosb
+        loop    .colour
+.copy:  mov     esi, [BASE+p_from]      ; the stack may be overwritten now
+        mov     edi, [BASE+p_to]
+        mov     ecx, [BASE+p_len]
+        rep     movsb
         mov     eax, [BASE+p_eax]
         mov     ebx, [BASE+p_ebx]
         mov     ecx, [BASE+p_ecx]

@@ -28,6 +28,15 @@ pub struct KernelEntry {
     pub ebp: u32,
     /// DS, ES, FS, GS and SS in real mode; 0 for protected mode.
     pub real_segment: u16,
+    /// For protected mode: the video mode to set by INT 10h before the entry; 0 leaves the text
+    /// mode of POST.
+    pub video_mode: u8,
+    /// For protected mode: where the display's 256 colours are to be written, three bytes each; 0
+    /// for nowhere.
+    pub palette: u32,
+    /// For protected mode: bytes to be copied last, from where to where and how many: POST writes
+    /// below 8000h, so what a kernel has there is kept elsewhere.
+    pub copy: [u32; 3],
 }
 
 /// Offset of the parameter block in the ROM: the magic, then the registers in the order of [`KernelEntry`].
@@ -56,6 +65,11 @@ pub fn kernel_rom(entry: &KernelEntry) -> Vec<u8> {
         entry.edi,
         entry.ebp,
         entry.real_segment.into(),
+        entry.video_mode.into(),
+        entry.palette,
+        entry.copy[0],
+        entry.copy[1],
+        entry.copy[2],
     ];
     for (i, register) in registers.iter().enumerate() {
         let at = PARAMETERS + 4 + 4 * i;
@@ -76,11 +90,14 @@ mod tests {
         let rom = kernel_rom(&KernelEntry {
             eip: 0x10_0000,
             esi: 0x9_0000,
+            copy: [1, 2, 3],
             ..KernelEntry::default()
         });
         assert_eq!(rom.len(), usize::from(rom[2]) * 512);
         assert_eq!(&rom[0x24..0x28], &0x10_0000u32.to_le_bytes());
         assert_eq!(&rom[0x3C..0x40], &0x9_0000u32.to_le_bytes());
+        // The last parameter, before the code of the init routine (PUSH DS).
+        assert_eq!(&rom[0x5C..0x61], &[3, 0, 0, 0, 0x1E]);
         assert_eq!(checksum(&rom), 0);
     }
 }

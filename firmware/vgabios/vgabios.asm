@@ -66,10 +66,11 @@ init:   push    ds
 int10:
         sti
         enter_service
+        poll_reset
         mov     si, BDA
         mov     ds, si
         movzx   si, ah
-        cmp     si, 1Bh
+        cmp     si, 1Ch
         ja      .extended
         shl     si, 1
         call    [cs:.table+si]
@@ -82,7 +83,7 @@ int10:
 .table  dw      set_mode, cursor_shape, cursor_set, cursor_get, light_pen, page_set, scroll_up, scroll_down     ; 00
         dw      char_read, char_attr, char_only, cga_palette, pixel_write, pixel_read, teletype, mode_get       ; 08
         dw      palette, fonts, alternate, string, nothing, nothing, nothing, nothing                           ; 10
-        dw      nothing, nothing, display_code, state_info                                                      ; 18
+        dw      nothing, nothing, display_code, state_info, video_state                                         ; 18
 
 nothing:ret
 
@@ -108,6 +109,7 @@ mode_get:
 %include "palette.asm"
 %include "fonts.asm"
 %include "info.asm"
+%include "state.asm"
 
         align   16, db 0
 font16: incbin  "font8x16.bin"

@@ -131,11 +131,17 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
 }
 
 fn kernel_rom(loaded: &Loaded) -> Vec<u8> {
+    let copy = loaded
+        .low_part
+        .map_or([0; 3], |part| [part.from, part.to, part.len]);
     firmware::kernel_rom(&match loaded.entry {
         boot::Entry::Flat(entry) => KernelEntry {
             eip: entry.eip,
             eax: entry.eax,
             ebx: entry.ebx,
+            video_mode: loaded.video_mode.unwrap_or(0),
+            palette: loaded.palette.unwrap_or(0),
+            copy,
             ..KernelEntry::default()
         },
         boot::Entry::Real(entry) => KernelEntry {

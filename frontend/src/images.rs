@@ -290,7 +290,10 @@ fn open_kernel(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
         rsdp: None,
     };
     // Loaded once more with the machine; here for the message, which names the file.
-    boot::load(kind, &setup).map_err(|error| anyhow!("{name}: {error}"))?;
+    let loaded = boot::load(kind, &setup).map_err(|error| anyhow!("{name}: {error}"))?;
+    if let Some(note) = loaded.note {
+        eprintln!("glassbox: {name}: {note}");
+    }
     media.kernel = Some((kind, setup));
     Ok(())
 }

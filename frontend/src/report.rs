@@ -35,6 +35,8 @@ pub enum Cause {
     Halted,
     /// The guest reset the machine, with `--no-reboot`.
     Reset,
+    /// The firmware found nothing to boot, and nobody can press a key.
+    NotBootable,
     /// The user closed the window, or left the terminal.
     Closed,
     /// Ctrl-C or a signal.
@@ -57,7 +59,7 @@ impl End {
             Cause::PowerOff | Cause::Until | Cause::Closed | Cause::Reset => 0,
             Cause::DebugExit => (self.value << 1 | 1) as u8,
             Cause::Timeout | Cause::InstructionLimit => 124,
-            Cause::TripleFault | Cause::Halted => 3,
+            Cause::TripleFault | Cause::Halted | Cause::NotBootable => 3,
             Cause::Interrupted => 130,
         }
     }
@@ -504,6 +506,7 @@ mod tests {
         assert_eq!(status(Cause::InstructionLimit, 0), 124);
         assert_eq!(status(Cause::TripleFault, 0), 3);
         assert_eq!(status(Cause::Halted, 0), 3);
+        assert_eq!(status(Cause::NotBootable, 0), 3);
     }
 
     #[test]
@@ -517,6 +520,7 @@ mod tests {
             (Cause::InstructionLimit, "instruction-limit"),
             (Cause::TripleFault, "triple-fault"),
             (Cause::Halted, "halted"),
+            (Cause::NotBootable, "not-bootable"),
             (Cause::Reset, "reset"),
         ] {
             assert_eq!(name(cause), expected);

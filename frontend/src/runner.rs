@@ -145,6 +145,8 @@ struct Run {
     unseen: bool,
     speed_mark: (Instant, u64),
     pacer: Option<Pacer>,
+    /// What the firmware said of the drives when nothing booted.
+    not_bootable: Option<u8>,
 }
 
 /// Runs `machine` to its end.
@@ -161,6 +163,7 @@ pub fn run(machine: Machine, session: Session) -> Outcome {
         unseen: true,
         speed_mark: (started, 0),
         pacer,
+        not_bootable: None,
     };
     let end = loop {
         if let Some(end) = run.slice() {
@@ -256,6 +259,9 @@ impl Run {
                 }
             }
         }
+        if let Some(end) = self.nothing_boots() {
+            return Some(end);
+        }
         let limits = &self.session.limits;
         if limits
             .instructions
@@ -270,6 +276,30 @@ impl Run {
             return Some(end(Cause::Timeout));
         }
         None
+    }
+
+    /// Says once that nothing boots, where no display shows it, and ends the run if nobody can do
+    /// anything about it.
+    fn nothing_boots(&mut self) -> Option<End> {
+        let drives = self.not_bootable.take()?;
+        if self.session.shown.is_some() {
+            return None;
+        }
+        // A script may wait for just this screen, and press a key.
+        let goes_on = self.session.script.wants_screen();
+        let words = not_bootable_in_words(drives);
+        match (goes_on, self.session.limits.timeout) {
+            (false, _) => eprintln!("glassbox: {words}"),
+            (true, None) => eprintln!("glassbox: {words}; the firmware waits for a key"),
+            (true, Some(timeout)) => eprintln!(
+                "glassbox: {words}; the firmware waits for a key, up to the timeout of {} s",
+                timeout.as_secs_f64()
+            ),
+        }
+        (!goes_on).then_some(End {
+            cause: Cause::NotBootable,
+            value: 0,
+        })
     }
 
     /// The processors wait for an interrupt; so does the host.
@@ -348,6 +378,7 @@ impl Run {
                     self.session.wires.debugcon(byte);
                     self.session.script.debugcon(byte);
                 }
+                Output::NotBootable(drives) => self.not_bootable = Some(drives),
                 Output::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
             }
         }
@@ -377,6 +408,31 @@ impl Run {
             self.speed_mark = (now, self.machine.retired());
         }
     }
+}
+
+/// What [`Output::NotBootable`] means, and what to do.
+fn not_bootable_in_words(drives: u8) -> String {
+    let names = ["the floppy", "the hard disk", "the CD-ROM"];
+    let whys: Vec<_> = names
+        .into_iter()
+        .enumerate()
+        .filter_map(|(n, name)| match drives >> (2 * n) & 3 {
+            1 => Some(format!("{name}'s first sector cannot be read")),
+            2 if n == 2 => Some(format!(
+                "{name} has no boot record that this firmware starts"
+            )),
+            2 => Some(format!(
+                "{name}'s first sector is not a boot sector (no 55 AA at its end)"
+            )),
+            3 => Some(format!("what {name} booted gave up")),
+            _ => None,
+        })
+        .collect();
+    let why = match whys.is_empty() {
+        true => "no drive was tried; see --boot".to_owned(),
+        false => whys.join(", "),
+    };
+    format!("nothing to boot: {why}; give it an image with a system on it")
 }
 
 fn end(cause: Cause) -> End {

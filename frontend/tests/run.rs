@@ -423,6 +423,112 @@ fn a_multiboot_kernel_starts_with_its_magic_and_command_line() {
     assert_eq!(bench.report(&["kernel"], 33)["debugcon"], "kernel");
 }
 
+/// A multiboot kernel that is no ELF file, at `addr`: its header asks for `mode`, and `code` is its
+/// entry.
+fn flat_kernel(addr: u32, mode: [u32; 4], code: &[u8]) -> Vec<u8> {
+    let (magic, flags) = (0x1BAD_B002u32, 1u32 << 16 | 1 << 2);
+    let checksum = 0u32.wrapping_sub(magic).wrapping_sub(flags);
+    let places = [magic, flags, checksum, addr, addr, 0, 0, addr + 48];
+    let fields = places.iter().chain(&mode);
+    let mut kernel: Vec<u8> = fields.flat_map(|field| field.to_le_bytes()).collect();
+    kernel.extend_from_slice(code);
+    kernel
+}
+
+#[test]
+fn a_multiboot_kernel_gets_mode_13h_and_its_palette() {
+    let bench = Bench::new();
+    // MOV ESI, [EBX+112]; MOV EAX, [ESI+45]; SHL EAX, 8; CMP EAX, FFFFFF00h: colour 15 is white.
+    // JNE over the good end.
+    let code = [
+        &[0x8B, 0x73, 0x70, 0x8B, 0x46, 0x2D, 0xC1, 0xE0, 0x08][..],
+        &[0x3D, 0x00, 0xFF, 0xFF, 0xFF, 0x75, 0x04],
+        &debug_exit(0x10),
+        &debug_exit(0x11),
+    ]
+    .concat();
+    let kernel = flat_kernel(0x10_0000, [0, 320, 200, 8], &code);
+    std::fs::write(bench.path("kernel"), kernel).unwrap();
+    let report = bench.report(&["kernel"], 33);
+    assert_eq!(report["screen"]["mode"], "graphics 320x200x256");
+    // One that this machine does not have.
+    let kernel = flat_kernel(0x10_0000, [0, 1024, 768, 32], &debug_exit(0x10));
+    std::fs::write(bench.path("kernel"), kernel).unwrap();
+    let output = bench.run(&["kernel"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(33), "{said}");
+    assert!(
+        said.contains("kernel asks for a framebuffer of 1024x768x32"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_kernel_may_lie_where_post_works() {
+    let bench = Bench::new();
+    for addr in [0x500, 0x7BF0, 0x7FF0] {
+        let kernel = flat_kernel(addr, [1, 0, 0, 0], &debug_exit(0x10));
+        std::fs::write(bench.path("kernel"), kernel).unwrap();
+        bench.report(&["kernel"], 33);
+    }
+    let kernel = flat_kernel(0x400, [1, 0, 0, 0], &debug_exit(0x10));
+    std::fs::write(bench.path("kernel"), kernel).unwrap();
+    let output = bench.run(&["kernel"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("kernel loads at 0x400-0x433, where the interrupt vectors"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_does_not_boot_is_said_and_ends_the_run() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("empty.img"), vec![0; 64 * 512]).unwrap();
+    let said = |args: &[&str], status: i32| {
+        let output = bench.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    let disk = ["--disk", "empty.img", "--timeout", "60"];
+    let words = said(&disk, 3);
+    assert!(
+        words.contains("hard disk's first sector is not a boot sector"),
+        "{words}"
+    );
+    let report = bench.report(&disk[..2], 3);
+    assert_eq!(report["end"]["cause"], "not-bootable");
+    let rows = report["screen"]["text"].as_array().unwrap();
+    let shown = |text: &str| rows.iter().any(|row| row.as_str().unwrap().contains(text));
+    assert!(shown("No bootable device"));
+    // INT 18h.
+    bench.disk("x.img", &[0xCD, 0x18], 4);
+    let words = said(&["x.img", "--timeout", "60"], 3);
+    assert!(words.contains("what the floppy booted gave up"), "{words}");
+    std::fs::write(bench.path("floppy.img"), vec![0; 1_474_560]).unwrap();
+    let words = said(&["floppy.img", "--timeout", "60"], 3);
+    assert!(
+        words.contains("floppy's first sector is not a boot sector"),
+        "{words}"
+    );
+    // A script may go on from there.
+    let until = [
+        "floppy.img",
+        "--until",
+        "No bootable device",
+        "--timeout",
+        "60",
+    ];
+    let words = said(&until, 0);
+    assert!(
+        words.contains("waits for a key, up to the timeout of 60 s"),
+        "{words}"
+    );
+}
+
 #[test]
 fn the_tour_starts_where_no_image_is_named() {
     let bench = Bench::new();

@@ -15,11 +15,12 @@
 //! | 0005, 000F | processors that there are and that there may be, 16 bits each |
 //! | 0019 | the directory of files: none |
 //! | 8002 | 1: IRQ 0 is input 2 of the I/O APIC |
+//! | BF00-BF3F | Glassbox's own, a notice by its BIOS: nothing boots. Bits 0-5 are those of [`Output::NotBootable`] |
 //!
 //! Not modelled: the DMA interface, writing, and the other items, which read as zeros, so "none" and "no".
 
 use log::debug;
-use platform::{Device, DeviceCtx, SavedState, StateError, StateView};
+use platform::{Device, DeviceCtx, Output, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "fw_cfg";
@@ -32,6 +33,7 @@ mod item {
     pub const CPUS: u16 = 0x0005;
     pub const MOST_CPUS: u16 = 0x000F;
     pub const IRQ0_OVERRIDE: u16 = 0x8002;
+    pub const NOT_BOOTABLE: u16 = 0xBF00;
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,13 +96,16 @@ impl Device for FwCfg {
         }
     }
 
-    fn write(&mut self, _: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
         if (region, offset, size) == (Self::PORTS, 0, 2) {
             debug!(target: TARGET, "item {value:04x}");
             self.state = State {
                 item: value as u16,
                 offset: 0,
             };
+            if self.state.item & 0xFFC0 == item::NOT_BOOTABLE {
+                ctx.output(Output::NotBootable(value as u8 & 0x3F));
+            }
         }
     }
 
@@ -143,6 +148,15 @@ mod tests {
         assert_eq!(item(&mut bus, 0x0F, 2), [3, 0]);
         assert_eq!(item(&mut bus, 0x19, 4), [0; 4]);
         assert_eq!(item(&mut bus, 0x8002, 1), [1]);
+    }
+
+    #[test]
+    fn the_bios_tells_that_nothing_boots() {
+        let mut bus = bus_with_regions(Box::new(FwCfg::new(RAM_BYTES, 3)), FwCfg::MAP);
+        bus.pio_write(0x510, 2, 0xBF40);
+        assert_eq!(bus.outputs, []);
+        bus.pio_write(0x510, 2, 0xBF08);
+        assert_eq!(bus.outputs, [Output::NotBootable(0x08)]);
     }
 
     #[test]

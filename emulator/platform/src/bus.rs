@@ -73,6 +73,10 @@ pub enum Output {
     DebugConsole(u8),
     /// A POST code was written to port 80h.
     PostCode(u8),
+    /// The firmware found nothing to boot. Two bits say why of each drive, bits 0-1 of the floppy,
+    /// 2-3 of the hard disk, 4-5 of the CD-ROM: 0 not tried, 1 unreadable, 2 nothing on it to boot,
+    /// 3 what was booted gave up.
+    NotBootable(u8),
 }
 
 #[derive(Clone, Copy, Debug)]

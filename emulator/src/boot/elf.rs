@@ -71,6 +71,8 @@ fn load_class<H: FileHeader<Endian = LittleEndian>>(
     let mut entry = virtual_entry;
     let mut loaded = 0u64;
     let mut from_file = 0u64;
+    let headers_start: u64 = header.e_phoff(endian).into();
+    let headers_end = headers_start.saturating_add(std::mem::size_of_val(segments) as u64);
     for segment in segments {
         if segment.p_type(endian) != format::PT_LOAD {
             continue;
@@ -102,7 +104,8 @@ fn load_class<H: FileHeader<Endian = LittleEndian>>(
             return Err(damaged("its segments overlap in the file"));
         }
         let bytes = file[offset as usize..end as usize].to_vec();
-        layout.place_at(physical, bytes, memory_bytes - file_bytes)?;
+        let headers = headers_end.saturating_sub(offset).min(file_bytes) as usize;
+        layout.place_segment(physical, bytes, memory_bytes - file_bytes, headers)?;
         loaded += memory_bytes;
         if virtual_entry
             .checked_sub(linked)
@@ -166,7 +169,7 @@ fn load_sections<H: FileHeader<Endian = LittleEndian>>(
         tables.extend_from_slice(bytes);
     }
     if !places.is_empty()
-        && let Ok(base) = layout.place_below("the symbol table", tables, 1 << 32, 16)
+        && let Ok(base) = layout.place_above("the symbol table", tables, 16)
     {
         for (index, offset) in places {
             // sh_addr.

@@ -29,19 +29,35 @@ pub enum LoadError {
         /// What it wants.
         why: String,
     },
-    /// A part of the kernel lies where no RAM is.
+    /// A part of the kernel lies where something else is.
     #[error(
-        "the kernel loads at {start:#x}-{end:#x}, where this machine has no free RAM; \
-         try a larger --memory, or link it at 1 MiB or above"
+        "the kernel loads at {start:#x}-{end:#x}, where {what}; link it elsewhere, at 1 MiB for example"
     )]
-    NoRam {
+    Overlaps {
         /// First byte.
         start: u64,
         /// Last byte.
         end: u64,
+        /// What is there, as a sentence.
+        what: &'static str,
+    },
+    /// The machine is too small.
+    #[error(
+        "{what} needs at least {} of RAM, and the machine has {}; give it more with -m {}M",
+        mebibytes(*needed),
+        mebibytes(*ram),
+        needed.div_ceil(MIB)
+    )]
+    TooLittleRam {
+        /// Who needs it.
+        what: &'static str,
+        /// How many bytes of RAM would do.
+        needed: u64,
+        /// How many there are.
+        ram: u64,
     },
     /// Something does not fit.
-    #[error("{what} of {bytes} bytes does not fit into the guest's memory; try a larger --memory")]
+    #[error("{what} of {bytes} bytes does not fit where this kernel can reach it; make it smaller")]
     TooLarge {
         /// What.
         what: &'static str,
@@ -56,4 +72,14 @@ pub enum LoadError {
         /// How long it is.
         found: u64,
     },
+}
+
+const MIB: u64 = 1 << 20;
+
+fn mebibytes(bytes: u64) -> String {
+    match bytes % MIB {
+        0 => format!("{} MiB", bytes / MIB),
+        // What is needed is rounded up, and a machine's size is told exactly.
+        _ => format!("{} KiB", bytes.div_ceil(1024)),
+    }
 }

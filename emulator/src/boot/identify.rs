@@ -1,5 +1,6 @@
 //! Tells images apart by their content.
 
+use super::header::{FaultyHeader, find_faulty};
 use super::{elf, multiboot1, multiboot2, u16_at, u32_at};
 
 /// How many of an image's first bytes [`identify`] looks at.
@@ -72,6 +73,9 @@ pub enum ImageError {
          in, or make a disk image of it"
     )]
     PlainElf,
+    /// A multiboot header that does not count.
+    #[error("{0}")]
+    Header(FaultyHeader),
     /// Nothing that this machine boots.
     #[error(
         "not a bootable image: expected a disk image with a boot sector (55 AA), an ISO or floppy \
@@ -117,7 +121,7 @@ pub fn identify(head: &[u8], len: u64) -> Result<Image, ImageError> {
     let whole = head.get(..len as usize);
     match whole {
         Some(code) if len <= 510 && !is_text(code) => Ok(Image::BootSector),
-        _ => Err(ImageError::Unknown),
+        _ => Err(find_faulty(head).map_or(ImageError::Unknown, ImageError::Header)),
     }
 }
 
@@ -129,7 +133,7 @@ fn identify_elf(file: &[u8]) -> Result<Image, ImageError> {
     } else if elf::has_pvh_note(file) {
         Ok(Image::Kernel(KernelKind::Pvh))
     } else {
-        Err(ImageError::PlainElf)
+        Err(find_faulty(file).map_or(ImageError::PlainElf, ImageError::Header))
     }
 }
 

@@ -4,6 +4,8 @@
 //! for the memory map and the display, and other programs in this format (memory testers, network boot loaders) have no
 //! other entry.
 
+use platform::memory::LOW_RAM_END;
+
 use super::error::LoadError;
 use super::layout::Layout;
 use super::{Entry, KernelSetup, Loaded, RealEntry, u16_at, u32_at, u64_at};
@@ -104,16 +106,23 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
             bytes: room.1,
         });
     }
-    layout.place_at(places.body, body, 0)?;
+    let body_end = places.body + room.1;
     if version >= 0x20A {
         room = unpacking_room(file);
-        if room.1 > 0 {
-            layout.reserve(room.0, room.1)?;
-        }
     }
+    let end = body_end.max(room.0.saturating_add(room.1));
+    layout
+        .place_at(places.body, body, 0)
+        .and_then(|()| match room.1 {
+            _ if version < 0x20A => Ok(()),
+            0 => Ok(()),
+            len => layout.reserve(room.0, len),
+        })
+        .map_err(|error| too_little(setup, end, error))?;
     log::debug!(target: "boot", "kernel at {:#x}, unpacks to {room:#x?}", places.body);
 
-    let (ramdisk, ramdisk_bytes) = place_ramdisk(setup, version, &mut layout)?;
+    let (ramdisk, ramdisk_bytes) = place_ramdisk(setup, version, &mut layout)
+        .map_err(|error| too_little(setup, end, error))?;
     let mut code = file[..setup_bytes].to_vec();
     code[hdr::TYPE_OF_LOADER] = UNKNOWN_LOADER;
     code[hdr::LOADFLAGS] |= CAN_USE_HEAP;
@@ -127,16 +136,45 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
     layout.place_at(places.command_line, command_line(setup, version)?, 0)?;
     layout.place_at(places.setup, code, 0)?;
 
+    let (preloads, _) = layout.finish()?;
     let segment = (places.setup >> 4) as u16;
     Ok(Loaded {
-        preloads: layout.into_preloads(),
+        preloads,
         entry: Entry::Real(RealEntry {
             cs: segment + 0x20,
             ip: 0,
             segment,
             sp: stack.wrapping_sub(0x10),
         }),
+        ..Loaded::default()
     })
+}
+
+/// `error`, or how much RAM would do for a kernel that takes the memory up to `end`, and for its
+/// RAM disk.
+fn too_little(setup: &KernelSetup, end: u64, error: LoadError) -> LoadError {
+    let ramdisk: u64 = setup
+        .modules
+        .iter()
+        .map(|module| (module.bytes.len() as u64).next_multiple_of(4))
+        .sum();
+    let what = match ramdisk {
+        0 => "this kernel",
+        _ => "this kernel, with its initial RAM disk,",
+    };
+    let needed = end
+        .saturating_add(4095 + ramdisk.next_multiple_of(4096))
+        .checked_next_multiple_of(1 << 20);
+    match needed {
+        Some(needed) if needed <= LOW_RAM_END && setup.ram_bytes < needed => {
+            LoadError::TooLittleRam {
+                what,
+                needed,
+                ram: setup.ram_bytes,
+            }
+        }
+        _ => error,
+    }
 }
 
 /// What the loader makes of `vga=` (boot.rst, "Special Command Line Options").

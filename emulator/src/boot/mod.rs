@@ -9,6 +9,7 @@
 
 mod elf;
 mod error;
+mod header;
 mod identify;
 mod layout;
 mod linux;
@@ -16,8 +17,10 @@ mod memory_map;
 mod multiboot1;
 mod multiboot2;
 mod pvh;
+mod video;
 
 pub use error::LoadError;
+pub use header::FaultyHeader;
 pub use identify::{FLOPPY_SIZES, HEAD_BYTES, Image, ImageError, KernelKind, identify};
 pub use memory_map::{MemoryKind, MemoryRange, memory_map};
 
@@ -93,6 +96,26 @@ pub struct Loaded {
     pub preloads: Vec<Preload>,
     /// How it starts.
     pub entry: Entry,
+    /// A part of the kernel that lies where the firmware works, to be copied at the entry.
+    pub low_part: Option<LowPart>,
+    /// The BIOS's number of the video mode at the entry; text where there is none.
+    pub video_mode: Option<u8>,
+    /// Where the kernel finds the palette, 256 colours of red, green and blue bytes, to be filled
+    /// in at the entry.
+    pub palette: Option<u32>,
+    /// What the user should know though the kernel starts.
+    pub note: Option<String>,
+}
+
+/// Memory to be copied right before the kernel starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowPart {
+    /// Where it is kept.
+    pub from: u32,
+    /// Where it belongs.
+    pub to: u32,
+    /// Bytes.
+    pub len: u32,
 }
 
 /// Loads a kernel of `kind`.

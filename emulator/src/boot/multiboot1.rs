@@ -4,15 +4,18 @@ use super::elf::{self, Sections};
 use super::error::LoadError;
 use super::layout::Layout;
 use super::memory_map::memory_map;
+use super::video::{Screen, Wish};
 use super::{Entry, FlatEntry, KernelSetup, Loaded, u32_at};
 
 const WHAT: &str = "multiboot kernel";
-const MAGIC: u32 = 0x1BAD_B002;
+pub(super) const MAGIC: u32 = 0x1BAD_B002;
 const LOADED_MAGIC: u32 = 0x2BAD_B002;
 /// The header lies within this many bytes (§3.1).
-const SEARCH_BYTES: usize = 8192;
+pub(super) const SEARCH_BYTES: usize = 8192;
 
 const WANTS_VIDEO: u32 = 1 << 2;
+/// The header's `mode_type` of text; 0 is a linear framebuffer.
+const TEXT_MODE: u32 = 1;
 const HAS_ADDRESSES: u32 = 1 << 16;
 /// Page-aligned modules, memory information, video: flags that this loader honours.
 const KNOWN: u32 = 0b111;
@@ -47,6 +50,7 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
             ),
         });
     }
+    let (screen, note) = screen(file, at, flags)?;
     let mut layout = Layout::new(setup.ram_bytes);
     let (entry, sections) = if flags & HAS_ADDRESSES != 0 {
         (load_flat(file, at, &mut layout)?, Sections::default())
@@ -58,14 +62,50 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
         what: WHAT,
         why: format!("its entry point {entry:#x} is above 4 GiB"),
     })?;
-    let info = information(setup, flags, &sections, &mut layout)?;
+    let (info, palette) = information(setup, screen, &sections, &mut layout)?;
+    let (preloads, low_part) = layout.finish()?;
     Ok(Loaded {
-        preloads: layout.into_preloads(),
+        preloads,
+        low_part,
+        video_mode: screen.and_then(Screen::bios_mode),
+        palette,
+        note,
         entry: Entry::Flat(FlatEntry {
             eip,
             eax: LOADED_MAGIC,
             ebx: info,
         }),
+    })
+}
+
+/// The screen that the header asks for (§3.1.4), and what to tell the user. The mode is what the
+/// kernel would like: a loader may give it another, as long as the information says which.
+fn screen(
+    file: &[u8],
+    header: usize,
+    flags: u32,
+) -> Result<(Option<Screen>, Option<String>), LoadError> {
+    if flags & WANTS_VIDEO == 0 {
+        return Ok((None, None));
+    }
+    let field = |n: usize| {
+        u32_at(file, header + 32 + 4 * n).ok_or(LoadError::Truncated {
+            what: WHAT,
+            expected: header as u64 + 48,
+            found: file.len() as u64,
+        })
+    };
+    if field(0)? == TEXT_MODE {
+        return Ok((Some(Screen::Text), None));
+    }
+    let wish = Wish {
+        width: field(1)?,
+        height: field(2)?,
+        depth: field(3)?,
+    };
+    Ok(match Screen::of(wish) {
+        Some(screen) => (Some(screen), None),
+        None => (Some(Screen::Text), Some(wish.note())),
     })
 }
 
@@ -127,16 +167,17 @@ pub(super) fn place_flat(
     layout.place_at(load_addr.into(), bytes.to_vec(), zeros)
 }
 
-/// Places modules and the information structure (§3.3); returns the latter's address.
+/// Places modules and the information structure (§3.3); returns the latter's address, and the
+/// palette's.
 fn information(
     setup: &KernelSetup,
-    header_flags: u32,
+    screen: Option<Screen>,
     sections: &Sections,
     layout: &mut Layout,
-) -> Result<u32, LoadError> {
+) -> Result<(u32, Option<u32>), LoadError> {
     let map = memory_map(setup.ram_bytes);
     let mut flags = 1 << 0 | 1 << 2 | 1 << 6 | 1 << 9;
-    let mut info = [0u32; 29];
+    let mut info = [0u32; 30];
     info[1] = (map[0].len / 1024) as u32;
     info[2] = (map[3].len / 1024) as u32;
     info[4] = place_text(&setup.command_line, layout)?;
@@ -144,8 +185,7 @@ fn information(
         flags |= 1 << 3;
         let mut table = Vec::new();
         for module in &setup.modules {
-            let end = 1 << 32;
-            let start = layout.place_below("a module", module.bytes.clone(), end, 4096)? as u32;
+            let start = layout.place_above("a module", module.bytes.clone(), 4096)? as u32;
             let text = place_text(&module.text, layout)?;
             for field in [start, start + module.bytes.len() as u32, text, 0] {
                 table.extend_from_slice(&field.to_le_bytes());
@@ -171,20 +211,23 @@ fn information(
     info[11] = table.len() as u32;
     info[12] = layout.place_low("the memory map", table)? as u32;
     info[16] = place_text(LOADER_NAME, layout)?;
-    if header_flags & WANTS_VIDEO != 0 {
+    let mut palette = None;
+    if let Some(screen) = screen {
         flags |= 1 << 12;
-        let [low, high, pitch, width, height, kind] = text_framebuffer();
-        (info[22], info[23], info[24]) = (low, high, pitch);
-        (info[25], info[26], info[27]) = (width, height, kind);
+        info[22..28].copy_from_slice(&screen.framebuffer());
+        if screen.colours() > 0 {
+            let colours = vec![0; 3 * usize::from(screen.colours())];
+            // Where the specification's multiboot.h has these, and GRUB: its text has them two
+            // bytes earlier.
+            info[28] = layout.place_low("the palette", colours)? as u32;
+            info[29] = screen.colours().into();
+            palette = Some(info[28]);
+        }
     }
     info[0] = flags;
     let bytes = info.iter().flat_map(|field| field.to_le_bytes()).collect();
-    Ok(layout.place_low("the boot information", bytes)? as u32)
-}
-
-/// The text screen as a framebuffer: address, pitch, width, height, and then 16 bits a cell of type 2.
-pub(super) fn text_framebuffer() -> [u32; 6] {
-    [0xB_8000, 0, 160, 80, 25, 16 | 2 << 8]
+    let info = layout.place_low("the boot information", bytes)? as u32;
+    Ok((info, palette))
 }
 
 pub(super) fn place_text(text: &str, layout: &mut Layout) -> Result<u32, LoadError> {

@@ -4,14 +4,15 @@ use super::elf::{self, Sections};
 use super::error::LoadError;
 use super::layout::Layout;
 use super::memory_map::memory_map;
-use super::multiboot1::{LOADER_NAME, place_flat, text_framebuffer};
+use super::multiboot1::{LOADER_NAME, place_flat};
+use super::video::{Screen, Wish};
 use super::{Entry, FlatEntry, KernelSetup, Loaded, u16_at, u32_at};
 
 const WHAT: &str = "multiboot 2 kernel";
-const MAGIC: u32 = 0xE852_50D6;
+pub(super) const MAGIC: u32 = 0xE852_50D6;
 const LOADED_MAGIC: u32 = 0x36D7_6289;
 /// The header lies within this many bytes (§3.1).
-const SEARCH_BYTES: usize = 32768;
+pub(super) const SEARCH_BYTES: usize = 32768;
 
 /// Types of the tags in the header (§3.1.3 on).
 mod wanted {
@@ -47,6 +48,7 @@ mod told {
 struct Header {
     addresses: Option<[u32; 4]>,
     entry: Option<u32>,
+    screen: Screen,
 }
 
 /// The offset of the multiboot 2 header, if one with a good checksum is there.
@@ -76,14 +78,19 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
     };
     let eip = u32::try_from(entry)
         .map_err(|_| damaged(&format!("its entry point {entry:#x} is above 4 GiB")))?;
-    let info = information(setup, &sections, &mut layout)?;
+    let (info, palette) = information(setup, header.screen, &sections, &mut layout)?;
+    let (preloads, low_part) = layout.finish()?;
     Ok(Loaded {
-        preloads: layout.into_preloads(),
+        preloads,
+        low_part,
+        video_mode: header.screen.bios_mode(),
+        palette,
         entry: Entry::Flat(FlatEntry {
             eip,
             eax: LOADED_MAGIC,
             ebx: info,
         }),
+        ..Loaded::default()
     })
 }
 
@@ -138,7 +145,22 @@ fn parse_header(file: &[u8], start: usize) -> Result<Header, LoadError> {
                 ]);
             }
             wanted::ENTRY => header.entry = Some(field(at + 8)?),
-            wanted::CONSOLE | wanted::FRAMEBUFFER | wanted::MODULE_ALIGN | wanted::RELOCATABLE => {}
+            wanted::FRAMEBUFFER => {
+                let wish = Wish {
+                    width: field(at + 8)?,
+                    height: field(at + 12)?,
+                    depth: field(at + 16)?,
+                };
+                header.screen = match wish.depth {
+                    // Text: width and height are in characters.
+                    0 => Screen::Text,
+                    _ => match Screen::of(wish) {
+                        None if !optional => return Err(wish.refusal(WHAT)),
+                        screen => screen.unwrap_or_default(),
+                    },
+                };
+            }
+            wanted::CONSOLE | wanted::MODULE_ALIGN | wanted::RELOCATABLE => {}
             // EFI entries are alternatives, for machines with EFI.
             7..=9 => {}
             _ if optional => {}
@@ -149,12 +171,13 @@ fn parse_header(file: &[u8], start: usize) -> Result<Header, LoadError> {
     Ok(header)
 }
 
-/// Places modules and the boot information (§3.6); returns the latter's address.
+/// Places modules and the boot information (§3.6); returns the latter's address, and the palette's.
 fn information(
     setup: &KernelSetup,
+    screen: Screen,
     sections: &Sections,
     layout: &mut Layout,
-) -> Result<u32, LoadError> {
+) -> Result<(u32, Option<u32>), LoadError> {
     let map = memory_map(setup.ram_bytes);
     let mut info = vec![0; 8];
     push_tag(
@@ -165,7 +188,7 @@ fn information(
     );
     push_tag(&mut info, told::LOADER_NAME, &[], &text(LOADER_NAME));
     for module in &setup.modules {
-        let start = layout.place_below("a module", module.bytes.clone(), 1 << 32, 4096)? as u32;
+        let start = layout.place_above("a module", module.bytes.clone(), 4096)? as u32;
         let end = start + module.bytes.len() as u32;
         push_tag(&mut info, told::MODULE, &[start, end], &text(&module.text));
     }
@@ -180,7 +203,20 @@ fn information(
         entries.extend_from_slice(&[0; 4]);
     }
     push_tag(&mut info, told::MEMORY_MAP, &[24, 0], &entries);
-    push_tag(&mut info, told::FRAMEBUFFER, &text_framebuffer(), &[]);
+    let mut palette_offset = None;
+    let mut colours = Vec::new();
+    if screen.colours() > 0 {
+        // The count has 16 bits in the specification's multiboot2.h and in GRUB, 32 in its text.
+        colours = screen.colours().to_le_bytes().to_vec();
+        palette_offset = Some((info.len() + 32 + colours.len()) as u32);
+        colours.resize(colours.len() + 3 * usize::from(screen.colours()), 0);
+    }
+    push_tag(
+        &mut info,
+        told::FRAMEBUFFER,
+        &screen.framebuffer(),
+        &colours,
+    );
     if sections.count > 0 {
         let fields = [sections.count, sections.entry_bytes, sections.string_index];
         push_tag(&mut info, told::ELF_SECTIONS, &fields, &sections.table);
@@ -196,7 +232,8 @@ fn information(
     push_tag(&mut info, told::END, &[], &[]);
     let total = info.len() as u32;
     info[..4].copy_from_slice(&total.to_le_bytes());
-    Ok(layout.place_low("the boot information", info)? as u32)
+    let info = layout.place_low("the boot information", info)? as u32;
+    Ok((info, palette_offset.map(|offset| info + offset)))
 }
 
 fn push_tag(info: &mut Vec<u8>, kind: u32, fields: &[u32], bytes: &[u8]) {

@@ -20,7 +20,7 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
 
     let mut modules = Vec::new();
     for module in &setup.modules {
-        let start = layout.place_below("a module", module.bytes.clone(), 1 << 32, 4096)?;
+        let start = layout.place_above("a module", module.bytes.clone(), 4096)?;
         let text = place_text(&module.text, &mut layout)?;
         for field in [start, module.bytes.len() as u64, text.into(), 0] {
             modules.extend_from_slice(&field.to_le_bytes());
@@ -53,12 +53,15 @@ pub(super) fn load(setup: &KernelSetup) -> Result<Loaded, LoadError> {
         info.extend_from_slice(&field.to_le_bytes());
     }
     let info = layout.place_low("the boot information", info)?;
+    let (preloads, low_part) = layout.finish()?;
     Ok(Loaded {
-        preloads: layout.into_preloads(),
+        preloads,
+        low_part,
         entry: Entry::Flat(FlatEntry {
             eip,
             ebx: info as u32,
             ..FlatEntry::default()
         }),
+        ..Loaded::default()
     })
 }

@@ -179,10 +179,20 @@ fn a_kernel_that_loads_low_lies_below_its_setup_code() {
 fn a_linux_kernel_that_does_not_fit_says_so() {
     let mut small = setup(bz_image(0x20F));
     small.ram_bytes = 8 << 20;
-    assert!(matches!(
-        load(KernelKind::Linux, &small),
-        Err(LoadError::NoRam { .. })
-    ));
+    let error = load(KernelKind::Linux, &small).unwrap_err();
+    // It unpacks to 16-24 MiB, and the RAM disk takes two pages.
+    assert_eq!(
+        error.to_string(),
+        "this kernel, with its initial RAM disk, needs at least 25 MiB of RAM, and the machine has 8 MiB; \
+         give it more with -m 25M"
+    );
+    small.ram_bytes = 24 << 20;
+    assert_eq!(load(KernelKind::Linux, &small).map(|_| ()), Ok(()));
+    small.modules[0].bytes = vec![7; 24 << 20];
+    let error = load(KernelKind::Linux, &small).unwrap_err();
+    assert!(error.to_string().contains("-m 49M"), "{error}");
+    small.ram_bytes = 49 << 20;
+    assert_eq!(load(KernelKind::Linux, &small).map(|_| ()), Ok(()));
     let mut long = setup(bz_image(0x20F));
     long.command_line = "x".repeat(101);
     let error = load(KernelKind::Linux, &long).unwrap_err();
@@ -257,6 +267,147 @@ fn a_multiboot2_kernel_finds_its_tags() {
     let file = elf(true, &multiboot2_header(&demand));
     let refused = load(KernelKind::Multiboot2, &setup(file));
     assert!(matches!(refused, Err(LoadError::Unsupported { .. })));
+}
+
+#[test]
+fn modules_lie_right_above_the_kernel() {
+    let tags = [0, 0, 0, 0, 8, 0, 0, 0];
+    for (kind, file) in [
+        (KernelKind::Multiboot1, elf(false, &multiboot1_header(3))),
+        (KernelKind::Multiboot2, elf(true, &multiboot2_header(&tags))),
+        (KernelKind::Pvh, pvh()),
+    ] {
+        let loaded = load(kind, &setup(file)).unwrap();
+        let module = loaded.preloads.iter().find(|p| p.bytes == [7; 5000]);
+        // The kernel takes 300h bytes from 1 MiB on.
+        assert_eq!(module.unwrap().addr, 0x10_1000, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_kernel_that_takes_all_low_memory_finds_its_information_above() {
+    let mut file = elf(false, &multiboot1_header(3));
+    // A second segment, without bytes in the file, from 500h to the EBDA.
+    put(&mut file, 44, &[2]);
+    for (n, value) in [1u32, 0, 0x500, 0x500, 0, 0x9_F700].into_iter().enumerate() {
+        put(&mut file, 84 + 4 * n, &value.to_le_bytes());
+    }
+    let loaded = load(KernelKind::Multiboot1, &setup(file)).unwrap();
+    assert!(flat(&loaded).ebx > 0x10_0300);
+    let info = memory(&loaded, flat(&loaded).ebx.into(), 120);
+    assert_eq!(memory(&loaded, field(&info, 16), 7), b"console");
+    let part = loaded.low_part.unwrap();
+    assert_eq!((part.to, part.len), (0x500, 0x7B00));
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+#[test]
+fn a_multiboot_kernel_gets_the_screen_that_it_is_told() {
+    let load_with = |mode: [u32; 4]| {
+        let mut header = multiboot1_header(4);
+        header.extend(words(&[0; 5]));
+        header.extend(words(&mode));
+        let loaded = load(KernelKind::Multiboot1, &setup(elf(false, &header))).unwrap();
+        let info = memory(&loaded, flat(&loaded).ebx.into(), 120);
+        assert_eq!(field(&info, 0) & 1 << 12, 1 << 12);
+        (loaded, info)
+    };
+    let text = [0xB_8000, 0, 160, 80, 25, 16 | 2 << 8];
+    let pixels = [0xA_0000, 0, 320, 320, 200, 8];
+    for (mode, screen, note) in [
+        ([1, 80, 25, 0], text, false),
+        ([0, 0, 0, 0], text, false),
+        ([0, 1024, 768, 32], text, true),
+        ([0, 320, 200, 8], pixels, false),
+    ] {
+        let (loaded, info) = load_with(mode);
+        let found: Vec<_> = (22..28).map(|n| field(&info, 4 * n)).collect();
+        assert_eq!(found, screen, "{mode:?}");
+        let graphic = screen == pixels;
+        assert_eq!(loaded.video_mode, graphic.then_some(0x13));
+        assert_eq!(loaded.palette.is_some(), graphic);
+        assert_eq!(loaded.note.is_some(), note);
+        if let Some(palette) = loaded.palette {
+            assert_eq!(field(&info, 112), u64::from(palette));
+            assert_eq!(field(&info, 116), 256);
+        }
+        if let Some(note) = loaded.note {
+            assert!(note.contains("1024x768x32"), "{note}");
+        }
+    }
+}
+
+#[test]
+fn a_required_framebuffer_that_is_not_there_is_refused() {
+    let tag = |optional: u32, mode: [u32; 3]| {
+        let mut tags = words(&[5 | optional << 16, 20]);
+        tags.extend(words(&mode));
+        tags.extend(words(&[0, 0, 8]));
+        load(
+            KernelKind::Multiboot2,
+            &setup(elf(true, &multiboot2_header(&tags))),
+        )
+    };
+    let refused = tag(0, [1024, 768, 32]).unwrap_err().to_string();
+    assert!(
+        refused.contains("requires a framebuffer of 1024x768x32"),
+        "{refused}"
+    );
+    assert_eq!(tag(1, [1024, 768, 32]).unwrap().video_mode, None);
+    assert_eq!(tag(0, [80, 25, 0]).unwrap().video_mode, None);
+    let pixels = tag(0, [320, 200, 8]).unwrap();
+    assert_eq!(pixels.video_mode, Some(0x13));
+    let palette = pixels.palette.unwrap();
+    // The count of colours stands in front of it, behind the tag's 32 bytes.
+    let tag = memory(&pixels, u64::from(palette) - 34, 34);
+    assert_eq!(&tag[..4], &8u32.to_le_bytes());
+    assert_eq!(&tag[8..12], &0xA_0000u32.to_le_bytes());
+    assert_eq!(&tag[28..], &[8, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn each_fault_of_a_multiboot_header_has_its_message() {
+    let refused = |file: &[u8]| identify(file, file.len() as u64).unwrap_err().to_string();
+    let header = multiboot1_header(3);
+    let plain = refused(&elf(false, &[0; 0x100]));
+    assert!(plain.contains("without a multiboot header"), "{plain}");
+    let mut body = vec![0x90; 2];
+    body.extend(&header);
+    let unaligned = refused(&elf(false, &body));
+    assert!(
+        unaligned.contains("offset 0x202 is not aligned"),
+        "{unaligned}"
+    );
+    let mut wrong = header.clone();
+    wrong[8] ^= 1;
+    let wrong = refused(&elf(false, &wrong));
+    assert!(
+        wrong.contains("wrong checksum: expected 0xe4524ffb, found 0xe4524ffa"),
+        "{wrong}"
+    );
+    let mut late = elf(false, &[0; 0x100]);
+    late.resize(9000, 0);
+    late.extend(&header);
+    let late = refused(&late);
+    assert!(
+        late.contains("offset 0x2328 comes too late: expected it within the first 8192"),
+        "{late}"
+    );
+    let mut late = elf(true, &[0; 0x100]);
+    late.resize(32768, 0);
+    late.extend(multiboot2_header(&[0, 0, 0, 0, 8, 0, 0, 0]));
+    let late = refused(&late);
+    assert!(
+        late.starts_with("the multiboot 2 header at offset 0x8000 comes too late"),
+        "{late}"
+    );
+    // A file that is no ELF, and that nothing else recognises.
+    let mut flat = vec![0x90; 0x402];
+    flat.extend(&header);
+    assert!(refused(&flat).contains("not aligned"));
 }
 
 #[test]
