@@ -32,6 +32,30 @@ pub trait BlockBackend: Send {
     fn read_only(&self) -> bool {
         false
     }
+
+    /// Writes down what of the disk is nowhere but in this process: for a saved machine.
+    ///
+    /// # Errors
+    /// A host failure.
+    fn save_kept(&mut self, _out: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Takes over what [`save_kept`](Self::save_kept) of a disk that was opened alike wrote down.
+    ///
+    /// # Errors
+    /// It is damaged or of another disk.
+    fn load_kept(&mut self, _input: &mut dyn io::Read) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A text that changes when the store is changed by anybody: for a saved machine, whose disks must be as it left them.
+    ///
+    /// # Errors
+    /// A host failure.
+    fn generation(&mut self) -> io::Result<String> {
+        Ok(String::new())
+    }
 }
 
 /// A disk in memory: for tests, and for the images that the binary carries.
@@ -85,6 +109,17 @@ impl BlockBackend for MemoryDisk {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn save_kept(&mut self, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&self.bytes)
+    }
+
+    fn load_kept(&mut self, input: &mut dyn io::Read) -> io::Result<()> {
+        let mut bytes = vec![0; self.bytes.len()];
+        input.read_exact(&mut bytes)?;
+        self.bytes = bytes;
         Ok(())
     }
 }

@@ -13,6 +13,7 @@
 //! | `raw.rs` | sectors in a file |
 //! | `overlay.rs` | writes that leave what they lie over alone |
 //! | `open.rs` | opens files and locks them |
+//! | `shared.rs` | a disk that its machine and whoever saves the machine hold |
 #![forbid(unsafe_code)]
 
 mod advice;
@@ -22,9 +23,11 @@ mod open;
 pub mod overlay;
 pub mod raw;
 mod recognise;
+mod shared;
 
 pub use error::Error;
 pub use open::{Access, Content, Image, Medium, Opener, Purpose, Request, look, read_whole};
 pub use overlay::Overlay;
 pub use raw::Raw;
 pub use recognise::{Format, HEAD_BYTES, Kind, TAIL_BYTES, recognise};
+pub use shared::Shared;

@@ -175,6 +175,46 @@ impl<B: BlockBackend> BlockBackend for Overlay<B> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Each chunk that was written to: its number, the map of its sectors, and those sectors.
+    fn save_kept(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let numbers: Vec<u64> = self.chunks.keys().copied().collect();
+        let mut sector = [0; SECTOR_BYTES];
+        for number in numbers {
+            let written = self.chunks[&number].written;
+            out.write_all(&number.to_le_bytes())?;
+            out.write_all(&written.to_le_bytes())?;
+            for at in (0..CHUNK_SECTORS).filter(|at| written >> at & 1 != 0) {
+                self.read(number * CHUNK_SECTORS + at, &mut sector)?;
+                out.write_all(&sector)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_kept(&mut self, input: &mut dyn Read) -> io::Result<()> {
+        let mut number = [0; 8];
+        let mut sector = [0; SECTOR_BYTES];
+        // The end of the input is where a chunk would begin.
+        while input.read(&mut number[..1])? != 0 {
+            input.read_exact(&mut number[1..])?;
+            let mut written = [0; 16];
+            input.read_exact(&mut written)?;
+            let written = u128::from_le_bytes(written);
+            let first = u64::from_le_bytes(number)
+                .checked_mul(CHUNK_SECTORS)
+                .ok_or(io::ErrorKind::InvalidData)?;
+            for at in (0..CHUNK_SECTORS).filter(|at| written >> at & 1 != 0) {
+                input.read_exact(&mut sector)?;
+                self.write(first + at, &sector)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn generation(&mut self) -> io::Result<String> {
+        self.base.generation()
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +222,31 @@ mod tests {
     use platform::MemoryDisk;
 
     use super::*;
+
+    #[test]
+    fn what_was_kept_comes_back_over_the_same_base() {
+        let base = || MemoryDisk::new(vec![0x11; 300 * SECTOR_BYTES]);
+        let mut overlay = Overlay::with_memory(base(), CHUNK_BYTES);
+        for lba in [0, 5, 127, 128, 299] {
+            overlay.write(lba, &[lba as u8; SECTOR_BYTES]).unwrap();
+        }
+        let mut kept = Vec::new();
+        overlay.save_kept(&mut kept).unwrap();
+        assert_eq!(kept.len(), 3 * 24 + 5 * SECTOR_BYTES);
+        let mut other = Overlay::new(base());
+        other.load_kept(&mut &kept[..]).unwrap();
+        let (mut one, mut two) = (
+            vec![0; 300 * SECTOR_BYTES],
+            vec![0; 300 * SECTOR_BYTES],
+        );
+        overlay.read(0, &mut one).unwrap();
+        other.read(0, &mut two).unwrap();
+        assert!(one == two);
+        let cut = &kept[..kept.len() - 1];
+        assert!(Overlay::new(base()).load_kept(&mut &cut[..]).is_err());
+        let small = MemoryDisk::new(vec![0; SECTOR_BYTES]);
+        assert!(Overlay::new(small).load_kept(&mut &kept[..]).is_err());
+    }
 
     /// Against a plain copy: random reads and writes across chunks, in memory and in the file.
     #[test]

@@ -94,6 +94,15 @@ impl BlockBackend for Raw {
         }
     }
 
+    /// Length and time of the last change.
+    fn generation(&mut self) -> io::Result<String> {
+        let metadata = self.file.metadata()?;
+        let changed = metadata.modified().ok();
+        let since = changed.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let since = since.unwrap_or_default();
+        Ok(format!("{} bytes, {} ns", metadata.len(), since.as_nanos()))
+    }
+
     fn read_only(&self) -> bool {
         !self.writable
     }

@@ -11,8 +11,8 @@ use platform::{BlockBackend, MemoryError, PhysAddr};
 use storage::{Kind, Purpose};
 use x86::cpuid::{CpuModel, Feature};
 
-use crate::cli::{DriveKind, RunArgs};
-use crate::values::{format_size, host_memory};
+use crate::size::{format_size, host_memory};
+use crate::{DriveKind, MachineSpec, Media};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
 pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
@@ -22,23 +22,6 @@ pub const DETERMINISTIC_DATE: i64 = 1_767_225_600;
 
 /// Where a ROM may start that the loader of kernels adds.
 const KERNEL_ROM: PhysAddr = PhysAddr(firmware::KERNEL_ROM_BASE as u64);
-
-/// What is put into the machine's drives, and what it boots.
-#[derive(Default)]
-pub struct Media {
-    /// Hard disks.
-    pub disks: Vec<Box<dyn BlockBackend>>,
-    /// Floppy disks.
-    pub floppies: Vec<Box<dyn BlockBackend>>,
-    /// The CD-ROM.
-    pub cdrom: Option<Box<dyn BlockBackend>>,
-    /// A kernel to boot directly.
-    pub kernel: Option<(KernelKind, KernelSetup)>,
-    /// What to boot first when `--boot` says nothing.
-    pub boot_first: Option<DriveKind>,
-    /// The guest's name, for the window.
-    pub title: String,
-}
 
 /// Names of the CPU models.
 pub fn cpu_models() -> Vec<&'static str> {
@@ -58,34 +41,43 @@ pub fn cpu_model(name: &str) -> Result<CpuModel> {
     })
 }
 
-/// Builds the machine.
+/// Builds the machine; `restored`: for a saved state, which brings its ROMs along.
 ///
 /// # Errors
 /// An option that asks for what this machine does not have, or a host failure; nothing was changed then.
-pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Result<Machine> {
-    let model = cpu_model(&args.cpu)?;
-    if args.cpus != 1 {
+pub fn build(
+    spec: &MachineSpec,
+    media: Media,
+    pacing: Pacing,
+    rtc_start: i64,
+    stop_at_reset: bool,
+    restored: bool,
+) -> Result<Machine> {
+    let model = cpu_model(&spec.cpu)?;
+    if spec.cpus != 1 {
         bail!(
             "--cpus {}: expected 1, as this build runs one processor; leave the option out",
-            args.cpus
+            spec.cpus
         );
     }
     let description = firmware::Board {
         cpus: 1,
-        ram_bytes: args.memory,
+        ram_bytes: spec.memory,
         floppy: !media.floppies.is_empty(),
         pci: true,
         apic: model.has(Feature::Apic),
         ..firmware::Board::default()
     };
     let tables = firmware::tables(&description);
-    let bios = match args.firmware.as_str() {
+    let bios = match spec.firmware.as_str() {
         "builtin" => firmware::bios_for(&description),
+        // What a saved machine has is restored over it.
+        _ if restored => firmware::bios_for(&description),
         path => read_rom("--firmware", path.as_ref(), 64 << 10, 16 << 20)?,
     };
-    let vga_bios = match &args.vga_rom {
-        Some(path) => read_rom("--vga-rom", path, 512, 64 << 10)?,
-        None => firmware::vga_bios().to_vec(),
+    let vga_bios = match &spec.vga_rom {
+        Some(path) if !restored => read_rom("--vga-rom", path, 512, 64 << 10)?,
+        _ => firmware::vga_bios().to_vec(),
     };
     let loaded = match &media.kernel {
         Some((kind, setup)) => {
@@ -99,10 +91,10 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
     if let Some(loaded) = &loaded {
         option_roms.push((KERNEL_ROM, kernel_rom(loaded)));
     }
-    let boot_order = boot_order(args, &media);
+    let boot_order = boot_order(spec, &media);
     let config = PcConfig {
-        memory_bytes: args.memory,
-        cpus: args.cpus as u16,
+        memory_bytes: spec.memory,
+        cpus: spec.cpus as u16,
         disks: connect(media.disks, media.cdrom)?,
         floppies: media.floppies.into_iter().map(Some).collect(),
         boot_order,
@@ -113,18 +105,18 @@ pub fn build(args: &RunArgs, media: Media, pacing: Pacing, rtc_start: i64) -> Re
         option_roms,
         ns_per_instruction: DEFAULT_RATIO,
     };
-    let board = pc::build(config).map_err(|error| in_users_words(error, args.memory))?;
+    let board = pc::build(config).map_err(|error| in_users_words(error, spec.memory))?;
     let machine = Machine::new(
         Box::new(board.bus),
         MachineConfig {
             model,
-            cpus: args.cpus,
+            cpus: spec.cpus,
             keyboard: board.keyboard,
             serial: board.serial.to_vec(),
             display: board.display,
             preloads: loaded.map(|loaded| loaded.preloads).unwrap_or_default(),
             pacing,
-            stop_at_reset: args.no_reboot,
+            stop_at_reset,
         },
     );
     Ok(machine)
@@ -173,14 +165,14 @@ fn connect(
     Ok(disks.into_iter().map(Some).collect())
 }
 
-fn boot_order(args: &RunArgs, media: &Media) -> Vec<BootDevice> {
+fn boot_order(spec: &MachineSpec, media: &Media) -> Vec<BootDevice> {
     let device = |kind: &DriveKind| match kind {
         DriveKind::Disk => BootDevice::Disk,
         DriveKind::Cdrom => BootDevice::Cdrom,
         DriveKind::Floppy => BootDevice::Floppy,
     };
-    if !args.boot.is_empty() {
-        return args.boot.iter().take(3).map(device).collect();
+    if !spec.boot.is_empty() {
+        return spec.boot.iter().take(3).map(device).collect();
     }
     let mut order: Vec<_> = media.boot_first.iter().map(device).collect();
     for rest in [BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom] {

@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use emulator::boot::{self, Image, KernelKind, KernelSetup, Module};
-use platform::MemoryDisk;
-use storage::{Access, Format, Kind, Medium, Opener, Purpose, Request, floppy};
+use platform::{BlockBackend, MemoryDisk};
+use storage::{Access, Format, Kind, Medium, Opener, Purpose, Request, Shared, floppy};
 
-use crate::board::Media;
-use crate::cli::{DriveKind, RunArgs};
-use crate::drive::DiskOption;
+use crate::{DriveKind, MachineSpec};
 
 /// The tour that starts without an image.
-static TOUR: &[u8] = include_bytes!("../../test-roms/tour/tour.img");
+static TOUR: &[u8] = include_bytes!("../../../test-roms/tour/tour.img");
 
 const _: () = assert!(storage::HEAD_BYTES >= boot::HEAD_BYTES);
 
@@ -48,40 +46,71 @@ const MODULE: Purpose = Purpose {
     ..INITRD
 };
 
+/// What is put into the machine's drives, and what it boots.
+#[derive(Default)]
+pub struct Media {
+    /// Hard disks.
+    pub disks: Vec<Box<dyn BlockBackend>>,
+    /// Floppy disks.
+    pub floppies: Vec<Box<dyn BlockBackend>>,
+    /// The CD-ROM.
+    pub cdrom: Option<Box<dyn BlockBackend>>,
+    /// A kernel to boot directly.
+    pub kernel: Option<(KernelKind, KernelSetup)>,
+    /// What to boot first when `--boot` says nothing.
+    pub boot_first: Option<DriveKind>,
+    /// The guest's name, for the window.
+    pub title: String,
+    /// A handle of each disk and floppy, by name.
+    pub handles: Vec<(String, Shared)>,
+    /// What opened them: it knows which files are images.
+    pub opener: Opener,
+}
+
 /// Opens all images, without changing any.
 ///
 /// # Errors
 /// An image that cannot be read or booted, or may not be written; the message names it.
-pub fn open(args: &RunArgs) -> Result<Media> {
+pub fn open(spec: &MachineSpec) -> Result<Media> {
+    open_some(spec, true)
+}
+
+/// Opens the images of drives alone: of a machine whose kernel is in RAM already.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_drives(spec: &MachineSpec) -> Result<Media> {
+    open_some(spec, false)
+}
+
+fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
     let mut media = Media::default();
     let mut opener = Opener::default();
-    let disks = args.disk.iter().map(|text| DiskOption::parse(text));
-    let disks: Vec<DiskOption> = disks.collect::<Result<_>>()?;
-    if let Some(path) = &args.image {
-        if args.kernel.is_some() {
+    if let Some(path) = &spec.image {
+        if spec.kernel.is_some() {
             bail!(
                 "{}: both an image and --kernel; leave one out, or attach the image with --disk",
                 path.display()
             );
         }
-        open_image(args, path, &mut opener, &mut media)?;
+        open_image(spec, path, &mut opener, &mut media)?;
     }
-    for disk in &disks {
+    for disk in &spec.disk {
         let request = Request {
             option: "--disk",
             medium: Medium::Disk,
             access: if disk.read_only {
                 Access::ReadOnly
             } else {
-                access(args)
+                access(spec)
             },
             format: disk.format,
         };
         media.disks.push(opener.open(&disk.path, &request)?.backend);
     }
-    for path in &args.floppy {
+    for path in &spec.floppy {
         open_drive(
-            args,
+            spec,
             path,
             "--floppy",
             DriveKind::Floppy,
@@ -92,7 +121,7 @@ pub fn open(args: &RunArgs) -> Result<Media> {
     if media.floppies.len() > 2 {
         bail!("--floppy: expected at most two floppy disks; leave some out");
     }
-    if let Some(path) = &args.cdrom {
+    if let Some(path) = &spec.cdrom {
         if media.cdrom.is_some() {
             bail!(
                 "{}: the image is a CD-ROM already; leave --cdrom out",
@@ -100,7 +129,7 @@ pub fn open(args: &RunArgs) -> Result<Media> {
             );
         }
         open_drive(
-            args,
+            spec,
             path,
             "--cdrom",
             DriveKind::Cdrom,
@@ -108,56 +137,57 @@ pub fn open(args: &RunArgs) -> Result<Media> {
             &mut media,
         )?;
     }
-    check_outputs(args, &opener)?;
-    if let Some(path) = &args.kernel {
-        open_kernel(args, path, &mut media)?;
+    if let Some(path) = &spec.kernel
+        && with_kernel
+    {
+        open_kernel(spec, path, &mut media)?;
     }
-    if media.kernel.is_none() && (args.initrd.is_some() || args.append.is_some()) {
+    if with_kernel && media.kernel.is_none() && (spec.initrd.is_some() || spec.append.is_some()) {
         bail!("--initrd and --append: expected a kernel to hand them to; add --kernel FILE");
     }
     let nothing = media.disks.is_empty() && media.floppies.is_empty() && media.cdrom.is_none();
-    if nothing && media.kernel.is_none() {
+    if nothing && media.kernel.is_none() && spec.kernel.is_none() {
         media.disks.push(Box::new(MemoryDisk::new(TOUR.to_vec())));
         media.title = "the tour".into();
     }
     if media.title.is_empty() {
-        let disk = disks.first().map(|disk| &disk.path);
-        let named = [args.kernel.as_ref(), args.image.as_ref(), disk];
-        let others = [args.cdrom.as_ref(), args.floppy.first()];
+        let disk = spec.disk.first().map(|disk| &disk.path);
+        let named = [spec.kernel.as_ref(), spec.image.as_ref(), disk];
+        let others = [spec.cdrom.as_ref(), spec.floppy.first()];
         let path = named.into_iter().chain(others).flatten().next();
         media.title = path.map(|path| file_name(path)).unwrap_or_default();
     }
+    media.opener = opener;
+    media.share();
     Ok(media)
 }
 
-/// What the run writes must not go to one of its images.
-fn check_outputs(args: &RunArgs, opener: &Opener) -> Result<()> {
-    let file = |text: &str| text.strip_prefix("file:").map(PathBuf::from);
-    let named = [
-        ("--report", &args.report),
-        ("--screenshot", &args.screenshot),
-    ];
-    let named = named
-        .into_iter()
-        .filter_map(|(option, path)| Some((option, path.clone()?)));
-    let serial = args
-        .serial
-        .iter()
-        .filter_map(|text| Some(("--serial", file(text)?)));
-    let debugcon = args
-        .debugcon
-        .iter()
-        .filter_map(|text| Some(("--debugcon", file(text)?)));
-    for (option, path) in named.chain(serial).chain(debugcon) {
-        if let Some(first) = opener.option_of(&path) {
-            bail!(
-                "{option} {}: expected a file to write to, found the image that {first} names; choose \
-                 another name",
-                path.display()
-            );
+impl Media {
+    /// The spec with a kernel where it is named as the image that is told apart by its content.
+    pub fn settle(&self, mut spec: MachineSpec) -> MachineSpec {
+        if self.kernel.is_some() && spec.kernel.is_none() {
+            spec.kernel = spec.image.take();
         }
+        spec
     }
-    Ok(())
+
+    /// Takes a handle of each disk for whoever saves the machine.
+    fn share(&mut self) {
+        let mut handles = Vec::new();
+        let mut share = |name: String, backend: &mut Box<dyn BlockBackend>| {
+            let nothing: Box<dyn BlockBackend> = Box::new(MemoryDisk::default());
+            let shared = Shared::new(std::mem::replace(backend, nothing));
+            handles.push((name, shared.clone()));
+            *backend = Box::new(shared);
+        };
+        for (number, disk) in self.disks.iter_mut().enumerate() {
+            share(format!("disk{number}"), disk);
+        }
+        for (number, floppy) in self.floppies.iter_mut().enumerate() {
+            share(format!("floppy{number}"), floppy);
+        }
+        self.handles = handles;
+    }
 }
 
 fn file_name(path: &Path) -> String {
@@ -167,8 +197,8 @@ fn file_name(path: &Path) -> String {
         .into_owned()
 }
 
-fn access(args: &RunArgs) -> Access {
-    if args.ephemeral {
+fn access(spec: &MachineSpec) -> Access {
+    if spec.ephemeral {
         Access::Ephemeral
     } else {
         Access::Write
@@ -176,14 +206,14 @@ fn access(args: &RunArgs) -> Access {
 }
 
 /// Opens the image that is told apart by its content.
-fn open_image(args: &RunArgs, path: &Path, opener: &mut Opener, media: &mut Media) -> Result<()> {
-    let kind = match args.image_as {
+fn open_image(spec: &MachineSpec, path: &Path, opener: &mut Opener, media: &mut Media) -> Result<()> {
+    let kind = match spec.image_as {
         Some(kind) => kind,
         None => match identify(path)? {
             Image::Disk => DriveKind::Disk,
             Image::CdRom => DriveKind::Cdrom,
             Image::Floppy => DriveKind::Floppy,
-            Image::Kernel(_) => return open_kernel(args, path, media),
+            Image::Kernel(_) => return open_kernel(spec, path, media),
             Image::BootSector => {
                 let mut disk = storage::read_whole(path, &WHOLE_IMAGE)?;
                 disk.resize(512, 0);
@@ -195,7 +225,7 @@ fn open_image(args: &RunArgs, path: &Path, opener: &mut Opener, media: &mut Medi
             }
         },
     };
-    open_drive(args, path, "IMAGE", kind, opener, media)?;
+    open_drive(spec, path, "IMAGE", kind, opener, media)?;
     media.boot_first = Some(kind);
     Ok(())
 }
@@ -224,7 +254,7 @@ fn identify(path: &Path) -> Result<Image> {
 
 /// Puts an image into a drive of its own.
 fn open_drive(
-    args: &RunArgs,
+    spec: &MachineSpec,
     path: &Path,
     option: &str,
     kind: DriveKind,
@@ -232,8 +262,8 @@ fn open_drive(
     media: &mut Media,
 ) -> Result<()> {
     let (medium, access) = match kind {
-        DriveKind::Disk => (Medium::Disk, access(args)),
-        DriveKind::Floppy => (Medium::Floppy, access(args)),
+        DriveKind::Disk => (Medium::Disk, access(spec)),
+        DriveKind::Floppy => (Medium::Floppy, access(spec)),
         DriveKind::Cdrom => (Medium::CdRom, Access::ReadOnly),
     };
     let request = Request {
@@ -262,7 +292,7 @@ fn open_drive(
 }
 
 /// Reads a kernel with what goes along with it.
-fn open_kernel(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
+fn open_kernel(spec: &MachineSpec, path: &Path, media: &mut Media) -> Result<()> {
     let name = path.display();
     let kernel = storage::read_whole(path, &KERNEL)?;
     let kind = match boot::identify(&kernel, kernel.len() as u64) {
@@ -273,11 +303,11 @@ fn open_kernel(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
         ),
         Err(error) => bail!("{name}: {error}"),
     };
-    let modules = match &args.initrd {
+    let modules = match &spec.initrd {
         Some(text) => read_modules(kind, text)?,
         None => Vec::new(),
     };
-    let append = args.append.clone().unwrap_or_default();
+    let append = spec.append.clone().unwrap_or_default();
     let setup = KernelSetup {
         kernel,
         modules,
@@ -286,7 +316,7 @@ fn open_kernel(args: &RunArgs, path: &Path, media: &mut Media) -> Result<()> {
             KernelKind::Multiboot1 => format!("{name} {append}").trim_end().to_owned(),
             _ => append,
         },
-        ram_bytes: args.memory,
+        ram_bytes: spec.memory,
         rsdp: None,
     };
     // Loaded once more with the machine; here for the message, which names the file.

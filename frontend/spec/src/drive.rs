@@ -4,23 +4,27 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 use storage::Format;
 
 /// The options of a disk, for messages.
 const KNOWN: &str = "bus=ide, format=raw and readonly";
 
 /// A hard disk as the command line has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskOption {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSpec {
     /// Its image.
     pub path: PathBuf,
     /// What the user says that the image is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Whether the guest's writes are refused.
+    #[serde(default, rename = "readonly")]
     pub read_only: bool,
 }
 
-impl DiskOption {
+impl DiskSpec {
     /// Reads an option's value. Two commas stand for one that belongs to the file's name, as in QEMU.
     ///
     /// # Errors
@@ -90,8 +94,8 @@ fn os_string(bytes: Vec<u8>) -> OsString {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<DiskOption> {
-        DiskOption::parse(text.as_ref())
+    fn parse(text: &str) -> Result<DiskSpec> {
+        DiskSpec::parse(text.as_ref())
     }
 
     #[test]

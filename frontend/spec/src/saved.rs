@@ -1,0 +1,139 @@
+//! A saved machine with its disks: what [`emulator::saved`] does not know.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use emulator::Machine;
+use emulator::saved::{self, Extra, Saved};
+use platform::BlockBackend;
+use serde::{Deserialize, Serialize};
+use storage::Shared;
+
+use crate::{MachineSpec, Media, media};
+
+/// What stands in a manifest beside the machine's own part.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    spec: MachineSpec,
+    /// Each disk by name, and how it was when the machine was saved.
+    disks: Vec<(String, String)>,
+}
+
+/// Saves `machine`, which was built from `spec` with these disks, into the folder `dir`.
+///
+/// # Errors
+/// The host's refusal; what was saved there before is whole then.
+pub fn save(
+    dir: &Path,
+    machine: &mut Machine,
+    spec: &MachineSpec,
+    disks: &mut [(String, Shared)],
+    picture: Option<&[u8]>,
+) -> Result<()> {
+    let mut generations = Vec::new();
+    for (name, disk) in disks.iter_mut() {
+        disk.flush()
+            .with_context(|| format!("{}: {name} cannot be flushed", dir.display()))?;
+        generations.push((name.clone(), disk.generation()?));
+    }
+    let description = Description {
+        spec: with_whole_paths(spec)?,
+        disks: generations,
+    };
+    let description = serde_json::to_value(&description).map_err(|error| {
+        anyhow!(
+            "--save {}: expected images whose names are Unicode ({error}); rename them",
+            dir.display()
+        )
+    })?;
+    type Writer<'a> = Box<dyn FnMut(&mut dyn io::Write) -> io::Result<()> + 'a>;
+    let mut writers: Vec<(&str, Writer<'_>)> = Vec::new();
+    for (name, disk) in disks {
+        writers.push((name, Box::new(move |out| disk.save_kept(out))));
+    }
+    if let Some(picture) = picture {
+        writers.push(("screen.png", Box::new(|out| out.write_all(picture))));
+    }
+    let mut extra: Vec<Extra<'_>> = writers
+        .iter_mut()
+        .map(|(name, write)| (*name, &mut **write as _))
+        .collect();
+    saved::save(dir, machine, description, &mut extra)?;
+    Ok(())
+}
+
+/// A saved machine whose disks are open and as it left them.
+pub struct Restored {
+    saved: Saved,
+    /// What it is made of.
+    pub spec: MachineSpec,
+    /// Its disks.
+    pub media: Media,
+}
+
+/// Looks at the saved machine in the folder `dir` and opens its disks.
+///
+/// # Errors
+/// There is none, it is damaged, or a disk is not as it was; nothing is changed then.
+pub fn open(dir: &Path) -> Result<Restored> {
+    let saved = Saved::open(dir)?;
+    let description = saved.manifest().machine.clone();
+    let description: Description = serde_json::from_value(description).with_context(|| {
+        format!(
+            "{}: expected a machine that this build can describe",
+            dir.display()
+        )
+    })?;
+    let spec = description.spec;
+    // The kernel is in the saved state, whatever became of its file.
+    let mut media = media::open_drives(&spec)?;
+    let names = |list: &[(String, String)]| -> Vec<String> {
+        list.iter().map(|(name, _)| name.clone()).collect()
+    };
+    let found: Vec<String> = media.handles.iter().map(|(name, _)| name.clone()).collect();
+    if found != names(&description.disks) {
+        bail!(
+            "{}: expected the drives {}, found {}",
+            dir.display(),
+            names(&description.disks).join(", "),
+            found.join(", ")
+        );
+    }
+    for ((name, disk), (_, generation)) in media.handles.iter_mut().zip(&description.disks) {
+        let now = disk.generation()?;
+        if now != *generation {
+            bail!(
+                "{}: expected {name} as the machine left it ({generation}), found it changed ({now}); \
+                 put the image back as it was",
+                dir.display()
+            );
+        }
+        if let Some(kept) = saved.extra(name)? {
+            disk.load_kept(&mut &kept[..]).with_context(|| {
+                format!("{}: what {name} kept cannot be restored", dir.display())
+            })?;
+        }
+    }
+    Ok(Restored { saved, spec, media })
+}
+
+impl Restored {
+    /// Its parts: the saved state, which [`Saved::restore`] puts into the machine that was built from the spec, as if its
+    /// firmware were the built-in one and there were no kernel; what it is made of; and its disks.
+    pub fn into_parts(self) -> (Saved, MachineSpec, Media) {
+        (self.saved, self.spec, self.media)
+    }
+}
+
+/// The same with paths that do not depend on where the process runs.
+fn with_whole_paths(spec: &MachineSpec) -> io::Result<MachineSpec> {
+    let mut spec = spec.clone();
+    let disks = spec.disk.iter_mut().map(|disk| &mut disk.path);
+    let others = [&mut spec.image, &mut spec.cdrom, &mut spec.kernel, &mut spec.vga_rom];
+    let others = others.into_iter().flatten();
+    for path in disks.chain(others).chain(&mut spec.floppy) {
+        *path = std::path::absolute(&*path)?;
+    }
+    Ok(spec)
+}

@@ -1,0 +1,74 @@
+//! Sizes as users write them.
+
+use serde::{Deserialize, Deserializer, Serializer};
+
+/// Parses a size with an optional K, M, G or T (powers of 1024), into bytes.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number with K, M or G after it, such as 256M".to_owned();
+    let trimmed = text.trim();
+    let digits = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match trimmed[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(expected()),
+    };
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    let bytes = number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "larger than any machine's memory; expected 1M to 512G".to_owned())?;
+    if !(1 << 20..=512 << 30).contains(&bytes) {
+        return Err("out of range; expected 1M to 512G".to_owned());
+    }
+    if bytes % 4096 != 0 {
+        return Err("not a multiple of 4K; such as 64M".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// A size as [`parse_size`] takes it, in the largest unit in which it is a whole number.
+pub fn format_size(bytes: u64) -> String {
+    let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+    let unit = units
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    match unit {
+        Some((shift, name)) => format!("{}{name}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
+/// The memory that the host could give now, in bytes, where it says so.
+pub fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Writes a size as [`format_size`] does.
+pub(crate) fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_size(*bytes))
+}
+
+/// Reads a size as [`parse_size`] does, or a number of bytes.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Size {
+        Text(String),
+        Bytes(u64),
+    }
+    let text = match Size::deserialize(deserializer)? {
+        Size::Text(text) => text,
+        Size::Bytes(bytes) => bytes.to_string(),
+    };
+    parse_size(&text).map_err(serde::de::Error::custom)
+}
