@@ -507,6 +507,10 @@ impl Device for Uart16550 {
         }
     }
 
+    fn takes_input(&self) -> bool {
+        self.state.host.is_empty()
+    }
+
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
         self.state = State::new();
         for timer in [TIMER_TRANSMIT, TIMER_RECEIVE, TIMER_TIMEOUT] {

@@ -505,6 +505,11 @@ impl Bus {
         self.call(device, |device, ctx| device.on_input(ctx, input));
     }
 
+    /// Whether `device` takes more from outside: see [`Device::takes_input`].
+    pub fn takes_input(&self, device: DeviceId) -> bool {
+        self.devices[usize::from(device.0)].takes_input()
+    }
+
     /// Pulls the reset wire of every device.
     pub fn reset(&mut self) {
         self.messages.clear();
