@@ -306,8 +306,8 @@ impl Run {
     fn idle(&mut self, until_ns: Option<u64>) -> Option<End> {
         let now_ns = self.machine.now_ns();
         let Some(pacer) = &mut self.pacer else {
-            // No timer is armed: only the outside can go on.
-            if !self.typist.is_idle() {
+            // No timer is armed: only the outside can go on. Nobody takes what waits to be typed any more.
+            if !self.typist.is_idle() && !self.typist.waits_for_guest(&self.machine) {
                 self.machine.idle(SLICE_NS);
                 return None;
             }

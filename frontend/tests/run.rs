@@ -292,6 +292,35 @@ fn what_is_sent_reaches_the_place_where_the_text_appeared() {
 }
 
 #[test]
+fn a_long_text_arrives_whole_at_a_guest_that_reads_slowly() {
+    let bench = Bench::new();
+    // Prints `>` on the screen; then copies keys to COM1, and halts forty times after each.
+    let code = [
+        &[0xB4, 0x0E, 0xB0, b'>', 0xCD, 0x10][..],
+        &[0xB4, 0x00, 0xCD, 0x16, 0xBA, 0xF8, 0x03, 0xEE],
+        &[0xB9, 40, 0x00, 0xF4, 0xE2, 0xFD, 0xEB, 0xF0],
+    ]
+    .concat();
+    bench.disk("slow.img", &code, 4);
+    let text = "The quick brown fox (and 12 others) jumps over 3 Lazy Dogs!";
+    let send = format!("^>=>{text}\\n");
+    let args = ["slow.img", "--send", &send, "--until", "\\r"];
+    let report = bench.report(&args, 0);
+    assert_eq!(report["serial"][0], format!("{text}\r"));
+
+    // A guest that reads at once costs no more of its own time than its reading does.
+    let quick = [&code[..14], &[0xEB, 0xF6]].concat();
+    bench.disk("quick.img", &quick, 4);
+    let args = ["quick.img", "--send", &send, "--until", "\\r"];
+    let quick = bench.report(&args, 0);
+    assert_eq!(quick["serial"][0], report["serial"][0]);
+    let args = ["quick.img", "--until", "^>"];
+    let booted = bench.report(&args, 0);
+    let took_ns = quick["virtual_ns"].as_u64().unwrap() - booted["virtual_ns"].as_u64().unwrap();
+    assert!(took_ns < 300_000_000, "{took_ns}");
+}
+
+#[test]
 fn serial_output_goes_where_the_options_say() {
     let bench = Bench::new();
     bench.disk(
