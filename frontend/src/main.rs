@@ -11,6 +11,7 @@ mod guard;
 mod hostio;
 mod images;
 mod info;
+mod logging;
 mod outlet;
 mod pacer;
 mod report;
@@ -30,9 +31,7 @@ use outlet::Unwritten;
 
 fn main() -> ExitCode {
     app::install_panic_hook();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
-        .format_timestamp(None)
-        .init();
+    logging::start();
     let arguments = testing::cargo_arguments(std::env::args_os());
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

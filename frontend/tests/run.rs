@@ -321,6 +321,28 @@ fn a_long_text_arrives_whole_at_a_guest_that_reads_slowly() {
 }
 
 #[test]
+fn the_log_tells_exceptions_and_mode_switches_and_no_chip_floods_it() {
+    let bench = Bench::new();
+    let log = |code: &[u8], filter: &str| {
+        bench.disk("x.img", code, 4);
+        let mut command = bench.command(&["x.img", "--max-instructions", "5000000"]);
+        let output = command.env("RUST_LOG", filter).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // UD2; its handler returns to it.
+    let text = log(&[0x0F, 0x0B], "exception=debug");
+    assert!(text.contains("#UD at 0000:0000000000007c00\n"), "{text}");
+    // CLI; MOV EAX, CR0; OR AL, 1; MOV CR0, EAX.
+    let protected = [0xFA, 0x0F, 0x20, 0xC0, 0x0C, 0x01, 0x0F, 0x22, 0xC0];
+    let text = log(&[&protected[..], &LOOP].concat(), "mode=debug");
+    assert!(text.contains("Protected mode, paging off"), "{text}");
+    // IN AL, 40h in a loop.
+    let text = log(&[0xE4, 0x40, 0xEB, 0xFC], "trace");
+    assert!(text.contains("[i8254: lines are left out"), "{text}");
+    assert!(text.lines().count() < 5000, "{}", text.lines().count());
+}
+
+#[test]
 fn serial_output_goes_where_the_options_say() {
     let bench = Bench::new();
     bench.disk(

@@ -507,7 +507,8 @@ impl Bus {
 
     /// Whether `device` takes more from outside: see [`Device::takes_input`].
     pub fn takes_input(&self, device: DeviceId) -> bool {
-        self.devices[usize::from(device.0)].takes_input()
+        let device = self.devices.get(usize::from(device.0));
+        device.is_none_or(|device| device.as_ref().is_none_or(|device| device.takes_input()))
     }
 
     /// Pulls the reset wire of every device.
