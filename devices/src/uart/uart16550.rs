@@ -782,6 +782,21 @@ mod tests {
     }
 
     #[test]
+    fn more_bytes_are_taken_once_the_receiver_has_the_last() {
+        let mut bus = uart();
+        let takes = |bus: &Bus| bus.takes_input(DeviceId(0));
+        assert!(takes(&bus));
+        host_sends(&mut bus, &[1, 2]);
+        assert!(!takes(&bus));
+        advance(&mut bus, CHARACTER_NS * 4);
+        assert!(!takes(&bus), "without a FIFO it holds one");
+        assert_eq!(bus.pio_read(0, 1), 1);
+        advance(&mut bus, CHARACTER_NS * 4);
+        assert!(takes(&bus));
+        assert_eq!(bus.pio_read(0, 1), 2);
+    }
+
+    #[test]
     fn another_ports_bytes_are_not_taken() {
         let mut bus = uart();
         let bytes = vec![1];
