@@ -1,5 +1,7 @@
 //! The machine: a bus, its processors, and the loop that shares virtual time between them.
 
+use std::ops::ControlFlow;
+
 use platform::{
     Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Output, PhysAddr, TextScreen,
 };
@@ -497,6 +499,17 @@ impl Machine {
         }
     }
 
+    /// Whether the guest has taken every key: what comes before it has may be lost.
+    pub fn takes_keys(&self) -> bool {
+        self.bus().takes_input(self.config.keyboard)
+    }
+
+    /// Whether the guest has taken all bytes of serial port `port`: what comes before it has waits.
+    pub fn takes_serial(&self, port: u8) -> bool {
+        let device = self.config.serial.get(usize::from(port));
+        device.is_none_or(|&device| self.bus().takes_input(device))
+    }
+
     // ---- to the outside ------------------------------------------------------------------------
 
     /// Takes what the devices handed out since it was last taken.
@@ -534,6 +547,12 @@ impl Machine {
     /// Only architecture counts: not how far a processor has put off to compute flags, what its TLB holds, or where a run
     /// was cut.
     pub fn state_hash(&mut self) -> [u8; 32] {
+        let hash = self.state_hash_while(|| true);
+        hash.expect("nothing has broken it off")
+    }
+
+    /// [`state_hash`](Self::state_hash), which takes a second for a GiB of RAM, or `None` as soon as `go_on` says no.
+    pub fn state_hash_while(&mut self, mut go_on: impl FnMut() -> bool) -> Option<[u8; 32]> {
         let mut hasher = Sha256::new();
         for component in self.state().components {
             if component.is_image() {
@@ -542,8 +561,14 @@ impl Machine {
             let bytes = postcard::to_stdvec(&component);
             hasher.update(bytes.expect("encoding into memory has no failure of its own"));
         }
-        self.bus().memory.visit_ram(|chunk| hasher.update(chunk));
-        hasher.finalize().into()
+        let visited = self.bus().memory.visit_ram_while(|chunk| {
+            if !go_on() {
+                return ControlFlow::Break(());
+            }
+            hasher.update(chunk);
+            ControlFlow::Continue(())
+        });
+        visited.is_continue().then(|| hasher.finalize().into())
     }
 }
 

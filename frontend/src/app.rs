@@ -1,5 +1,6 @@
 //! `glassbox run`: from options to an exit status.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,8 +11,10 @@ use emulator::Pacing;
 use crate::board::{self, Media};
 use crate::cli::{ClockChoice, DisplayChoice, RunArgs};
 use crate::display::{self, Display, Host};
+use crate::guard::Guard;
 use crate::hostio::{self, Place, Wires};
 use crate::images;
+use crate::outlet::{self, Unwritten};
 use crate::report::{self, Cause, End, Outcome};
 use crate::runner::{self, Control, Limits, Session, Shown, Stop};
 use crate::script::Script;
@@ -57,6 +60,12 @@ impl Plan {
     }
 }
 
+/// What comes to a machine from the host.
+struct FromHost {
+    control: Receiver<Control>,
+    stdin: Receiver<Vec<u8>>,
+}
+
 /// Runs one machine and returns the exit status.
 ///
 /// # Errors
@@ -64,6 +73,7 @@ impl Plan {
 pub fn run(args: RunArgs) -> Result<u8> {
     let mut plan = check(args)?;
     board::cpu_model(&plan.args.cpu)?;
+    let guard = Guard::start(plan.limits.timeout);
     let media = images::open(&plan.args)?;
     let title = media.title.clone();
     #[cfg(feature = "window")]
@@ -74,17 +84,23 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let (display, signals) = (plan.display, unbounded());
     let stays = plan.stays();
-    handle_signals(&signals.0);
+    guard.tell(&signals.0);
+    let (stdin_sender, stdin) = hostio::stdin_queue();
 
     let shown = (display != Display::None).then(|| Arc::new(Shown::default()));
     let (ready_sender, ready) = unbounded();
     let machine = {
-        let (control, shown) = (signals.1.clone(), shown.clone());
+        let host = FromHost {
+            control: signals.1.clone(),
+            stdin,
+        };
+        let (shown, guard) = (shown.clone(), guard.clone());
         std::thread::Builder::new()
             .name("machine".into())
             .spawn(move || {
                 let ending = Ending(shown.clone());
-                let outcome = run_machine(plan, media, control, shown, &ready_sender);
+                let outcome = run_machine(plan, media, host, shown, &ready_sender);
+                guard.run_is_over();
                 if let Ok(outcome) = &outcome {
                     ending.tell(last_words(outcome).filter(|_| stays));
                 }
@@ -94,7 +110,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
     // A machine that cannot be built drops its sender; what it says comes below.
     let built = ready.recv().is_ok();
     let _terminal = match stdio_port.filter(|_| built) {
-        Some(port) => hostio::read_stdin(port as u8, signals.0.clone())?,
+        Some(port) => hostio::read_stdin(port as u8, stdin_sender, signals.0.clone())?,
         None => None,
     };
     let shown_well = match &shown {
@@ -123,7 +139,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
         // The panic hook has told what happened.
         Err(_) => return Ok(101),
     };
-    finish(&args, &outcome)
+    finish(&args, &outcome, &guard)
 }
 
 /// Checks all options that need no image.
@@ -214,7 +230,7 @@ fn open_window(plan: &mut Plan, title: &str) -> Result<Option<display::window::W
         Display::None => "this run has no display",
         _ => "the screen is shown in this terminal",
     };
-    eprintln!("glassbox: no window: {why}; {instead}");
+    outlet::say(&format!("glassbox: no window: {why}; {instead}"));
     Ok(None)
 }
 
@@ -243,7 +259,7 @@ fn refuse_unseen_tour(plan: &Plan) -> Result<()> {
 fn run_machine(
     plan: Plan,
     media: Media,
-    control: Receiver<Control>,
+    host: FromHost,
     shown: Option<Arc<Shown>>,
     ready: &Sender<()>,
 ) -> Result<Outcome> {
@@ -256,13 +272,16 @@ fn run_machine(
     };
     let machine = board::build(&plan.args, media, plan.pacing, rtc_start)?;
     let wires = Wires::open(&plan.serial, &plan.debugcon)?;
+    let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let _ = ready.send(());
     let session = Session {
         limits: plan.limits,
         script: plan.script,
         wires,
-        control,
-        interactive: shown.is_some() || plan.serial.contains(&Place::Stdio),
+        control: host.control,
+        stdin: host.stdin,
+        stdin_port: stdio_port.unwrap_or_default() as u8,
+        interactive: shown.is_some() || stdio_port.is_some(),
         shown,
         pacing: plan.pacing,
         hash_state: plan.args.report.is_some(),
@@ -287,40 +306,43 @@ impl Drop for Ending {
     }
 }
 
-/// The first Ctrl-C ends the run, with its report; the second ends the process.
-fn handle_signals(control: &Sender<Control>) {
-    let control = control.clone();
-    let mut again = false;
-    let handler = move || {
-        if std::mem::replace(&mut again, true) {
-            hostio::restore_terminal();
-            std::process::exit(130);
-        }
-        let _ = control.send(Control::Stop(Stop::Interrupted));
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        log::warn!(target: "glassbox", "signals are not handled: {error}");
-    }
-}
-
 /// Writes what was asked for, and says why a run did not end well.
-fn finish(args: &RunArgs, outcome: &Outcome) -> Result<u8> {
-    if let Some(path) = &args.screenshot {
-        report::write_png(path, outcome.frame.as_ref())?;
-    }
-    if let Some(path) = &args.report {
-        report::write_json(path, &outcome.report)?;
-    }
+fn finish(args: &RunArgs, outcome: &Outcome, guard: &Guard) -> Result<u8> {
     let end = outcome.report.end;
     if let Some(words) = describe(end, args, outcome) {
-        eprintln!("glassbox: {words}");
+        outlet::say(&format!("glassbox: {words}"));
     }
-    Ok(end.status())
+    let mut status = outcome.status();
+    let mut write = |option: &str, path: &Path, bytes: Vec<u8>| {
+        let name = format!("{option} {}", path.display());
+        let patience = guard.patience(args.max_instructions.is_some());
+        if let Err(error) = outlet::write_file(&name, path, bytes, patience) {
+            outlet::say(&format!("error: {error}"));
+            if let Unwritten::Failed { .. } = error {
+                status = error.status();
+            }
+        }
+    };
+    if let Some(path) = &args.screenshot {
+        write(
+            "--screenshot",
+            path,
+            report::to_png(outcome.frame.as_ref())?,
+        );
+    }
+    if let Some(path) = &args.report {
+        write("--report", path, report::to_json(&outcome.report)?);
+    }
+    Ok(status)
 }
 
 fn describe(end: End, args: &RunArgs, outcome: &Outcome) -> Option<String> {
     match end.cause {
         Cause::TripleFault | Cause::Halted => Some(describe_death(outcome)),
+        Cause::Timeout if !outcome.lost.is_empty() => Some(format!(
+            "timeout: what the guest said was not read within {} s",
+            args.timeout.unwrap_or_default()
+        )),
         Cause::Timeout => Some(format!(
             "timeout: the guest still ran after {} s",
             args.timeout.unwrap_or_default()
@@ -367,7 +389,7 @@ pub fn install_panic_hook() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         hostio::restore_terminal();
-        eprintln!("glassbox: a defect of Glassbox, please report it:");
+        outlet::say("glassbox: a defect of Glassbox, please report it:");
         before(info);
     }));
 }

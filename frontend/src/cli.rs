@@ -59,7 +59,12 @@ Examples:
 
 Exit status: 0 the guest powered off, --until matched, or the window was closed; (v << 1) | 1 the guest
 wrote v to the debug-exit port F4h; 124 timeout or instruction limit; 2 bad usage or unreadable input;
-3 the guest died; 130 interrupted; 101 a defect of Glassbox.";
+3 the guest died; 130 interrupted; 141 a pipe that it printed to was closed; 1 output that could not be
+written; 101 a defect of Glassbox.
+
+RUST_LOG=exception=debug,mode=debug says on standard error which exceptions the guest meets, with CS:RIP,
+error code and CR2, and when it switches modes; RUST_LOG=debug what is set in the devices; RUST_LOG=ide=trace
+each access to one of them, by its name in `glassbox info`.";
 
 const TEST_EXAMPLES: &str = "\
 An image's expectation is NAME.toml beside it, or lines that start with `; glassbox:` at the head of its

@@ -1,13 +1,14 @@
 //! Where serial ports and the debug console lead on the host.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::outlet::{self, Outlet, To, Unwritten};
 use crate::runner::{Control, Stop};
 
 /// Where a stream of bytes leads, as an option says it.
@@ -71,51 +72,50 @@ pub fn check_output(option: &str, path: &Path) -> Result<()> {
     }
 }
 
-enum Sink {
-    None,
-    Stdout,
-    File(BufWriter<File>),
+/// How long a disk may take for a write: it may be in another house.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of output that could not be written.
+#[derive(Debug)]
+pub struct Loss {
+    /// Why.
+    pub error: Unwritten,
+    /// It went to standard output, which is what the run was for.
+    pub stdout: bool,
+}
+
+/// A stream's end on the host.
+struct Sink {
+    outlet: Outlet,
+    stdout: bool,
 }
 
 impl Sink {
-    fn open(option: &str, place: &Place) -> Result<Self> {
-        Ok(match place {
-            Place::None => Self::None,
-            Place::Stdio => Self::Stdout,
+    fn open(option: &str, place: &Place, progress: &Sender<()>) -> Result<Option<Self>> {
+        let (name, to) = match place {
+            Place::None => return Ok(None),
+            Place::Stdio => ("standard output".to_owned(), To::Stdout),
             Place::File(path) => {
-                let file = File::create(path).with_context(|| {
-                    format!(
-                        "{option} {}: expected a file that can be written",
-                        path.display()
-                    )
-                })?;
-                Self::File(BufWriter::new(file))
+                let name = format!("{option} file:{}", path.display());
+                let to = To::create(path)
+                    .with_context(|| format!("{name}: expected a file that can be written"))?;
+                (name, to)
             }
-        })
-    }
-
-    /// A reader that has gone away must not end the guest: failures are dropped.
-    fn write(&mut self, bytes: &[u8]) {
-        let _ = match self {
-            Self::None => Ok(()),
-            Self::Stdout => io::stdout().write_all(bytes),
-            Self::File(file) => file.write_all(bytes),
         };
-    }
-
-    fn flush(&mut self) {
-        let _ = match self {
-            Self::None => Ok(()),
-            Self::Stdout => io::stdout().flush(),
-            Self::File(file) => file.flush(),
-        };
+        let stdout = matches!(to, To::Stdout);
+        let outlet = Outlet::new(name, to, progress.clone());
+        Ok(Some(Self {
+            outlet: outlet.context("expected a thread for the guest's output")?,
+            stdout,
+        }))
     }
 }
 
 /// The host's ends of the serial ports and the debug console.
 pub struct Wires {
-    serial: Vec<Sink>,
-    debugcon: Sink,
+    serial: Vec<Option<Sink>>,
+    debugcon: Option<Sink>,
+    progress: Receiver<()>,
 }
 
 impl Wires {
@@ -124,29 +124,80 @@ impl Wires {
     /// # Errors
     /// A file that cannot be written.
     pub fn open(serial: &[Place], debugcon: &Place) -> Result<Self> {
-        let sinks = serial.iter().map(|place| Sink::open("--serial", place));
+        let (sender, progress) = bounded(1);
+        let sinks = serial
+            .iter()
+            .map(|place| Sink::open("--serial", place, &sender));
         Ok(Self {
             serial: sinks.collect::<Result<_>>()?,
-            debugcon: Sink::open("--debugcon", debugcon)?,
+            debugcon: Sink::open("--debugcon", debugcon, &sender)?,
+            progress,
         })
     }
 
     /// A byte left serial port `port`.
     pub fn serial(&mut self, port: u8, byte: u8) {
-        if let Some(sink) = self.serial.get_mut(usize::from(port)) {
-            sink.write(&[byte]);
+        if let Some(Some(sink)) = self.serial.get_mut(usize::from(port)) {
+            sink.outlet.push(byte);
         }
     }
 
     /// A byte was written to the debug console.
     pub fn debugcon(&mut self, byte: u8) {
-        self.debugcon.write(&[byte]);
+        if let Some(sink) = &mut self.debugcon {
+            sink.outlet.push(byte);
+        }
     }
 
     /// Hands on what is buffered: at slice borders.
     pub fn flush(&mut self) {
-        self.serial.iter_mut().for_each(Sink::flush);
-        self.debugcon.flush();
+        self.sinks_mut().for_each(|sink| sink.outlet.flush());
+    }
+
+    /// More waits for a reader than should: the guest had better wait as well.
+    pub fn are_full(&self) -> bool {
+        self.sinks().any(|sink| sink.outlet.is_full())
+    }
+
+    /// All that was handed on has been written, or is lost.
+    pub fn are_drained(&self) -> bool {
+        self.sinks().all(|sink| sink.outlet.is_drained())
+    }
+
+    /// Gets a note when something was written or lost.
+    pub fn progress(&self) -> &Receiver<()> {
+        &self.progress
+    }
+
+    /// Output that was lost since this was last asked.
+    pub fn take_loss(&self) -> Option<Loss> {
+        self.sinks().find_map(|sink| {
+            let error = sink.outlet.take_error()?;
+            let stdout = sink.stdout;
+            Some(Loss { error, stdout })
+        })
+    }
+
+    /// Gives up what nobody has taken for `patience`; a file on a disk gets more of that.
+    pub fn give_up(&mut self, patience: Duration) -> Vec<Unwritten> {
+        let stalled = |sink: &&mut Sink| {
+            let patience = match sink.outlet.has_reader() {
+                true => patience,
+                false => patience.max(DISK_PATIENCE),
+            };
+            sink.outlet.stalled() >= patience
+        };
+        let sinks = self.sinks_mut().filter(stalled);
+        sinks.filter_map(|sink| sink.outlet.give_up()).collect()
+    }
+
+    fn sinks(&self) -> impl Iterator<Item = &Sink> {
+        self.serial.iter().chain([&self.debugcon]).flatten()
+    }
+
+    fn sinks_mut(&mut self) -> impl Iterator<Item = &mut Sink> {
+        let serial = self.serial.iter_mut();
+        serial.chain([&mut self.debugcon]).flatten()
     }
 }
 
@@ -185,36 +236,53 @@ impl Drop for RawTerminal {
 
 /// Puts the terminal back as it was: on every way out, panics and signals among them.
 pub fn restore_terminal() {
-    if ALTERNATE.swap(false, Ordering::SeqCst) {
-        let _ = crossterm::execute!(
-            io::stdout(),
-            crossterm::style::ResetColor,
-            crossterm::terminal::LeaveAlternateScreen,
-            crossterm::cursor::Show
-        );
-    }
     if RAW.swap(false, Ordering::SeqCst) {
         let _ = crossterm::terminal::disable_raw_mode();
+    }
+    if ALTERNATE.swap(false, Ordering::SeqCst) {
+        // A terminal that is stopped, with a painter stuck in it, keeps nobody here.
+        let begun = Instant::now();
+        let leave = || {
+            let _ = crossterm::execute!(
+                io::stdout(),
+                crossterm::style::ResetColor,
+                crossterm::terminal::LeaveAlternateScreen,
+                crossterm::cursor::Show
+            );
+        };
+        outlet::unless(leave, || begun.elapsed() > Duration::from_millis(100));
     }
 }
 
 const CTRL_A: u8 = 0x01;
 const CTRL_RIGHT_BRACKET: u8 = 0x1D;
 
+/// How many reads of standard input wait for the guest at most.
+const STDIN_READS: usize = 16;
+
+/// Where standard input goes to, and comes from: what the guest does not take waits in the host's pipe.
+pub fn stdin_queue() -> (Sender<Vec<u8>>, Receiver<Vec<u8>>) {
+    bounded(STDIN_READS)
+}
+
 /// Hands standard input to serial port `port`, raw where it is a terminal. Ctrl-] or Ctrl-A X leaves;
 /// Ctrl-A Ctrl-A sends one Ctrl-A.
 ///
 /// # Errors
 /// The terminal cannot be set up.
-pub fn read_stdin(port: u8, to: Sender<Control>) -> Result<Option<RawTerminal>> {
+pub fn read_stdin(
+    port: u8,
+    to: Sender<Vec<u8>>,
+    control: Sender<Control>,
+) -> Result<Option<RawTerminal>> {
     let terminal = io::stdin().is_terminal();
     let raw = match terminal {
         true => {
             let raw = RawTerminal::enter(false).context("--serial stdio: the terminal refused")?;
-            eprint!(
-                "glassbox: COM{} is this terminal; Ctrl-] leaves\r\n",
+            outlet::say(&format!(
+                "glassbox: COM{} is this terminal; Ctrl-] leaves\r",
                 port + 1
-            );
+            ));
             Some(raw)
         }
         false => None,
@@ -231,15 +299,17 @@ pub fn read_stdin(port: u8, to: Sender<Control>) -> Result<Option<RawTerminal>> 
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return,
             };
-            let (bytes, leave) = match terminal {
-                true => filter_keys(&buf[..count], &mut prefix),
-                false => (buf[..count].to_vec(), false),
-            };
-            let sent = to.send(Control::Serial(port, bytes));
-            if leave {
-                let _ = to.send(Control::Stop(Stop::Closed));
+            if !terminal {
+                if to.send(buf[..count].to_vec()).is_err() {
+                    return;
+                }
+                continue;
             }
-            if sent.is_err() || leave {
+            let (bytes, leave) = filter_keys(&buf[..count], &mut prefix);
+            // A guest that reads nothing loses what is typed: the key that leaves must come through.
+            let _ = to.try_send(bytes);
+            if leave {
+                let _ = control.send(Control::Stop(Stop::Closed));
                 return;
             }
         }

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use devices::boards::pc::{self, PcConfig};
 
-use crate::{board, display};
+use crate::{board, display, outlet};
 
 /// Prints it.
 ///
 /// # Errors
-/// The host refuses memory for a machine to look at.
+/// The host refuses memory for a machine to look at, or nobody reads what is printed.
 pub fn print() -> Result<()> {
     let mut config = PcConfig::new(1 << 20);
     config.ns_per_instruction = board::DEFAULT_RATIO;
@@ -32,8 +32,7 @@ pub fn print() -> Result<()> {
             "disk, floppy, bzImage, multiboot 1, multiboot 2, PVH ELF, boot sector".to_owned(),
         ),
     ];
-    for (name, value) in rows {
-        println!("{name:<12} {value}");
-    }
+    let lines = rows.map(|(name, value)| format!("{name:<12} {value}\n"));
+    outlet::print(&lines.concat())?;
     Ok(())
 }

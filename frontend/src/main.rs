@@ -7,9 +7,12 @@ mod cli;
 mod cp437;
 mod display;
 mod drive;
+mod guard;
 mod hostio;
 mod images;
 mod info;
+mod logging;
+mod outlet;
 mod pacer;
 mod report;
 mod runner;
@@ -18,26 +21,26 @@ mod testing;
 mod typing;
 mod values;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use cli::{Cli, Command, RunArgs};
+use outlet::Unwritten;
 
 fn main() -> ExitCode {
     app::install_panic_hook();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
-        .format_timestamp(None)
-        .init();
+    logging::start();
     let arguments = testing::cargo_arguments(std::env::args_os());
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => match cli::without_run(&arguments, &error) {
+        Err(words) => match cli::without_run(&arguments, &words) {
             Some(hint) => {
-                eprintln!("error: {hint}");
+                outlet::say(&format!("error: {hint}"));
                 return ExitCode::from(2);
             }
-            None => error.exit(),
+            None => return ExitCode::from(say_usage(&words)),
         },
     };
     let result = match cli.command {
@@ -50,8 +53,28 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             hostio::restore_terminal();
-            eprintln!("error: {}", app::one_line(&error));
-            ExitCode::from(2)
+            ExitCode::from(fail(&error))
         }
+    }
+}
+
+/// Says what failed, and returns the exit status: that of bad usage, unless it is what the program said that got lost.
+fn fail(error: &anyhow::Error) -> u8 {
+    let unwritten = error.downcast_ref::<Unwritten>();
+    if !matches!(unwritten, Some(Unwritten::Closed)) {
+        outlet::say(&format!("error: {}", app::one_line(error)));
+    }
+    unwritten.map_or(2, Unwritten::status)
+}
+
+/// Prints help to standard output, or to standard error what is wrong with the command line.
+fn say_usage(words: &clap::Error) -> u8 {
+    let written = words.print().and_then(|()| io::stdout().flush());
+    if words.use_stderr() {
+        return 2;
+    }
+    match outlet::check_stdout(written) {
+        Ok(()) => 0,
+        Err(error) => fail(&error.into()),
     }
 }

@@ -1,9 +1,6 @@
 //! What happened in a run: the JSON report, the screenshot, the exit status.
 
-use std::io::BufWriter;
-use std::path::Path;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use emulator::Machine;
 use platform::Frame;
 use serde::{Deserialize, Serialize};
@@ -12,6 +9,7 @@ use x86::cpu::{Reg, Segment, SegmentRegister};
 use x86::death::Step;
 use x86::{Cpu, Vcpu};
 
+use crate::outlet::Unwritten;
 use crate::script::{Script, screen_lines};
 
 /// Why a run ended. The names are those of the report.
@@ -41,6 +39,8 @@ pub enum Cause {
     Closed,
     /// Ctrl-C or a signal.
     Interrupted,
+    /// The host refused what the guest said on standard output.
+    OutputFailed,
 }
 
 /// The end of a run.
@@ -61,6 +61,7 @@ impl End {
             Cause::Timeout | Cause::InstructionLimit => 124,
             Cause::TripleFault | Cause::Halted | Cause::NotBootable => 3,
             Cause::Interrupted => 130,
+            Cause::OutputFailed => 1,
         }
     }
 }
@@ -348,6 +349,15 @@ impl ExceptionReport {
     }
 }
 
+/// How much of a guest's output is left out of a report: bytes before those that it has.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Cut {
+    /// Of COM1 and on.
+    pub serial: Vec<u64>,
+    /// Of the debug console.
+    pub debugcon: u64,
+}
+
 /// Instructions by execution tier.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tiers {
@@ -372,17 +382,21 @@ pub struct Report {
     pub cpus: Vec<CpuReport>,
     /// The display.
     pub screen: ScreenReport,
-    /// What the guest sent on COM1 and on.
+    /// What the guest sent on COM1 and on: the last megabytes.
     pub serial: Vec<String>,
-    /// What it wrote to the debug console.
+    /// What it wrote to the debug console: the last megabytes.
     pub debugcon: String,
+    /// What of it is not in the report.
+    pub cut: Cut,
     /// Instructions by tier.
     pub tiers: Tiers,
     /// How the guest died, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
+    /// Output of the guest's that is not where it should be, and why: a sentence each.
+    pub lost: Vec<String>,
     /// SHA-256 of the machine's whole state: clock, devices, processors, RAM. Two runs that were
-    /// alike to the instruction have the same.
+    /// alike to the instruction have the same. Empty when a signal left no time for it.
     pub state_sha256: String,
 }
 
@@ -404,24 +418,25 @@ impl Report {
 }
 
 /// What a run leaves: the report and the last frame.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outcome {
     /// What happened.
     pub report: Report,
     /// What the display showed.
     pub frame: Option<Frame>,
+    /// Output that could not be written.
+    pub lost: Vec<Unwritten>,
 }
 
 impl Outcome {
-    /// Looks at a machine whose run has ended.
-    ///
-    /// `hash_state` asks for the hash of all of RAM as well, which takes a moment.
+    /// Looks at a machine whose run has ended; `state_hash` is the hash of its state, if somebody asked for it.
     pub fn new(
         machine: &mut Machine,
         script: &Script,
         end: End,
         wall_ns: u64,
-        hash_state: bool,
+        state_hash: Option<[u8; 32]>,
+        lost: Vec<Unwritten>,
     ) -> Self {
         let frame = machine.render();
         let instructions = machine.retired();
@@ -435,36 +450,50 @@ impl Outcome {
             screen: frame.as_ref().map(ScreenReport::new).unwrap_or_default(),
             serial: script.serial_texts(),
             debugcon: script.debugcon_text(),
+            cut: Cut {
+                serial: script.serial_cut(),
+                debugcon: script.debugcon_cut(),
+            },
             tiers: Tiers {
                 interpreter: instructions,
             },
             death: Death::of(machine, end.cause),
-            state_sha256: if hash_state {
-                hex_digest(&machine.state_hash())
-            } else {
-                String::new()
-            },
+            lost: lost.iter().map(ToString::to_string).collect(),
+            state_sha256: state_hash.map_or_else(String::new, |hash| hex_digest(&hash)),
         };
-        Self { report, frame }
+        Self {
+            report,
+            frame,
+            lost,
+        }
+    }
+
+    /// The exit status of `glassbox run`: what the guest said counts for nothing if it got lost.
+    pub fn status(&self) -> u8 {
+        let end = self.report.end;
+        let failed = |lost: &&Unwritten| !matches!(lost, Unwritten::Unread { .. });
+        match self.lost.iter().find(failed) {
+            Some(lost) if end.cause != Cause::Interrupted => lost.status(),
+            _ => end.status(),
+        }
     }
 }
 
-/// Writes the report.
+/// The report as a file has it.
 ///
 /// # Errors
-/// A host failure.
-pub fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
-    std::fs::write(path, text)
-        .with_context(|| format!("{}: expected a file that can be written", path.display()))
+/// A defect of ours.
+pub fn to_json(report: &impl Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(report)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
-/// Writes a frame as PNG; a display that shows nothing is one black pixel.
+/// A frame as PNG; a display that shows nothing is one black pixel.
 ///
 /// # Errors
-/// A host failure.
-pub fn write_png(path: &Path, frame: Option<&Frame>) -> Result<()> {
+/// A frame beyond what the format holds.
+pub fn to_png(frame: Option<&Frame>) -> Result<Vec<u8>> {
     let blank = Frame {
         width: 1,
         height: 1,
@@ -472,15 +501,14 @@ pub fn write_png(path: &Path, frame: Option<&Frame>) -> Result<()> {
         ..Frame::default()
     };
     let frame = frame.unwrap_or(&blank);
-    let write = || -> Result<()> {
-        let file = BufWriter::new(std::fs::File::create(path)?);
-        let mut encoder = png::Encoder::new(file, frame.width as u32, frame.height as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.write_header()?.write_image_data(&rgb(frame))?;
-        Ok(())
-    };
-    write().with_context(|| format!("{}: expected a file that can be written", path.display()))
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, frame.width as u32, frame.height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&rgb(frame))?;
+    writer.finish()?;
+    Ok(file)
 }
 
 /// Red, green and blue of each pixel, row by row.

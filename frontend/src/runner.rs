@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, never, select};
 use emulator::{Exit, Leap, Limit, Machine, Pacing};
 use platform::{Frame, Output};
 
-use crate::hostio::Wires;
+use crate::hostio::{Loss, Wires};
+use crate::outlet::{self, Unwritten};
 use crate::pacer::Pacer;
 use crate::report::{Cause, End, Outcome};
 use crate::script::Script;
@@ -22,8 +23,6 @@ pub enum Control {
     Key(platform::Key, bool),
     /// A key of the terminal, which tells of no release.
     Stroke(Stroke),
-    /// Bytes for a serial port.
-    Serial(u8, Vec<u8>),
     /// The run is to end.
     Stop(Stop),
 }
@@ -110,7 +109,11 @@ pub struct Session {
     pub wires: Wires,
     /// From the host.
     pub control: Receiver<Control>,
-    /// Whether anything may come from there but a stop.
+    /// Standard input, for serial port `stdin_port`: read no faster than the guest takes it.
+    pub stdin: Receiver<Vec<u8>>,
+    /// The port.
+    pub stdin_port: u8,
+    /// Whether anything may come from the host but a stop.
     pub interactive: bool,
     /// To the display, if there is one.
     pub shown: Option<Arc<Shown>>,
@@ -132,6 +135,12 @@ const FRAME: Duration = Duration::from_millis(16);
 const GLANCE_NS: u64 = 50_000_000;
 /// How often speed is measured.
 const SPEED: Duration = Duration::from_millis(500);
+/// How often limits are looked at while the run waits for a reader.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long readers have for what is left once the run is interrupted or timed out.
+const GRACE: Duration = Duration::from_millis(100);
+/// A run with nothing but a limit of instructions must get there: a reader that takes nothing for so long is left.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// A run on its way.
 struct Run {
@@ -147,6 +156,10 @@ struct Run {
     pacer: Option<Pacer>,
     /// What the firmware said of the drives when nothing booted.
     not_bootable: Option<u8>,
+    /// Output that was lost.
+    lost: Vec<Unwritten>,
+    /// When a signal or the user asked for the end: what is left to do has a moment from there, all in all.
+    stopped: Option<Instant>,
 }
 
 /// Runs `machine` to its end.
@@ -164,6 +177,8 @@ pub fn run(machine: Machine, session: Session) -> Outcome {
         speed_mark: (started, 0),
         pacer,
         not_bootable: None,
+        lost: Vec::new(),
+        stopped: None,
     };
     let end = loop {
         if let Some(end) = run.slice() {
@@ -171,17 +186,9 @@ pub fn run(machine: Machine, session: Session) -> Outcome {
         }
     };
     run.drain();
+    let end = run.finish_output(end);
     let wall_ns = started.elapsed().as_nanos() as u64;
-    let mut outcome = {
-        let session = &run.session;
-        Outcome::new(
-            &mut run.machine,
-            &session.script,
-            end,
-            wall_ns,
-            session.hash_state,
-        )
-    };
+    let mut outcome = run.outcome(end, wall_ns);
     if let Some(shown) = &run.session.shown {
         outcome
             .frame
@@ -200,6 +207,10 @@ impl Run {
                 return Some(end);
             }
         }
+        if let Some(end) = self.wait_for_readers() {
+            return Some(end);
+        }
+        self.take_stdin();
         self.typist.pump(&mut self.machine);
         let exit = self.run_to_border();
         self.drain();
@@ -269,10 +280,7 @@ impl Run {
         {
             return Some(end(Cause::InstructionLimit));
         }
-        if limits
-            .timeout
-            .is_some_and(|most| self.started.elapsed() >= most)
-        {
+        if self.is_timed_out() {
             return Some(end(Cause::Timeout));
         }
         None
@@ -288,14 +296,15 @@ impl Run {
         // A script may wait for just this screen, and press a key.
         let goes_on = self.session.script.wants_screen();
         let words = not_bootable_in_words(drives);
-        match (goes_on, self.session.limits.timeout) {
-            (false, _) => eprintln!("glassbox: {words}"),
-            (true, None) => eprintln!("glassbox: {words}; the firmware waits for a key"),
-            (true, Some(timeout)) => eprintln!(
-                "glassbox: {words}; the firmware waits for a key, up to the timeout of {} s",
+        let then = match (goes_on, self.session.limits.timeout) {
+            (false, _) => String::new(),
+            (true, None) => "; the firmware waits for a key".to_owned(),
+            (true, Some(timeout)) => format!(
+                "; the firmware waits for a key, up to the timeout of {} s",
                 timeout.as_secs_f64()
             ),
-        }
+        };
+        outlet::say(&format!("glassbox: {words}{then}"));
         (!goes_on).then_some(End {
             cause: Cause::NotBootable,
             value: 0,
@@ -306,8 +315,8 @@ impl Run {
     fn idle(&mut self, until_ns: Option<u64>) -> Option<End> {
         let now_ns = self.machine.now_ns();
         let Some(pacer) = &mut self.pacer else {
-            // No timer is armed: only the outside can go on.
-            if !self.typist.is_idle() {
+            // No timer is armed: only the outside can go on. Nobody takes what waits to be typed any more.
+            if !self.typist.is_idle() && !self.typist.waits_for_guest(&self.machine) {
                 self.machine.idle(SLICE_NS);
                 return None;
             }
@@ -340,14 +349,166 @@ impl Run {
         if duration.is_zero() {
             return None;
         }
-        match self.session.control.recv_timeout(duration) {
-            Ok(control) => self.control(control),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                std::thread::sleep(duration);
-                None
+        let nothing = never();
+        let stdin = match self.takes_stdin() {
+            true => &self.session.stdin,
+            false => &nothing,
+        };
+        select! {
+            recv(self.session.control) -> control => match control {
+                Ok(control) => return self.control(control),
+                Err(_) => std::thread::sleep(duration),
+            },
+            recv(stdin) -> bytes => self.type_stdin(bytes.ok()),
+            default(duration) => {}
+        }
+        None
+    }
+
+    fn takes_stdin(&self) -> bool {
+        self.machine.takes_serial(self.session.stdin_port)
+    }
+
+    /// Hands on what came from standard input, once the guest has taken what came before.
+    fn take_stdin(&mut self) {
+        if self.takes_stdin()
+            && let Ok(bytes) = self.session.stdin.try_recv()
+        {
+            self.type_stdin(Some(bytes));
+        }
+    }
+
+    fn type_stdin(&mut self, bytes: Option<Vec<u8>>) {
+        match bytes {
+            Some(bytes) => self.machine.input_serial(self.session.stdin_port, bytes),
+            // Its end: a channel without a sender would never let the machine sleep.
+            None => self.session.stdin = never(),
+        }
+    }
+
+    fn is_timed_out(&self) -> bool {
+        let timeout = self.session.limits.timeout;
+        timeout.is_some_and(|most| self.started.elapsed() >= most)
+    }
+
+    /// The guest stands still while a reader is far behind: what it says is neither lost nor piled up. Limits and
+    /// signals end a run here as anywhere.
+    fn wait_for_readers(&mut self) -> Option<End> {
+        loop {
+            if let Some(end) = self.take_losses() {
+                return Some(end);
+            }
+            if !self.session.wires.are_full() {
+                return None;
+            }
+            if let Some(end) = self.wait_for_progress() {
+                return Some(end);
+            }
+            if self.is_timed_out() {
+                return Some(end(Cause::Timeout));
+            }
+            self.leave_stalled_readers();
+        }
+    }
+
+    /// Once the run is over: waits until all that the guest said is read, or there is a reason to wait no longer.
+    fn finish_output(&mut self, mut end: End) -> End {
+        let mut since = None;
+        loop {
+            if let Some(lost) = self.take_losses() {
+                end = lost;
+            }
+            if self.session.wires.are_drained() {
+                return end;
+            }
+            if since.is_none() && self.is_timed_out() {
+                end.cause = Cause::Timeout;
+            }
+            match end.cause {
+                Cause::Timeout | Cause::Interrupted | Cause::Closed | Cause::OutputFailed => {
+                    let since = since.get_or_insert_with(Instant::now);
+                    if self.stopped.unwrap_or(*since).elapsed() >= GRACE {
+                        let given_up = self.session.wires.give_up(Duration::ZERO);
+                        self.give_up(given_up);
+                    }
+                }
+                _ => self.leave_stalled_readers(),
+            }
+            if let Some(stopped) = self.wait_for_progress() {
+                end = stopped;
             }
         }
+    }
+
+    /// Sleeps until a reader took something, or the host has a command.
+    fn wait_for_progress(&mut self) -> Option<End> {
+        select! {
+            recv(self.session.control) -> control => match control {
+                Ok(control) => return self.control(control),
+                Err(_) => std::thread::sleep(LOOK),
+            },
+            recv(self.session.wires.progress()) -> _ => {}
+            default(LOOK) => {}
+        }
+        None
+    }
+
+    /// A timeout bounds the wait for a reader; a limit of instructions alone would not be reached.
+    fn leave_stalled_readers(&mut self) {
+        let limits = &self.session.limits;
+        if limits.instructions.is_some() && limits.timeout.is_none() {
+            let given_up = self.session.wires.give_up(STALLED);
+            self.give_up(given_up);
+        }
+    }
+
+    fn give_up(&mut self, lost: Vec<Unwritten>) {
+        for error in lost {
+            outlet::say(&format!("glassbox: {error}"));
+            self.lost.push(error);
+        }
+    }
+
+    /// Says what output was lost. That on standard output ends the run, as it does any program's; without a file the
+    /// guest goes on, as it may have disks to look after.
+    fn take_losses(&mut self) -> Option<End> {
+        let mut over = None;
+        while let Some(Loss { error, stdout }) = self.session.wires.take_loss() {
+            let cause = match error {
+                Unwritten::Closed => Cause::Closed,
+                _ => Cause::OutputFailed,
+            };
+            if cause == Cause::OutputFailed {
+                let then = match stdout {
+                    true => "",
+                    false => "; the guest goes on without",
+                };
+                outlet::say(&format!("glassbox: {error}{then}"));
+            }
+            if stdout {
+                over = Some(end(cause));
+            }
+            self.lost.push(error);
+        }
+        over
+    }
+
+    /// What the run leaves. Whoever wants it to end does not wait for the hash of all of RAM.
+    fn outcome(&mut self, end: End, wall_ns: u64) -> Outcome {
+        let session = &self.session;
+        let mut stopped = self.stopped;
+        let in_time = || {
+            if has_stop(&session.control) {
+                stopped.get_or_insert_with(Instant::now);
+            }
+            stopped.is_none_or(|at| at.elapsed() < GRACE)
+        };
+        let hash = match session.hash_state {
+            true => self.machine.state_hash_while(in_time),
+            false => None,
+        };
+        let lost = std::mem::take(&mut self.lost);
+        Outcome::new(&mut self.machine, &session.script, end, wall_ns, hash, lost)
     }
 
     fn control(&mut self, control: Control) -> Option<End> {
@@ -355,9 +516,13 @@ impl Run {
             #[cfg(feature = "window")]
             Control::Key(key, pressed) => self.machine.input_key(key, pressed),
             Control::Stroke(stroke) => self.typist.stroke(stroke),
-            Control::Serial(port, bytes) => self.machine.input_serial(port, bytes),
-            Control::Stop(Stop::Closed) => return Some(end(Cause::Closed)),
-            Control::Stop(Stop::Interrupted) => return Some(end(Cause::Interrupted)),
+            Control::Stop(stop) => {
+                self.stopped.get_or_insert_with(Instant::now);
+                return Some(end(match stop {
+                    Stop::Closed => Cause::Closed,
+                    Stop::Interrupted => Cause::Interrupted,
+                }));
+            }
         }
         None
     }
@@ -433,6 +598,13 @@ fn not_bootable_in_words(drives: u8) -> String {
         false => whys.join(", "),
     };
     format!("nothing to boot: {why}; give it an image with a system on it")
+}
+
+/// Whether somebody wants an end; what else waits there is for a machine that does not run any more.
+fn has_stop(control: &Receiver<Control>) -> bool {
+    control
+        .try_iter()
+        .any(|control| matches!(control, Control::Stop(_)))
 }
 
 fn end(cause: Cause) -> End {

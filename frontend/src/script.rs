@@ -10,8 +10,12 @@ use regex::bytes::{Regex, RegexBuilder};
 use crate::cp437;
 use crate::typing::{self, Piece, Typist};
 
-/// How far back a search over a stream goes: a kernel's log need not be searched again for every byte.
+/// How far back of what is new a search over a stream goes: a kernel's log need not be searched again for every byte.
 const WINDOW_BYTES: usize = 64 << 10;
+/// What is kept of a stream: a guest may talk for days.
+const KEPT_BYTES: usize = 4 << 20;
+/// Above this much more the start of a stream is cut off: not for every byte, as the rest has to move.
+const SLACK_BYTES: usize = 1 << 20;
 /// Looks at the screen without a change after which a prompt on it waits for input.
 const STILL: u32 = 25;
 
@@ -45,23 +49,54 @@ struct Send {
     pieces: Vec<Piece>,
 }
 
-/// A stream of bytes from the guest, and from where on the next match counts.
+/// A stream of bytes from the guest: the last megabytes of it, and from where on the next match counts. Places in it are
+/// counted from its first byte, kept or not.
 #[derive(Debug, Default)]
 struct Stream {
     bytes: Vec<u8>,
-    from: usize,
-    /// Something arrived since it was last searched.
-    fresh: bool,
+    /// How many bytes came before those that are kept.
+    cut: u64,
+    /// Where the next send may match.
+    from: u64,
+    /// What has been searched.
+    searched: u64,
 }
 
 impl Stream {
     fn push(&mut self, byte: u8) {
         self.bytes.push(byte);
-        self.fresh = true;
     }
 
-    fn window(&self, from: usize) -> usize {
-        from.max(self.bytes.len().saturating_sub(WINDOW_BYTES))
+    fn end(&self) -> u64 {
+        self.cut + self.bytes.len() as u64
+    }
+
+    /// Something arrived since it was last searched.
+    fn is_fresh(&self) -> bool {
+        self.searched < self.end()
+    }
+
+    /// Where a search begins that looks at all that is new: an index into what is kept.
+    fn window(&self, from: u64) -> usize {
+        let start = self.searched.saturating_sub(WINDOW_BYTES as u64);
+        (start.max(from).saturating_sub(self.cut) as usize).min(self.bytes.len())
+    }
+
+    /// All of it has been searched: what is too old is dropped.
+    fn settle(&mut self) {
+        self.searched = self.end();
+        if self.bytes.len() > KEPT_BYTES + SLACK_BYTES {
+            let mut surplus = self.bytes.len() - KEPT_BYTES;
+            // Not within a character: a UTF-8 sequence has three such bytes at most.
+            let rest = self.bytes[surplus..].iter().take(3);
+            surplus += rest.take_while(|&&byte| byte & 0xC0 == 0x80).count();
+            self.bytes.drain(..surplus);
+            self.cut += surplus as u64;
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
@@ -210,7 +245,7 @@ fn scrolled_rows(before: &TextScreen, now: &TextScreen) -> usize {
         .map_or(0, |(_, shift)| shift)
 }
 
-/// The script of a run, with all that the guest said so far.
+/// The script of a run, with the last megabytes of what the guest said.
 #[derive(Debug, Default)]
 pub struct Script {
     until: Option<Regex>,
@@ -218,7 +253,6 @@ pub struct Script {
     serial: [Stream; 4],
     debugcon: Stream,
     screen: Screen,
-    until_from: [usize; 5],
     /// The first send is in nothing of what is there.
     searched: bool,
 }
@@ -274,15 +308,24 @@ impl Script {
         self.searched &= !self.screen.news;
     }
 
-    /// What the guest sent on each serial port.
+    /// The end of what the guest sent on each serial port.
     pub fn serial_texts(&self) -> Vec<String> {
-        let text = |stream: &Stream| String::from_utf8_lossy(&stream.bytes).into_owned();
-        self.serial.iter().map(text).collect()
+        self.serial.iter().map(Stream::text).collect()
     }
 
-    /// What the guest wrote to the debug console.
+    /// How many bytes each serial port sent before that.
+    pub fn serial_cut(&self) -> Vec<u64> {
+        self.serial.iter().map(|stream| stream.cut).collect()
+    }
+
+    /// The end of what the guest wrote to the debug console.
     pub fn debugcon_text(&self) -> String {
-        String::from_utf8_lossy(&self.debugcon.bytes).into_owned()
+        self.debugcon.text()
+    }
+
+    /// How many bytes it wrote there before that.
+    pub fn debugcon_cut(&self) -> u64 {
+        self.debugcon.cut
     }
 
     /// Types what is to be typed, and says whether `--until` matches.
@@ -295,25 +338,20 @@ impl Script {
         }
         self.screen.news = false;
         for stream in self.serial.iter_mut().chain([&mut self.debugcon]) {
-            stream.fresh = false;
+            stream.settle();
         }
         until
     }
 
-    fn check_until(&mut self) -> bool {
+    fn check_until(&self) -> bool {
         let Some(regex) = &self.until else {
             return false;
         };
-        let streams = self.serial.iter().chain([&self.debugcon]);
-        for (stream, from) in streams.zip(&mut self.until_from) {
-            if stream.fresh {
-                *from = stream.window(*from);
-                if regex.is_match(&stream.bytes[*from..]) {
-                    return true;
-                }
-            }
-        }
-        self.screen.news && self.screen.texts().any(|text| regex.is_match(&text.text))
+        let mut streams = self.serial.iter().chain([&self.debugcon]);
+        // A search within the stream, not in a part of it: `^` looks at the byte in front.
+        let said = streams
+            .any(|stream| stream.is_fresh() && regex.is_match_at(&stream.bytes, stream.window(0)));
+        said || self.screen.news && self.screen.texts().any(|text| regex.is_match(&text.text))
     }
 
     fn check_send(&mut self, typist: &mut Typist) {
@@ -329,7 +367,7 @@ impl Script {
             }
         }
         if place.is_none()
-            && let Some(end) = match_end(&send.regex, &mut self.debugcon)
+            && let Some(end) = match_end(&send.regex, &self.debugcon)
         {
             self.debugcon.from = end;
             place = Some(None);
@@ -349,10 +387,9 @@ impl Script {
     }
 }
 
-fn match_end(regex: &Regex, stream: &mut Stream) -> Option<usize> {
-    stream.from = stream.window(stream.from);
-    let found = regex.find(&stream.bytes[stream.from..])?;
-    Some(stream.from + found.end())
+fn match_end(regex: &Regex, stream: &Stream) -> Option<u64> {
+    let found = regex.find_at(&stream.bytes, stream.window(stream.from))?;
+    Some(stream.cut + found.end() as u64)
 }
 
 #[cfg(test)]
@@ -393,6 +430,62 @@ mod tests {
         let mut three = script();
         "done".bytes().for_each(|byte| three.debugcon(byte));
         assert!(three.check(&mut typist));
+    }
+
+    #[test]
+    fn a_stream_keeps_its_last_megabytes() {
+        let mut script = Script::new(None, &[]).unwrap();
+        let mut typist = Typist::default();
+        let line = "\u{e4}\u{20ac}".repeat(20_000);
+        let mut said = 0;
+        for _ in 0..150 {
+            says(&mut script, &line);
+            said += line.len();
+            script.check(&mut typist);
+            let kept = script.serial[0].bytes.len();
+            assert!(kept <= KEPT_BYTES + SLACK_BYTES, "{kept}");
+        }
+        assert!(said > 3 * KEPT_BYTES);
+        let text = &script.serial_texts()[0];
+        assert!(text.len() >= KEPT_BYTES - 3);
+        assert_eq!(script.serial_cut()[0] as usize + text.len(), said);
+        assert!(!text.contains('\u{fffd}'), "cut within a character");
+        assert_eq!(script.serial_cut()[1..], [0; 3]);
+        assert_eq!(script.debugcon_cut(), 0);
+    }
+
+    #[test]
+    fn matches_are_found_across_every_border() {
+        let mut typist = Typist::default();
+        // In front of more than is searched again, all of it at once.
+        let mut script = Script::new(Some("^needle$"), &[]).unwrap();
+        says(&mut script, "needle\n");
+        says(&mut script, &"x".repeat(2 * WINDOW_BYTES));
+        assert!(script.check(&mut typist));
+        // Half before and half after what was cut off, searched or not.
+        for filler in [0, WINDOW_BYTES, KEPT_BYTES, 2 * KEPT_BYTES + SLACK_BYTES] {
+            let mut script = Script::new(Some("^needle$"), &[]).unwrap();
+            says(&mut script, &"x".repeat(filler));
+            says(&mut script, "\nnee");
+            assert!(!script.check(&mut typist));
+            says(&mut script, "dle\n");
+            assert!(script.check(&mut typist), "{filler}");
+        }
+        // The middle of a line does not begin one, wherever a search starts.
+        for filler in [
+            WINDOW_BYTES - 1,
+            WINDOW_BYTES,
+            WINDOW_BYTES + 1,
+            3 * KEPT_BYTES,
+        ] {
+            let mut script = Script::new(Some("^x{9}"), &["^x{9}=>y".to_owned()]).unwrap();
+            for part in [filler, 10, 10] {
+                says(&mut script, "-");
+                says(&mut script, &"x".repeat(part));
+                assert!(!script.check(&mut typist), "{filler}");
+            }
+            assert!(typist.is_idle(), "{filler}");
+        }
     }
 
     #[test]

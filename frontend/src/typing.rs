@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use emulator::Machine;
-use platform::Key;
+use platform::{Key, PhysAddr};
 
 /// One stroke: a key with what is held down meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,48 +332,72 @@ fn char_of_key(key: Key, shift: bool) -> Option<char> {
     Some(if shift { symbol.2 } else { symbol.1 })
 }
 
-/// Virtual time between two changes of a key: slower than any keyboard driver's poll, far faster than hands.
-const KEY_STEP_NS: u64 = 8_000_000;
+/// How long a key that was asked for by name is held, and how long it is between two: a guest may ask every now and then
+/// which keys are down. The keys of a text are nothing to ask for; they go as fast as the guest takes them.
+const HOLD_NS: u64 = 8_000_000;
 /// Virtual time between two bytes on a serial line: that of 19200 baud, which any driver keeps up with.
 const BYTE_STEP_NS: u64 = 520_000;
 
-/// What waits to be typed, and is handed to the machine at a pace that a guest accepts.
+/// What waits to be typed, and is handed to the machine as fast as the guest takes it, at slice borders.
 #[derive(Debug, Default)]
 pub struct Typist {
-    keys: VecDeque<(Key, bool)>,
+    keys: VecDeque<Change>,
     next_key_ns: u64,
+    bios: BiosBuffer,
     serial: VecDeque<(u8, u8)>,
     next_byte_ns: u64,
+}
+
+/// A key that goes down or up, and the virtual time before the next one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Change {
+    key: Key,
+    pressed: bool,
+    /// A stroke begins. Once it has, it ends whether or not the guest takes it: a key that stays down repeats.
+    first: bool,
+    then_ns: u64,
 }
 
 impl Typist {
     /// Types on the keyboard. Characters that a US keyboard lacks are left out.
     pub fn type_keys(&mut self, pieces: &[Piece]) {
         for piece in pieces {
-            let stroke = match piece {
-                Piece::Char(c) => stroke_of_char(*c),
-                Piece::Key(stroke) => Some(*stroke),
-            };
-            match stroke {
-                Some(stroke) => self.stroke(stroke),
-                None => {
-                    log::warn!(target: "typing", "no key makes {piece:?} on a US keyboard");
-                }
+            match piece {
+                Piece::Char(c) => match stroke_of_char(*c) {
+                    Some(stroke) => self.push(stroke, 0),
+                    None => {
+                        log::warn!(target: "typing", "no key makes {piece:?} on a US keyboard");
+                    }
+                },
+                Piece::Key(stroke) => self.stroke(*stroke),
             }
         }
     }
 
     /// Presses and releases a key with its modifiers.
     pub fn stroke(&mut self, stroke: Stroke) {
+        self.push(stroke, HOLD_NS);
+    }
+
+    fn push(&mut self, stroke: Stroke, then_ns: u64) {
         let modifiers = [
             (stroke.ctrl, Key::ControlLeft),
             (stroke.alt, Key::AltLeft),
             (stroke.shift, Key::ShiftLeft),
         ];
         let held = || modifiers.iter().filter(|(held, _)| *held);
-        self.keys.extend(held().map(|&(_, key)| (key, true)));
-        self.keys.extend([(stroke.key, true), (stroke.key, false)]);
-        self.keys.extend(held().rev().map(|&(_, key)| (key, false)));
+        let down = held().map(|&(_, key)| (key, true));
+        let up = held().rev().map(|&(_, key)| (key, false));
+        let changes = down.chain([(stroke.key, true), (stroke.key, false)]);
+        let mut first = true;
+        for (key, pressed) in changes.chain(up) {
+            self.keys.push_back(Change {
+                key,
+                pressed,
+                first: std::mem::take(&mut first),
+                then_ns,
+            });
+        }
     }
 
     /// Sends to a serial port.
@@ -387,21 +411,136 @@ impl Typist {
         self.keys.is_empty() && self.serial.is_empty()
     }
 
+    /// Whether nothing can be handed over before the guest has taken what it has, however much time passes.
+    pub fn waits_for_guest(&self, machine: &Machine) -> bool {
+        let buffered = || Bios::of(machine).is_full() && !self.bios.is_unused;
+        let key = self.keys.front();
+        let key = key.is_some_and(|key| !key.first || machine.takes_keys() && !buffered());
+        let byte = self.serial.front();
+        !key && !byte.is_some_and(|&(port, _)| machine.takes_serial(port))
+    }
+
+    /// Whether a stroke more gets through to the guest.
+    fn has_room(&mut self, machine: &Machine) -> bool {
+        machine.takes_keys() && self.bios.has_room(&Bios::of(machine), machine.now_ns())
+    }
+
     /// Hands over what is due.
     pub fn pump(&mut self, machine: &mut Machine) {
         let now_ns = machine.now_ns();
-        if now_ns >= self.next_key_ns
-            && let Some((key, pressed)) = self.keys.pop_front()
+        while now_ns >= self.next_key_ns
+            && let Some(change) = self.keys.front().copied()
+            && (!change.first || self.has_room(machine))
         {
-            machine.input_key(key, pressed);
-            self.next_key_ns = now_ns + KEY_STEP_NS;
+            self.keys.pop_front();
+            machine.input_key(change.key, change.pressed);
+            self.next_key_ns = now_ns + change.then_ns;
         }
         if now_ns >= self.next_byte_ns
-            && let Some((port, byte)) = self.serial.pop_front()
+            && let Some(&(port, byte)) = self.serial.front()
+            && machine.takes_serial(port)
         {
+            self.serial.pop_front();
             machine.input_serial(port, vec![byte]);
             self.next_byte_ns = now_ns + BYTE_STEP_NS;
         }
+    }
+}
+
+/// The BIOS's keyboard buffer as it is now.
+///
+/// IBM PC technical reference, BIOS data area: 40:1Ah and 40:1Ch are where the next key is read and written, 40:80h and
+/// 40:82h are the buffer's start and end. A key is a word, and one of them stays free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bios {
+    head: u16,
+    tail: u16,
+    start: u16,
+    end: u16,
+    /// A system of its own runs, which may or may not call the BIOS.
+    protected: bool,
+}
+
+const CR0_PE: u64 = 1;
+const RFLAGS_VM: u64 = 1 << 17;
+
+impl Bios {
+    fn of(machine: &Machine) -> Self {
+        let word = |addr| u16::from_le_bytes(machine.bus().memory.read_array(PhysAddr(addr)));
+        let protected = machine
+            .cpus()
+            .first()
+            .is_some_and(|vcpu| vcpu.cpu.cr0 & CR0_PE != 0 && vcpu.cpu.rflags & RFLAGS_VM == 0);
+        // The first PCs have no words for start and end.
+        let (start, end) = match (word(0x480), word(0x482)) {
+            (0, _) => (0x1E, 0x3E),
+            bounds => bounds,
+        };
+        Self {
+            head: word(0x41A),
+            tail: word(0x41C),
+            start,
+            end,
+            protected,
+        }
+    }
+
+    /// Whether a key more could get lost; no, where there is no such buffer.
+    fn is_full(&self) -> bool {
+        let Self {
+            head,
+            tail,
+            start,
+            end,
+            ..
+        } = *self;
+        let within = |at: u16| (start..end).contains(&at) && (at - start).is_multiple_of(2);
+        if end < start || !(end - start).is_multiple_of(2) || !within(head) || !within(tail) {
+            return false;
+        }
+        let size = (end - start) / 2;
+        let used = (tail + (end - start) - head) % (end - start) / 2;
+        // One more may be on its way: taken from the controller, and not yet in the buffer.
+        used + 2 >= size
+    }
+}
+
+/// Knows when the BIOS's keyboard buffer, which drops what comes when it is full, has room for a key.
+#[derive(Debug, Default)]
+struct BiosBuffer {
+    seen: Bios,
+    /// Since when it is as it was seen.
+    since_ns: u64,
+    /// Somebody has read a key from it.
+    has_reader: bool,
+    /// Full for long without a reader: it is not what this guest reads keys from.
+    is_unused: bool,
+}
+
+/// A full buffer that no key was ever read from is unused after so long. With a reader it is waited for, always.
+const UNREAD_NS: u64 = 30_000_000_000;
+/// The same for one below a system that runs in protected mode, and need not have a BIOS any more.
+const PROTECTED_UNREAD_NS: u64 = 5_000_000_000;
+
+impl BiosBuffer {
+    fn has_room(&mut self, now: &Bios, now_ns: u64) -> bool {
+        if *now != self.seen {
+            let read = now.head != self.seen.head && self.seen != Bios::default();
+            self.has_reader |= read || now.head != now.start;
+            self.is_unused &= !read;
+            self.seen = *now;
+            self.since_ns = now_ns;
+        }
+        if !now.is_full() || self.is_unused {
+            return true;
+        }
+        let unchanged_ns = now_ns - self.since_ns;
+        self.is_unused = match (now.protected, self.has_reader) {
+            (true, _) => unchanged_ns >= PROTECTED_UNREAD_NS,
+            (false, true) => false,
+            (false, false) => unchanged_ns >= UNREAD_NS,
+        };
+        self.is_unused
     }
 }
 
@@ -465,6 +604,65 @@ mod tests {
         for c in ' '..='~' {
             assert!(stroke_of_char(c).is_some(), "{c}");
         }
+    }
+
+    fn bios(head: u16, tail: u16) -> Bios {
+        Bios {
+            head,
+            tail,
+            start: 0x1E,
+            end: 0x3E,
+            protected: false,
+        }
+    }
+
+    #[test]
+    fn the_bios_buffer_is_full_with_two_words_left() {
+        assert!(!bios(0x1E, 0x1E).is_full());
+        assert!(!bios(0x1E, 0x1E + 26).is_full());
+        assert!(bios(0x1E, 0x1E + 28).is_full());
+        assert!(bios(0x22, 0x1E).is_full());
+        assert!(!bios(0x26, 0x1E).is_full());
+        // What is no such buffer is never full.
+        for (head, tail) in [(0, 28), (0x1F, 0x3D), (0xFFFE, 0xFFFC), (0x1E, 0x3E)] {
+            assert!(!bios(head, tail).is_full(), "{head:x} {tail:x}");
+        }
+        let backwards = Bios {
+            start: 0x3E,
+            end: 0x1E,
+            ..bios(0x1E, 0x3A)
+        };
+        assert!(!backwards.is_full());
+        assert!(!Bios::default().is_full());
+    }
+
+    #[test]
+    fn a_full_buffer_is_waited_for_unless_nobody_reads_it() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let mut buffer = BiosBuffer::default();
+        assert!(buffer.has_room(&bios(0x1E, 0x20), 0));
+        assert!(buffer.has_room(&bios(0x20, 0x20), 1));
+        let full = bios(0x20, 0x3C);
+        assert!(!buffer.has_room(&full, 2));
+        assert!(!buffer.has_room(&full, HOUR_NS), "a reader may be slow");
+        let stale = Bios {
+            protected: true,
+            ..full
+        };
+        assert!(!buffer.has_room(&stale, HOUR_NS));
+        assert!(buffer.has_room(&stale, HOUR_NS + PROTECTED_UNREAD_NS));
+
+        let mut buffer = BiosBuffer::default();
+        let full = bios(0x1E, 0x3A);
+        assert!(!buffer.has_room(&full, 0));
+        assert!(!buffer.has_room(&full, UNREAD_NS - 1));
+        assert!(buffer.has_room(&full, UNREAD_NS));
+        assert!(buffer.has_room(&bios(0x1E, 0x3C), UNREAD_NS + 1));
+        let read = bios(0x20, 0x3C);
+        assert!(
+            !buffer.has_room(&read, UNREAD_NS + 2),
+            "somebody reads it after all"
+        );
     }
 
     #[test]

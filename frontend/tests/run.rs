@@ -292,6 +292,57 @@ fn what_is_sent_reaches_the_place_where_the_text_appeared() {
 }
 
 #[test]
+fn a_long_text_arrives_whole_at_a_guest_that_reads_slowly() {
+    let bench = Bench::new();
+    // Prints `>` on the screen; then copies keys to COM1, and halts forty times after each.
+    let code = [
+        &[0xB4, 0x0E, 0xB0, b'>', 0xCD, 0x10][..],
+        &[0xB4, 0x00, 0xCD, 0x16, 0xBA, 0xF8, 0x03, 0xEE],
+        &[0xB9, 40, 0x00, 0xF4, 0xE2, 0xFD, 0xEB, 0xF0],
+    ]
+    .concat();
+    bench.disk("slow.img", &code, 4);
+    let text = "The quick brown fox (and 12 others) jumps over 3 Lazy Dogs!";
+    let send = format!("^>=>{text}\\n");
+    let args = ["slow.img", "--send", &send, "--until", "\\r"];
+    let report = bench.report(&args, 0);
+    assert_eq!(report["serial"][0], format!("{text}\r"));
+
+    // A guest that reads at once costs no more of its own time than its reading does.
+    let quick = [&code[..14], &[0xEB, 0xF6]].concat();
+    bench.disk("quick.img", &quick, 4);
+    let args = ["quick.img", "--send", &send, "--until", "\\r"];
+    let quick = bench.report(&args, 0);
+    assert_eq!(quick["serial"][0], report["serial"][0]);
+    let args = ["quick.img", "--until", "^>"];
+    let booted = bench.report(&args, 0);
+    let took_ns = quick["virtual_ns"].as_u64().unwrap() - booted["virtual_ns"].as_u64().unwrap();
+    assert!(took_ns < 300_000_000, "{took_ns}");
+}
+
+#[test]
+fn the_log_tells_exceptions_and_mode_switches_and_no_chip_floods_it() {
+    let bench = Bench::new();
+    let log = |code: &[u8], filter: &str| {
+        bench.disk("x.img", code, 4);
+        let mut command = bench.command(&["x.img", "--max-instructions", "5000000"]);
+        let output = command.env("RUST_LOG", filter).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // UD2; its handler returns to it.
+    let text = log(&[0x0F, 0x0B], "exception=debug");
+    assert!(text.contains("#UD at 0000:0000000000007c00\n"), "{text}");
+    // CLI; MOV EAX, CR0; OR AL, 1; MOV CR0, EAX.
+    let protected = [0xFA, 0x0F, 0x20, 0xC0, 0x0C, 0x01, 0x0F, 0x22, 0xC0];
+    let text = log(&[&protected[..], &LOOP].concat(), "mode=debug");
+    assert!(text.contains("Protected mode, paging off"), "{text}");
+    // IN AL, 40h in a loop.
+    let text = log(&[0xE4, 0x40, 0xEB, 0xFC], "trace");
+    assert!(text.contains("[i8254: lines are left out"), "{text}");
+    assert!(text.lines().count() < 5000, "{}", text.lines().count());
+}
+
+#[test]
 fn serial_output_goes_where_the_options_say() {
     let bench = Bench::new();
     bench.disk(

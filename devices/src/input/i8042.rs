@@ -423,6 +423,11 @@ impl Device for I8042 {
         self.settle(ctx);
     }
 
+    fn takes_input(&self) -> bool {
+        let state = &self.state;
+        state.keyboard.takes_keys() && !state.obf && !state.transferring
+    }
+
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
         if let Some(gates) = self.state.gates {
             *self = Self::new(gates);

@@ -87,6 +87,11 @@ impl Ps2Keyboard {
         self.leds
     }
 
+    /// Whether a key is neither ignored nor behind something that is not sent yet.
+    pub fn takes_keys(&self) -> bool {
+        self.scanning && self.bat_ns.is_none() && !self.has_byte()
+    }
+
     /// Whether there is something to send.
     pub fn has_byte(&self) -> bool {
         !self.answers.is_empty() || !self.fifo.is_empty()

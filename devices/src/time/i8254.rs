@@ -14,7 +14,7 @@
 //! Not modelled: what an illegal count of 1 does in modes 2 and 3 (OUT stays high), the counting of an
 //! unprogrammed counter, and counter 1 as the source of the refresh toggle, which runs by itself here.
 
-use log::{debug, trace};
+use log::{log, trace};
 use platform::{Device, DeviceCtx, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
@@ -455,8 +455,13 @@ impl I8254 {
     }
 
     fn write_control(&mut self, tick: u64, value: u8) {
-        debug!(target: TARGET, "control word {value:02x}");
         let select = value >> 6;
+        // Programs that wait latch the counter over and over: such a command sets nothing.
+        let level = match select == 3 || value & 0x30 == 0 {
+            true => log::Level::Trace,
+            false => log::Level::Debug,
+        };
+        log!(target: TARGET, level, "control word {value:02x}");
         if select == 3 {
             for (n, counter) in self.state.counters.iter_mut().enumerate() {
                 if value >> (n + 1) & 1 != 0 {

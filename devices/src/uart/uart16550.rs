@@ -507,6 +507,10 @@ impl Device for Uart16550 {
         }
     }
 
+    fn takes_input(&self) -> bool {
+        self.state.host.is_empty()
+    }
+
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
         self.state = State::new();
         for timer in [TIMER_TRANSMIT, TIMER_RECEIVE, TIMER_TIMEOUT] {
@@ -775,6 +779,21 @@ mod tests {
         bus.pio_write(2, 1, 0x00);
         assert_eq!(lsr(&mut bus), 0x60);
         assert_eq!(iir(&mut bus), 0x01);
+    }
+
+    #[test]
+    fn more_bytes_are_taken_once_the_receiver_has_the_last() {
+        let mut bus = uart();
+        let takes = |bus: &Bus| bus.takes_input(DeviceId(0));
+        assert!(takes(&bus));
+        host_sends(&mut bus, &[1, 2]);
+        assert!(!takes(&bus));
+        advance(&mut bus, CHARACTER_NS * 4);
+        assert!(!takes(&bus), "without a FIFO it holds one");
+        assert_eq!(bus.pio_read(0, 1), 1);
+        advance(&mut bus, CHARACTER_NS * 4);
+        assert!(takes(&bus));
+        assert_eq!(bus.pio_read(0, 1), 2);
     }
 
     #[test]

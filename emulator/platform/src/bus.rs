@@ -505,6 +505,12 @@ impl Bus {
         self.call(device, |device, ctx| device.on_input(ctx, input));
     }
 
+    /// Whether `device` takes more from outside: see [`Device::takes_input`].
+    pub fn takes_input(&self, device: DeviceId) -> bool {
+        let device = self.devices.get(usize::from(device.0));
+        device.is_none_or(|device| device.as_ref().is_none_or(|device| device.takes_input()))
+    }
+
     /// Pulls the reset wire of every device.
     pub fn reset(&mut self) {
         self.messages.clear();

@@ -37,6 +37,12 @@ pub trait Device: Send {
     /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
+    /// Whether the guest has taken all that came from outside, a key or serial bytes: more than that waits in the device,
+    /// or is lost.
+    fn takes_input(&self) -> bool {
+        true
+    }
+
     /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>);
 

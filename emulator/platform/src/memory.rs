@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use memmap2::{MmapOptions, MmapRaw};
 use serde::{Deserialize, Serialize};
@@ -673,6 +673,17 @@ impl GuestMemory {
 
     /// Calls `visit` with all of RAM and the devices' own memory, a megabyte or less at a time, in order.
     pub fn visit_ram(&self, mut visit: impl FnMut(&[u8])) {
+        let _ = self.visit_ram_while(|part| {
+            visit(part);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// The same, for as long as `visit` wants to go on.
+    pub fn visit_ram_while(
+        &self,
+        mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let mut buf = vec![0u8; 1 << 20];
         let (mut offset, end) = (0, self.mapped_bytes());
         while offset < end {
@@ -683,9 +694,10 @@ impl GuestMemory {
                     .cast_const()
                     .copy_to_nonoverlapping(buf.as_mut_ptr(), len)
             };
-            visit(&buf[..len]);
+            visit(&buf[..len])?;
             offset += len as u64;
         }
+        ControlFlow::Continue(())
     }
 
     /// Writes bytes of RAM and the devices' own memory, by their place in what [`visit_ram`](Self::visit_ram) visits; what

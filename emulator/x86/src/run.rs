@@ -291,7 +291,7 @@ impl Vcpu {
     /// As [`raise`](Self::raise); `chain` is what could not be delivered before it.
     fn raise_after(&mut self, exception: Exception, mut chain: Vec<Note>) {
         let mut exception = exception;
-        log::trace!(target: "x86", "{exception:?} at {:x}", self.cpu.regs[Reg::RIP]);
+        self.log_exception(exception);
         if !exception.is_trap() {
             // A fault takes an instruction's time. Else a handler that faults at its own first
             // instruction, on a stack that wraps around, would never use up the slice.
@@ -323,7 +323,29 @@ impl Vcpu {
             } else {
                 second
             };
+            self.log_exception(exception);
         }
+    }
+
+    /// What a guest's developer asks first: which exception, where, and of a page fault about what address.
+    fn log_exception(&self, exception: Exception) {
+        if !log::log_enabled!(target: "exception", log::Level::Debug) {
+            return;
+        }
+        let (cs, rip) = (
+            self.cpu.segs[SegmentRegister::CS].selector,
+            self.cpu.regs[Reg::RIP],
+        );
+        let error = match exception.error_code() {
+            Some(error) => format!(" error {error:04x}"),
+            None => String::new(),
+        };
+        let address = match exception.vector() {
+            14 => format!(" CR2 {:016x}", self.cpu.cr2),
+            _ => String::new(),
+        };
+        let name = exception.mnemonic();
+        log::debug!(target: "exception", "{name}{error}{address} at {cs:04x}:{rip:016x}");
     }
 
     /// Looks at everything that may have happened beside the instructions.

@@ -322,7 +322,7 @@ fn open_kernel(spec: &MachineSpec, path: &Path, media: &mut Media) -> Result<()>
     // Loaded once more with the machine; here for the message, which names the file.
     let loaded = boot::load(kind, &setup).map_err(|error| anyhow!("{name}: {error}"))?;
     if let Some(note) = loaded.note {
-        eprintln!("glassbox: {name}: {note}");
+        crate::outlet::say(&format!("glassbox: {name}: {note}"));
     }
     media.kernel = Some((kind, setup));
     Ok(())

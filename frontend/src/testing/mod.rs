@@ -12,14 +12,14 @@ mod verdict;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::app;
 use crate::cli::{DisplayChoice, TestArgs};
-use crate::hostio;
+use crate::{hostio, outlet};
 
 use find::Rom;
 use verdict::{Evidence, Verdict};
@@ -79,7 +79,7 @@ pub fn run(args: &TestArgs) -> Result<u8> {
         output::write_json(path, &verdicts)?;
     }
     let failed = verdicts.len() - passed;
-    println!("{passed} passed, {failed} failed");
+    outlet::print(&format!("{passed} passed, {failed} failed\n"))?;
     Ok(u8::from(failed > 0))
 }
 
@@ -108,20 +108,21 @@ fn run_for_cargo(args: &TestArgs) -> Result<u8> {
 fn run_all(roms: &[Rom], jobs: usize, timeout: f64) -> Result<Vec<Verdict>> {
     let program = std::env::current_exe().context("expected to find my own program file")?;
     let scratch = tempfile::tempdir().context("expected a folder for temporary files")?;
-    let next = AtomicUsize::new(0);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (sender, receiver) = crossbeam_channel::unbounded();
     let mut verdicts: Vec<Option<Verdict>> = roms.iter().map(|_| None).collect();
-    std::thread::scope(|scope| {
+    std::thread::scope(|scope| -> Result<()> {
         for _ in 0..jobs {
             let sender = sender.clone();
-            let (program, scratch, next) = (&program, scratch.path(), &next);
+            let (program, scratch, next, stop) = (&program, scratch.path(), &next, &stop);
             scope.spawn(move || {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(rom) = roms.get(index) else {
                         return;
                     };
-                    let verdict = run_one(rom, program, &scratch.join(index.to_string()), timeout);
+                    let scratch = scratch.join(index.to_string());
+                    let verdict = run_one(rom, program, &scratch, timeout, stop);
                     if sender.send((index, verdict)).is_err() {
                         return;
                     }
@@ -133,20 +134,25 @@ fn run_all(roms: &[Rom], jobs: usize, timeout: f64) -> Result<Vec<Verdict>> {
         for (index, verdict) in receiver {
             verdicts[index] = Some(verdict);
             while let Some(Some(verdict)) = verdicts.get(printed) {
-                print!("{}", output::line(verdict));
+                if let Err(error) = outlet::print(&output::line(verdict)) {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(error.into());
+                }
                 printed += 1;
             }
         }
-    });
+        Ok(())
+    })?;
     Ok(verdicts.into_iter().flatten().collect())
 }
 
-fn run_one(rom: &Rom, program: &Path, scratch: &Path, timeout: f64) -> Verdict {
+/// Runs a ROM; `stop` ends it as soon as nobody wants the verdict any more.
+fn run_one(rom: &Rom, program: &Path, scratch: &Path, timeout: f64, stop: &AtomicBool) -> Verdict {
     let started = Instant::now();
     let name = rom.name.clone();
     let judged = match &rom.expectation {
         Ok(expectation) => {
-            let evidence = gather(rom, expectation, program, scratch, timeout);
+            let evidence = gather(rom, expectation, program, scratch, timeout, stop);
             evidence.map(|evidence| verdict::judge(expectation, &rom.folder, &evidence))
         }
         Err(why) => Ok((vec![why.clone()], 0)),
@@ -167,6 +173,7 @@ fn gather(
     program: &Path,
     scratch: &Path,
     default_timeout: f64,
+    stop: &AtomicBool,
 ) -> Result<Evidence> {
     std::fs::create_dir_all(scratch)?;
     let (report, screenshot) = (scratch.join("report.json"), scratch.join("screen.png"));
@@ -200,6 +207,11 @@ fn gather(
                 "it went on {} s after its time limit and was killed",
                 GRACE.as_secs()
             );
+        }
+        if stop.load(Ordering::Relaxed) {
+            child.kill()?;
+            child.wait()?;
+            bail!("stopped");
         }
         std::thread::sleep(Duration::from_millis(5));
     };

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::verdict::Verdict;
-use crate::report;
+use crate::{outlet, report};
 
 /// A verdict for the terminal: one line, and the differences below it.
 pub fn line(verdict: &Verdict) -> String {
@@ -28,8 +28,7 @@ pub fn line(verdict: &Verdict) -> String {
 /// # Errors
 /// A host failure.
 pub fn write_junit(path: &Path, verdicts: &[Verdict]) -> Result<()> {
-    std::fs::write(path, junit(verdicts))
-        .with_context(|| format!("{}: expected a file that can be written", path.display()))
+    write("--junit", path, junit(verdicts).into_bytes())
 }
 
 fn junit(verdicts: &[Verdict]) -> String {
@@ -104,7 +103,12 @@ pub fn write_json(path: &Path, verdicts: &[Verdict]) -> Result<()> {
         "failed": verdicts.len() - passed,
         "tests": tests,
     });
-    report::write_json(path, &all)
+    write("--json", path, report::to_json(&all)?)
+}
+
+fn write(option: &str, path: &Path, bytes: Vec<u8>) -> Result<()> {
+    let name = format!("{option} {}", path.display());
+    Ok(outlet::write_file(&name, path, bytes, || false)?)
 }
 
 #[cfg(test)]

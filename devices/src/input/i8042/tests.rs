@@ -355,3 +355,26 @@ fn the_mouse_keeps_its_sample_rate_in_virtual_time() {
     advance(&mut bus, 9_000_000);
     assert_eq!(read(&mut bus), 0x08);
 }
+
+#[test]
+fn more_keys_are_taken_once_the_guest_has_read_the_last_byte() {
+    let mut bus = ready();
+    let takes = |bus: &Bus| bus.takes_input(DeviceId(0));
+    assert!(takes(&bus));
+    key(&mut bus, Key::A, true);
+    key(&mut bus, Key::A, false);
+    assert!(!takes(&bus), "on its way");
+    advance(&mut bus, BYTE_NS);
+    assert!(!takes(&bus), "not read");
+    assert_eq!(read(&mut bus), 0x1E);
+    assert!(!takes(&bus), "the release is on its way");
+    assert_eq!(read_all(&mut bus), [0x9E]);
+    assert!(takes(&bus));
+    // A keyboard that is told not to scan ignores keys.
+    data(&mut bus, 0xF5);
+    read_all(&mut bus);
+    assert!(!takes(&bus));
+    data(&mut bus, 0xF4);
+    read_all(&mut bus);
+    assert!(takes(&bus));
+}

@@ -191,6 +191,16 @@ impl Vcpu {
             self.flush_tlb();
         }
         self.update_mode();
+        if (old ^ new) & (CR0_PE | CR0_PG) != 0 {
+            log::debug!(
+                target: "mode",
+                "{:?} mode, paging {}: CR0 {old:08x} becomes {new:08x} in the block at {:04x}:{:016x}",
+                self.cpu.mode(),
+                if new & CR0_PG != 0 { "on" } else { "off" },
+                self.cpu.segs[SegmentRegister::CS].selector,
+                self.cpu.regs[crate::cpu::Reg::RIP],
+            );
+        }
         Ok(())
     }
 
