@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use emulator::Pacing;
+use emulator::saved::Saved;
+use spec::{MachineSpec, Media, build, media};
 
-use crate::board::{self, Media};
 use crate::cli::{ClockChoice, DisplayChoice, RunArgs};
 use crate::display::{self, Display, Host};
 use crate::guard::Guard;
 use crate::hostio::{self, Place, Wires};
-use crate::images;
 use crate::outlet::{self, Unwritten};
 use crate::report::{self, Cause, End, Outcome};
 use crate::runner::{self, Control, Limits, Session, Shown, Stop};
@@ -60,6 +60,38 @@ impl Plan {
     }
 }
 
+/// What the machine is made of, and the state in which it starts where that was saved.
+struct MadeOf {
+    spec: MachineSpec,
+    media: Media,
+    saved: Option<Saved>,
+}
+
+impl MadeOf {
+    /// Opens the images that the options, or a saved machine, name.
+    fn open(args: &RunArgs) -> Result<Self> {
+        if let Some(dir) = &args.restore {
+            let (saved, spec, media) = spec::saved::open(dir)?.into_parts();
+            return Ok(Self {
+                spec,
+                media,
+                saved: Some(saved),
+            });
+        }
+        let spec = args.spec()?;
+        build::cpu_model(&spec.cpu)?;
+        let media = media::open(&spec)?;
+        for note in &media.notes {
+            outlet::say(&format!("glassbox: {note}"));
+        }
+        Ok(Self {
+            spec: media.settle(spec),
+            media,
+            saved: None,
+        })
+    }
+}
+
 /// What comes to a machine from the host.
 struct FromHost {
     control: Receiver<Control>,
@@ -72,10 +104,10 @@ struct FromHost {
 /// Bad usage or unreadable input: no file was changed then.
 pub fn run(args: RunArgs) -> Result<u8> {
     let mut plan = check(args)?;
-    board::cpu_model(&plan.args.cpu)?;
     let guard = Guard::start(plan.limits.timeout);
-    let media = images::open(&plan.args)?;
-    let title = media.title.clone();
+    let made_of = MadeOf::open(&plan.args)?;
+    check_outputs(&plan.args, &made_of.media)?;
+    let title = made_of.media.title.clone();
     #[cfg(feature = "window")]
     let window = open_window(&mut plan, &title)?;
     refuse_unseen_tour(&plan)?;
@@ -99,7 +131,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
             .name("machine".into())
             .spawn(move || {
                 let ending = Ending(shown.clone());
-                let outcome = run_machine(plan, media, host, shown, &ready_sender);
+                let outcome = run_machine(plan, made_of, host, shown, &ready_sender);
                 guard.run_is_over();
                 if let Ok(outcome) = &outcome {
                     ending.tell(last_words(outcome).filter(|_| stays));
@@ -255,22 +287,59 @@ fn refuse_unseen_tour(plan: &Plan) -> Result<()> {
     )
 }
 
+/// What the run writes must not go to one of its images.
+fn check_outputs(args: &RunArgs, media: &Media) -> Result<()> {
+    let file = |text: &str| text.strip_prefix("file:").map(std::path::PathBuf::from);
+    let named = [
+        ("--report", &args.report),
+        ("--screenshot", &args.screenshot),
+    ];
+    let named = named
+        .into_iter()
+        .filter_map(|(option, path)| Some((option, path.clone()?)));
+    let serial = args
+        .serial
+        .iter()
+        .filter_map(|text| Some(("--serial", file(text)?)));
+    let debugcon = args
+        .debugcon
+        .iter()
+        .filter_map(|text| Some(("--debugcon", file(text)?)));
+    for (option, path) in named.chain(serial).chain(debugcon) {
+        if let Some(first) = media.opener.option_of(&path) {
+            bail!(
+                "{option} {}: expected a file to write to, found the image that {first} names; choose \
+                 another name",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Builds and runs the machine; on a thread of its own.
 fn run_machine(
     plan: Plan,
-    media: Media,
+    made_of: MadeOf,
     host: FromHost,
     shown: Option<Arc<Shown>>,
     ready: &Sender<()>,
 ) -> Result<Outcome> {
-    let rtc_start = match (plan.args.rtc, plan.pacing) {
+    let MadeOf { spec, media, saved } = made_of;
+    let rtc_start = match (spec.rtc, plan.pacing) {
         (Some(date), _) => date,
-        (None, Pacing::Deterministic) => board::DETERMINISTIC_DATE,
+        (None, Pacing::Deterministic) => build::DETERMINISTIC_DATE,
         (None, Pacing::Realtime) => SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(board::DETERMINISTIC_DATE, |now| now.as_secs() as i64),
+            .map_or(build::DETERMINISTIC_DATE, |now| now.as_secs() as i64),
     };
-    let machine = board::build(&plan.args, media, plan.pacing, rtc_start)?;
+    let mut disks = media.handles.clone();
+    let no_reboot = plan.args.no_reboot;
+    let restored = saved.is_some();
+    let mut machine = build::build(&spec, media, plan.pacing, rtc_start, no_reboot, restored)?;
+    if let Some(saved) = saved {
+        saved.restore(&mut machine)?;
+    }
     let wires = Wires::open(&plan.serial, &plan.debugcon)?;
     let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let _ = ready.send(());
@@ -286,7 +355,13 @@ fn run_machine(
         pacing: plan.pacing,
         hash_state: plan.args.report.is_some(),
     };
-    Ok(runner::run(machine, session))
+    let (mut outcome, mut machine) = runner::run(machine, session);
+    if let Some(dir) = &plan.args.save {
+        let picture = report::to_png(outcome.frame.as_ref()).ok();
+        let saved = spec::saved::save(dir, &mut machine, &spec, &mut disks, picture.as_deref());
+        outcome.unsaved = saved.err().map(|error| format!("--save {error:#}"));
+    }
+    Ok(outcome)
 }
 
 /// Tells the display that the run is over: also when it panics.
@@ -313,6 +388,10 @@ fn finish(args: &RunArgs, outcome: &Outcome, guard: &Guard) -> Result<u8> {
         outlet::say(&format!("glassbox: {words}"));
     }
     let mut status = outcome.status();
+    if let Some(error) = &outcome.unsaved {
+        outlet::say(&format!("error: {error}"));
+        status = 1;
+    }
     let mut write = |option: &str, path: &Path, bytes: Vec<u8>| {
         let name = format!("{option} {}", path.display());
         let patience = guard.patience(args.max_instructions.is_some());

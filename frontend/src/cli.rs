@@ -129,6 +129,16 @@ pub enum DriveKind {
     Floppy,
 }
 
+impl From<DriveKind> for spec::DriveKind {
+    fn from(kind: DriveKind) -> Self {
+        match kind {
+            DriveKind::Disk => Self::Disk,
+            DriveKind::Cdrom => Self::Cdrom,
+            DriveKind::Floppy => Self::Floppy,
+        }
+    }
+}
+
 /// Options of `glassbox run`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
@@ -147,7 +157,7 @@ pub struct RunArgs {
     )]
     pub disk: Vec<OsString>,
     /// A CD-ROM image
-    #[arg(long, value_name = "FILE", help_heading = "Images")]
+    #[arg(hide = true, long, value_name = "FILE", help_heading = "Images")]
     pub cdrom: Option<PathBuf>,
     /// A floppy disk image; repeat for a second drive
     #[arg(long, value_name = "FILE", help_heading = "Images")]
@@ -184,7 +194,13 @@ pub struct RunArgs {
           help_heading = "Machine")]
     pub memory: u64,
     /// Processors
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Machine")]
+    #[arg(
+        hide = true,
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Machine"
+    )]
     pub cpus: usize,
     /// Processor model; `glassbox info` lists them
     #[arg(
@@ -212,7 +228,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     pub clock: Option<ClockChoice>,
     /// Which execution tiers may run [default: auto]
-    #[arg(long, value_name = "ENGINE", help_heading = "Machine")]
+    #[arg(hide = true, long, value_name = "ENGINE", help_heading = "Machine")]
     pub engine: Option<EngineChoice>,
 
     /// What shows the screen [default: auto]
@@ -225,8 +241,20 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHERE", help_heading = "Outside")]
     pub debugcon: Option<String>,
     /// Wait for a debugger on this port
-    #[arg(long, value_name = "[HOST:]PORT", help_heading = "Outside")]
+    #[arg(
+        hide = true,
+        long,
+        value_name = "[HOST:]PORT",
+        help_heading = "Outside"
+    )]
     pub gdb: Option<String>,
+
+    /// Save the whole machine into this folder at the end, also at a limit; it takes the place of what was saved there
+    #[arg(long, value_name = "DIR", help_heading = "State")]
+    pub save: Option<PathBuf>,
+    /// Go on with the machine that was saved into this folder; its disks must be as it left them
+    #[arg(long, value_name = "DIR", help_heading = "State", conflicts_with_all = OF_THE_MACHINE)]
+    pub restore: Option<PathBuf>,
 
     /// End the run after so many seconds
     #[arg(long, value_name = "SECONDS", help_heading = "Script and end")]
@@ -328,7 +356,52 @@ pub fn without_run(arguments: &[OsString], error: &clap::Error) -> Option<String
     })
 }
 
+/// What `--restore` brings along: the options that describe a machine.
+const OF_THE_MACHINE: [&str; 15] = [
+    "image",
+    "image_as",
+    "disk",
+    "cdrom",
+    "floppy",
+    "boot",
+    "ephemeral",
+    "kernel",
+    "initrd",
+    "append",
+    "memory",
+    "cpus",
+    "cpu",
+    "firmware",
+    "vga_rom",
+];
+
 impl RunArgs {
+    /// What of the options describes the machine.
+    ///
+    /// # Errors
+    /// A disk's suboption that this build lacks.
+    pub fn spec(&self) -> anyhow::Result<spec::MachineSpec> {
+        let disks = self.disk.iter().map(|text| spec::DiskSpec::parse(text));
+        Ok(spec::MachineSpec {
+            memory: self.memory,
+            cpus: self.cpus,
+            cpu: self.cpu.clone(),
+            firmware: self.firmware.clone(),
+            vga_rom: self.vga_rom.clone(),
+            image: self.image.clone(),
+            image_as: self.image_as.map(Into::into),
+            cdrom: self.cdrom.clone(),
+            floppy: self.floppy.clone(),
+            boot: self.boot.iter().map(|&kind| kind.into()).collect(),
+            ephemeral: self.ephemeral,
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            append: self.append.clone(),
+            rtc: self.rtc,
+            disk: disks.collect::<anyhow::Result<_>>()?,
+        })
+    }
+
     /// The options that no option on the command line gives: for the tour.
     pub fn defaults() -> Self {
         #[derive(Parser)]

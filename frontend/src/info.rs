@@ -3,7 +3,7 @@
 use anyhow::Result;
 use devices::boards::pc::{self, PcConfig};
 
-use crate::{board, display, outlet};
+use crate::{display, outlet};
 
 /// Prints it.
 ///
@@ -11,7 +11,7 @@ use crate::{board, display, outlet};
 /// The host refuses memory for a machine to look at, or nobody reads what is printed.
 pub fn print() -> Result<()> {
     let mut config = PcConfig::new(1 << 20);
-    config.ns_per_instruction = board::DEFAULT_RATIO;
+    config.ns_per_instruction = spec::build::DEFAULT_RATIO;
     let mut board = pc::build(config)?;
     let mut names: Vec<&str> = board
         .bus
@@ -22,7 +22,7 @@ pub fn print() -> Result<()> {
     names.dedup();
     let rows = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("CPU models", board::cpu_models().join(", ")),
+        ("CPU models", spec::build::cpu_models().join(", ")),
         ("engines", "interpreter".to_owned()),
         ("recompilers", "none in this build".to_owned()),
         ("displays", display::names().join(", ")),

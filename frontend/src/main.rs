@@ -2,14 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod app;
-mod board;
 mod cli;
 mod cp437;
 mod display;
-mod drive;
 mod guard;
 mod hostio;
-mod images;
 mod info;
 mod logging;
 mod outlet;

@@ -426,6 +426,8 @@ pub struct Outcome {
     pub frame: Option<Frame>,
     /// Output that could not be written.
     pub lost: Vec<Unwritten>,
+    /// Why the machine could not be saved.
+    pub unsaved: Option<String>,
 }
 
 impl Outcome {
@@ -462,6 +464,7 @@ impl Outcome {
             state_sha256: state_hash.map_or_else(String::new, |hash| hex_digest(&hash)),
         };
         Self {
+            unsaved: None,
             report,
             frame,
             lost,

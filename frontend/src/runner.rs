@@ -162,8 +162,8 @@ struct Run {
     stopped: Option<Instant>,
 }
 
-/// Runs `machine` to its end.
-pub fn run(machine: Machine, session: Session) -> Outcome {
+/// Runs `machine` to its end, and gives it back.
+pub fn run(machine: Machine, session: Session) -> (Outcome, Machine) {
     let started = Instant::now();
     let pacer = (session.pacing == Pacing::Realtime).then(|| Pacer::new(started, machine.now_ns()));
     let mut run = Run {
@@ -197,7 +197,7 @@ pub fn run(machine: Machine, session: Session) -> Outcome {
             .for_each(|f| shown.show(f));
     }
     outcome.report.wall_ns = wall_ns.max(1);
-    outcome
+    (outcome, run.machine)
 }
 
 impl Run {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use devices::boards::pc::{self, BootDevice, BuildError, PcConfig};
-use emulator::boot::{self, KernelKind, KernelSetup, Loaded};
+use emulator::boot::{self, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
 use firmware::KernelEntry;
 use platform::{BlockBackend, MemoryError, PhysAddr};

@@ -1,6 +1,6 @@
 //! Opens the images that the command line names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use emulator::boot::{self, Image, KernelKind, KernelSetup, Module};
@@ -61,6 +61,8 @@ pub struct Media {
     pub boot_first: Option<DriveKind>,
     /// The guest's name, for the window.
     pub title: String,
+    /// What the user should know of the images, though they can be used.
+    pub notes: Vec<String>,
     /// A handle of each disk and floppy, by name.
     pub handles: Vec<(String, Shared)>,
     /// What opened them: it knows which files are images.
@@ -206,7 +208,12 @@ fn access(spec: &MachineSpec) -> Access {
 }
 
 /// Opens the image that is told apart by its content.
-fn open_image(spec: &MachineSpec, path: &Path, opener: &mut Opener, media: &mut Media) -> Result<()> {
+fn open_image(
+    spec: &MachineSpec,
+    path: &Path,
+    opener: &mut Opener,
+    media: &mut Media,
+) -> Result<()> {
     let kind = match spec.image_as {
         Some(kind) => kind,
         None => match identify(path)? {
@@ -322,7 +329,7 @@ fn open_kernel(spec: &MachineSpec, path: &Path, media: &mut Media) -> Result<()>
     // Loaded once more with the machine; here for the message, which names the file.
     let loaded = boot::load(kind, &setup).map_err(|error| anyhow!("{name}: {error}"))?;
     if let Some(note) = loaded.note {
-        crate::outlet::say(&format!("glassbox: {name}: {note}"));
+        media.notes.push(format!("{name}: {note}"));
     }
     media.kernel = Some((kind, setup));
     Ok(())

@@ -130,7 +130,12 @@ impl Restored {
 fn with_whole_paths(spec: &MachineSpec) -> io::Result<MachineSpec> {
     let mut spec = spec.clone();
     let disks = spec.disk.iter_mut().map(|disk| &mut disk.path);
-    let others = [&mut spec.image, &mut spec.cdrom, &mut spec.kernel, &mut spec.vga_rom];
+    let others = [
+        &mut spec.image,
+        &mut spec.cdrom,
+        &mut spec.kernel,
+        &mut spec.vga_rom,
+    ];
     let others = others.into_iter().flatten();
     for path in disks.chain(others).chain(&mut spec.floppy) {
         *path = std::path::absolute(&*path)?;

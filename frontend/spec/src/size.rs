@@ -72,3 +72,44 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     };
     parse_size(&text).map_err(serde::de::Error::custom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_suffixes_and_absurd_ones_are_refused() {
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("2g"), Ok(2 << 30));
+        assert_eq!(parse_size("16384K"), Ok(16 << 20));
+        for bad in [
+            "",
+            "M",
+            "-5M",
+            "12Q",
+            "4",
+            "99999999T",
+            "1025K",
+            "600G",
+            "1.5G",
+        ] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_said_as_they_are_written() {
+        for text in ["512G", "1T", "1536M", "64M", "4K", "1025K"] {
+            let shift = match text.as_bytes()[text.len() - 1] {
+                b'T' => 40,
+                b'G' => 30,
+                b'M' => 20,
+                _ => 10,
+            };
+            let number: u64 = text[..text.len() - 1].parse().unwrap();
+            assert_eq!(format_size(number << shift), text);
+        }
+        assert_eq!(format_size(1000), "1000");
+        assert_eq!(format_size(0), "0");
+    }
+}

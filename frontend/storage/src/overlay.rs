@@ -235,10 +235,7 @@ mod tests {
         assert_eq!(kept.len(), 3 * 24 + 5 * SECTOR_BYTES);
         let mut other = Overlay::new(base());
         other.load_kept(&mut &kept[..]).unwrap();
-        let (mut one, mut two) = (
-            vec![0; 300 * SECTOR_BYTES],
-            vec![0; 300 * SECTOR_BYTES],
-        );
+        let (mut one, mut two) = (vec![0; 300 * SECTOR_BYTES], vec![0; 300 * SECTOR_BYTES]);
         overlay.read(0, &mut one).unwrap();
         other.read(0, &mut two).unwrap();
         assert!(one == two);
