@@ -360,7 +360,7 @@ fn page_fault(error: u16, address: u64) -> String {
 }
 
 /// The mnemonic of an exception's vector (SDM vol. 3A table 6-1).
-fn name(vector: u8) -> String {
+pub(crate) fn name(vector: u8) -> String {
     const NAMES: [&str; 20] = [
         "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "", "#TS", "#NP", "#SS",
         "#GP", "#PF", "", "#MF", "#AC", "#MC", "#XM",

@@ -105,29 +105,6 @@ impl Exception {
         self.0.get() as u8
     }
 
-    /// The manual's name for it (SDM vol. 3A §6.3.1).
-    pub const fn mnemonic(self) -> &'static str {
-        match self.vector() {
-            0 => "#DE",
-            1 => "#DB",
-            3 => "#BP",
-            4 => "#OF",
-            5 => "#BR",
-            6 => "#UD",
-            7 => "#NM",
-            8 => "#DF",
-            10 => "#TS",
-            11 => "#NP",
-            12 => "#SS",
-            13 => "#GP",
-            14 => "#PF",
-            16 => "#MF",
-            17 => "#AC",
-            19 => "#XM",
-            _ => "exception",
-        }
-    }
-
     /// The error code, for the vectors that push one.
     pub const fn error_code(self) -> Option<u16> {
         if self.0.get() & HAS_ERROR != 0 {

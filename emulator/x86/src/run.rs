@@ -344,7 +344,7 @@ impl Vcpu {
             14 => format!(" CR2 {:016x}", self.cpu.cr2),
             _ => String::new(),
         };
-        let name = exception.mnemonic();
+        let name = crate::death::name(exception.vector());
         log::debug!(target: "exception", "{name}{error}{address} at {cs:04x}:{rip:016x}");
     }
 
