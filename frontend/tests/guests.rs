@@ -165,3 +165,73 @@ fn the_i386_disk_boots_through_the_bios_and_syslinux() {
 fn the_amd64_disk_boots_through_the_bios_and_grub() {
     check_disk_boot("amd64", "x86-64-v2");
 }
+
+/// Saved and restored at random instants on its way, a boot is the same to the instruction, to its power-off.
+/// `GLASSBOX_SAVES` says how many instants.
+fn check_saved_boot(name: &str) {
+    let Some(folder) = guest(name) else { return };
+    let saves = std::env::var("GLASSBOX_SAVES").ok();
+    let saves: u64 = saves.and_then(|text| text.parse().ok()).unwrap_or(6);
+    let (kernel, initrd) = (path(&folder, "vmlinuz"), path(&folder, "initrd.gz"));
+    let disk = path(&folder, "disk.img");
+    let mut machine = vec!["--kernel", &kernel, "--initrd", &initrd, "--disk", &disk];
+    machine.extend(["--append", "console=ttyS0,115200 cryptomgr.notests"]);
+    machine.extend(["-m", "256M", "--ephemeral"]);
+    let typed = ["--send", "/ # =>poweroff -f\\n"];
+    let straight = part(&machine, &typed);
+    assert_eq!(straight["end"]["cause"], "poweroff");
+
+    // The prompt, and what is typed there, come in the last tenth.
+    let end = straight["instructions"].as_u64().unwrap();
+    let mut instants: Vec<u64> = Vec::new();
+    let mut rng = platform::testkit::Rng::new(end);
+    for _ in 0..saves {
+        instants.push(1 + rng.below(end / 10 * 7));
+    }
+    instants.sort_unstable();
+    let saved = tempfile::tempdir().unwrap();
+    let saved = saved.path().display().to_string();
+    let mut serial = String::new();
+    let mut from = machine;
+    for instant in instants {
+        let most = instant.to_string();
+        let report = part(&from, &["--max-instructions", &most, "--save", &saved]);
+        assert_eq!(report["end"]["cause"], "instruction-limit");
+        serial += report["serial"][0].as_str().unwrap();
+        from = vec!["--restore", &saved];
+    }
+    let last = part(&from, &typed);
+    serial += last["serial"][0].as_str().unwrap();
+    for field in ["instructions", "virtual_ns", "state_sha256", "screen"] {
+        assert_eq!(straight[field], last[field], "{field}");
+    }
+    assert_eq!(straight["serial"][0], serial);
+    println!("{name}: the same when saved and restored at {saves} instants");
+}
+
+/// Runs a part of a machine's life and returns its report.
+fn part(machine: &[&str], more: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .arg("run")
+        .args(machine)
+        .args(more)
+        .args(["--display", "none", "--timeout", "900", "--report"])
+        .arg(&report)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let text = std::fs::read_to_string(&report);
+    serde_json::from_str(&text.unwrap_or_else(|e| panic!("no report ({e}): {stderr}"))).unwrap()
+}
+
+#[test]
+fn a_boot_of_i386_does_not_notice_save_and_restore() {
+    check_saved_boot("i386");
+}
+
+#[test]
+fn a_boot_of_amd64_does_not_notice_save_and_restore() {
+    check_saved_boot("amd64");
+}

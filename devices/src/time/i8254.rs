@@ -681,7 +681,7 @@ mod tests {
         }
         fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
         fn state(&self) -> StateView<'_> {
-            StateView::of(1, &self.0)
+            StateView::of(1, self.0)
         }
         fn restore(&mut self, _: &SavedState) -> Result<(), StateError> {
             Ok(())
