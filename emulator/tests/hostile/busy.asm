@@ -1,4 +1,5 @@
 ; Keeps every device of the board busy, in real mode, straight from the reset vector at F000:0000.
+; The first processor starts the others there too (a start-up message has a page, F0 is F000:0000): they share the work.
 ; nasm -f bin busy.asm -o busy.bin
         bits 16
         org 0
@@ -7,7 +8,42 @@ start:  cli
         mov ds, ax
         mov es, ax
         mov ss, ax
-        mov sp, 7C00h
+        ; Each processor has a number, and a stack by that.
+        mov bx, 1
+        lock xadd [530h], bx
+        and bx, 7
+        mov sp, bx
+        shl sp, 8
+        add sp, 7000h
+        ; A segment of 4 GiB in FS, for the local APIC.
+        o32 lgdt [cs:gdtr]
+        mov eax, cr0
+        or al, 1
+        mov cr0, eax
+        mov cx, 8
+        mov fs, cx
+        and al, 0FEh
+        mov cr0, eax
+        mov edi, 0FEE00000h
+        mov dword [fs:edi + 0F0h], 1FFh
+        test bx, bx
+        jz first
+        ; Its own timer, periodic, at vector 40h.
+        mov dword [fs:edi + 3E0h], 0Bh
+        mov dword [fs:edi + 320h], 20040h
+        mov dword [fs:edi + 380h], 50000
+        sti
+        jmp main
+
+gdtr:   dw 15
+        dd 0F0000h + gdt
+        align 8
+gdt:    dq 0
+        dq 00CF92000000FFFFh
+
+first:  ; INIT and start-up to all others.
+        mov dword [fs:edi + 300h], 000C4500h
+        mov dword [fs:edi + 300h], 000C46F0h
         ; All vectors to one handler, which counts and acknowledges.
         xor di, di
         mov cx, 256
@@ -207,6 +243,10 @@ handler:
         mov al, 20h
         out 0A0h, al
         out 20h, al
+        push edi
+        mov edi, 0FEE000B0h
+        mov dword [fs:edi], 0
+        pop edi
         pop dx
         pop ax
         iret
