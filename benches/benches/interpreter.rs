@@ -130,9 +130,31 @@ fn ports(c: &mut Criterion) {
     }
 }
 
+/// What lies at a page of guest-physical addresses.
+fn map(c: &mut Criterion) {
+    use platform::{DeviceRam, GuestMemory, Page, PhysAddr};
+    let mut group = c.benchmark_group("map");
+    let mut memory = GuestMemory::with_device_ram(64 << 20, &[16 << 20]).expect("a host has that");
+    memory
+        .add_rom(PhysAddr(0xF_0000), &[0; 0x1_0000])
+        .expect("a host has that");
+    memory.place(DeviceRam(0), Some(0xE000_0000));
+    for (name, addr) in [
+        ("low", 0x5000),
+        ("rom", 0xF_1000),
+        ("ram", 0x200_0000),
+        ("device-ram", 0xE012_3000),
+        ("nothing", 0xFEC0_0000),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| memory.page(std::hint::black_box(PhysAddr(addr))) != Page::None)
+        });
+    }
+}
+
 criterion_group! {
     name = group;
     config = benches::criterion();
-    targets = loops, tlb, ports
+    targets = loops, tlb, ports, map
 }
 criterion_main!(group);

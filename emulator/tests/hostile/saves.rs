@@ -213,3 +213,39 @@ fn a_state_of_another_machine_is_refused_in_words() {
     assert!(refused(|parts| parts.cpus = 2).contains("cpu1"));
     assert!(refused(|parts| parts.memory_bytes = 4 << 20).contains("size of RAM"));
 }
+
+/// A machine that an earlier build saved into the folder beside this file. `GLASSBOX_BLESS=1` makes the save of a new
+/// format; what is there already stays, as its machines are to be restored for ever.
+#[test]
+fn an_old_save_still_restores() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/saved-1");
+    let small = || {
+        let mut parts = Parts::new(tiny_bios(include_bytes!("busy.bin")));
+        parts.memory_bytes = 1 << 20;
+        parts.cpus = 2;
+        parts.build()
+    };
+    if std::env::var_os("GLASSBOX_BLESS").is_some() && !folder.exists() {
+        let mut machine = small();
+        machine.run(1_000_000);
+        machine.take_outputs();
+        emulator::saved::save(&folder, &mut machine, "busy".into(), &mut []).unwrap();
+    }
+    let saved = emulator::saved::Saved::open(&folder).unwrap();
+    saved.verify_ram().unwrap();
+    let mut machine = small();
+    saved.restore(&mut machine).unwrap();
+    assert_eq!(machine.retired(), 1_000_000);
+    // It counts, its timers fire and its disk turns.
+    let count = |machine: &Machine, at: u64| {
+        u32::from_le_bytes(machine.bus().memory.read_array::<4>(PhysAddr(at)))
+    };
+    let before = [0x510, 0x520].map(|at| count(&machine, at));
+    assert!(before.iter().all(|&count| count > 0), "{before:?}");
+    machine.run(1_000_000);
+    let after = [0x510, 0x520].map(|at| count(&machine, at));
+    assert!(
+        after[0] > before[0] && after[1] > before[1],
+        "{before:?} {after:?}"
+    );
+}
