@@ -206,8 +206,8 @@ impl Interpreter {
         found
     }
 
-    /// Runs a case that goes on to the next instruction once more, with a conditional jump there instead of INT3, in the
-    /// same block: what the jump makes of flags that are still lazy.
+    /// Runs a case that goes on to the next instruction once more, with a conditional jump there
+    /// instead of INT3, in the same block: what the jump makes of flags that are still lazy.
     fn jump_difference(&mut self, case: &Case, single: &After) -> Option<String> {
         /// How far the jump goes.
         const DISTANCE: u8 = 3;

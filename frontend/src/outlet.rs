@@ -2,7 +2,8 @@
 //!
 //! A reader may be slow, stop, or go away: a pipe into `less`, a FIFO that nobody opened, a disk that is full. So each
 //! stream of the guest's has a thread that alone opens and writes, and a queue in front of it. The queue takes whatever
-//! comes; who fills it looks at [`Outlet::is_full`] before it makes more, and waits where limits and signals still count.
+//! comes; who fills it looks at [`Outlet::is_full`] before it makes more, and waits where limits
+//! and signals still count.
 //!
 //! Here is also what the program itself says ([`print`], [`say`]): without a panic where nobody reads it.
 
