@@ -436,8 +436,9 @@ impl Vcpu {
         }
     }
 
-    /// Loads a segment register with its hidden part, as is: no checks. Sets the CPL when `seg` is SS
-    /// or CS only through [`set_cpl`](Self::set_cpl). Call [`update_mode`](Self::update_mode) after it.
+    /// Loads a segment register with its hidden part, as is: no checks, and the CPL stays
+    /// what it is, whatever `seg` is (see [`set_cpl`](Self::set_cpl)). Call
+    /// [`update_mode`](Self::update_mode) after it.
     pub fn set_segment(&mut self, seg: usize, value: Segment) {
         self.cpu.segs[seg] = value;
         self.cpu.seg_base[seg] = value.base;
