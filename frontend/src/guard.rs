@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::outlet;
 use crate::report::{Cause, End};
 use crate::runner::{Control, Stop};
-use crate::{hostio, outlet};
 
 /// How long a run that is to end may take to its next slice border, on a busy host.
 const BORDER: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ impl Guard {
             over: AtomicBool::new(false),
         }));
         let watched = Arc::clone(&guard.0);
-        if let Err(error) = ctrlc::set_handler(move || watched.signal()) {
+        if let Err(error) = host::signals::on_interrupt(move || watched.signal()) {
             log::warn!(target: "glassbox", "signals are not handled: {error}");
         }
         let watched = Arc::clone(&guard.0);
@@ -134,7 +134,7 @@ impl Watched {
 
 /// Ends the process where it stands.
 fn leave(cause: Cause) -> ! {
-    hostio::restore_terminal();
+    host::terminal::restore();
     outlet::say(match cause {
         Cause::Timeout => "glassbox: timeout; the host did not let the run end in order",
         _ => "glassbox: interrupted",
