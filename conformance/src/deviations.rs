@@ -111,8 +111,8 @@ pub struct Subject<'a> {
     prefixes: &'a [u8],
 }
 
-/// The bytes at CS:IP, as far as the test lists them; `None` where they are fewer than it calls the instruction's. A suite
-/// may leave displacements out there.
+/// The bytes at CS:IP, as far as the test lists them; `None` where they are fewer than it calls the
+/// instruction's. A suite may leave displacements out there.
 fn code_in_memory(test: &Test) -> Option<Vec<u8>> {
     let [cs, ip] = ["cs", "ip"].map(|name| test.initial.get(name).unwrap_or(0));
     let at = |n: u32| {

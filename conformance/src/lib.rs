@@ -1,9 +1,9 @@
 //! Proofs of the processor against hardware.
 //!
-//! [`moo`] and [`json`] read files of hardware-captured test vectors, [`metadata`] what lies beside them; [`vectors`] runs
-//! them, and [`deviations`] says what is not compared. [`oracle`] runs random instructions
-//! ([`generate`]) on the interpreter and on the host's own processor ([`native`]) and compares ([`undefined`] says what
-//! not).
+//! [`moo`] and [`json`] read files of hardware-captured test vectors, [`metadata`] what lies beside
+//! them; [`vectors`] runs them, and [`deviations`] says what is not compared. [`oracle`] runs
+//! random instructions ([`generate`], of [`random`] numbers) on the interpreter and on the host's own processor
+//! ([`native`]) and compares ([`undefined`] says what not).
 
 pub mod deviations;
 pub mod generate;
@@ -16,6 +16,8 @@ pub mod moo;
 )]
 pub mod native;
 pub mod oracle;
+pub mod random;
 pub mod state;
+pub(crate) mod steering;
 pub mod undefined;
 pub mod vectors;

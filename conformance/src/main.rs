@@ -30,7 +30,8 @@ enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
-    /// Runs random instructions on the interpreter and on this host's own processor, and compares (x86-64 Linux; elsewhere exit status 77)
+    /// Runs random instructions on the interpreter and on this host's own processor, and compares
+    /// (x86-64 Linux; elsewhere exit status 77)
     Oracle {
         /// Where the random numbers start: the same seed gives the same cases
         #[arg(long, default_value_t = 1)]

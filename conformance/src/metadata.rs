@@ -1,5 +1,5 @@
-//! What a suite says about its tests beside them: `metadata.json` (once called `8088.json`) or an opcode table in CSV, and
-//! `revocation_list.txt`.
+//! What a suite says about its tests beside them: `metadata.json` (once called `8088.json`) or an
+//! opcode table in CSV, and `revocation_list.txt`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,7 +16,8 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Reads what lies in `folder` or the one above it, where the suites keep part of it; a missing file is an empty one.
+    /// Reads what lies in `folder` or the one above it, where the suites keep part of it; a missing
+    /// file is an empty one.
     ///
     /// # Errors
     /// A file that cannot be understood.
@@ -118,7 +119,8 @@ impl Metadata {
         self.revoked.contains(hash)
     }
 
-    /// The FLAGS bits that the suite has compared for a file, named by its opcode with or without the prefixes 66 and 67.
+    /// The FLAGS bits that the suite has compared for a file, named by its opcode with or without
+    /// the prefixes 66 and 67.
     pub fn mask(&self, opcode: &str) -> u32 {
         let mut opcode = opcode;
         while opcode.len() >= 4

@@ -14,8 +14,9 @@ use x86::flags::{LazyFlags, bits};
 use x86::table;
 use x86::{Exception, Exit, Segment, SegmentRegister, Vcpu};
 
-use crate::generate::{Catalog, Rng, decode};
+use crate::generate::{Catalog, decode};
 use crate::native::Native;
+use crate::random::Rng;
 use crate::state::{
     After, CODE, CODE_BYTES, Case, DATA, DATA_BYTES, Fault, GDT, LDT, MAX_LEN, Mode, READ_ONLY,
     REGION, SLOT, SLOT_ENTRY, SLOTS, State, WINDOWS, descriptor, fx, image_fields, little_endian,
@@ -206,8 +207,8 @@ impl Interpreter {
         found
     }
 
-    /// Runs a case that goes on to the next instruction once more, with a conditional jump there instead of INT3, in the
-    /// same block: what the jump makes of flags that are still lazy.
+    /// Runs a case that goes on to the next instruction once more, with a conditional jump there
+    /// instead of INT3, in the same block: what the jump makes of flags that are still lazy.
     fn jump_difference(&mut self, case: &Case, single: &After) -> Option<String> {
         /// How far the jump goes.
         const DISTANCE: u8 = 3;
@@ -781,7 +782,7 @@ impl Oracle {
         if catalogs.is_empty() {
             bail!("there is no instruction to run; see --mode and --mnemonic");
         }
-        let mut rng = Rng(options.seed);
+        let mut rng = Rng::new(options.seed);
         let blank = After {
             state: State::quiet(Mode::Bits64),
             fault: Fault::default(),

@@ -402,8 +402,8 @@ fn rules_of_the_80286() {
     long.push(0x90);
     let test = Builder::new(false, &long).exception(13);
     is_excluded(&test.run(Family::I286), "10 bytes");
-    // mov word [bx+1234h], 5678h behind five prefixes, and its alias C7 /7; the suite leaves the displacement out of the
-    // bytes.
+    // mov word [bx+1234h], 5678h behind five prefixes, and its alias C7 /7; the suite leaves the
+    // displacement out of the bytes.
     for modrm in [0x87, 0xBF] {
         let mut long = vec![0x3E; 5];
         long.extend([0xC7, modrm, 0x34, 0x12, 0x78, 0x56]);

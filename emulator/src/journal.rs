@@ -55,8 +55,8 @@ pub struct Stamped {
 
 /// All external input of a run, in order, where somebody wants it kept.
 ///
-/// A machine that follows the wall adds thousands of entries a second, so what is kept is bounded: beyond the bound it is
-/// given up whole, as a part leads nowhere.
+/// A machine that follows the wall adds thousands of entries a second, so what is kept is bounded:
+/// beyond the bound it is given up whole, as a part leads nowhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     entries: Vec<Stamped>,

@@ -223,8 +223,8 @@ impl Machine {
     }
 
     /// Runs as [`run_until`](Self::run_until) does, but does not stop where the caller would see nothing new: where all
-    /// processors wait beyond the limit's time, and devices have handed out nothing, the limit moves to the first multiple
-    /// of `leap`'s step that does not lie before the next timer.
+    /// processors wait beyond the limit's time, and devices have handed out nothing, the limit
+    /// moves to the first multiple of `leap`'s step that does not lie before the next timer.
     pub fn run_past_idle(&mut self, mut limit: Limit, leap: Option<Leap>) -> Exit {
         let mut patience = PATIENCE;
         loop {
@@ -541,11 +541,11 @@ impl Machine {
         bus.frame.take()?.text
     }
 
-    /// SHA-256 over all that is saved: the components of [`state`](Self::state), and all of RAM; but for the ROMs and what
-    /// is loaded at a reset, which no run changes.
+    /// SHA-256 over all that is saved: the components of [`state`](Self::state), and all of RAM;
+    /// but for the ROMs and what is loaded at a reset, which no run changes.
     ///
-    /// Only architecture counts: not how far a processor has put off to compute flags, what its TLB holds, or where a run
-    /// was cut.
+    /// Only architecture counts: not how far a processor has put off to compute flags, what its TLB
+    /// holds, or where a run was cut.
     pub fn state_hash(&mut self) -> [u8; 32] {
         let hash = self.state_hash_while(|| true);
         hash.expect("nothing has broken it off")

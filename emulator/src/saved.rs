@@ -2,14 +2,15 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `manifest.json` | format, what the machine is made of, its components, the names and checksums of the other files |
+//! | `manifest.json` | format, the machine's make and components, the other files' checksums |
 //! | `state-N` | the components' state ([`MachineState`]) |
 //! | `ram-N` | RAM as it is, page by page; pages of zeros are holes |
 //! | others | what the front end adds: the disks' own memory, a picture of the screen |
 //!
-//! A save into a folder that has one already writes new files beside the old ones and then puts the new manifest in place
-//! of the old one, in one step; only then the old files go. So whatever ends a save in the midst, the earlier one is whole.
-//! A published file is never written again: machines may have its RAM mapped.
+//! A save into a folder that has one already writes new files beside the old ones and then puts the
+//! new manifest in place of the old one, in one step; only then the old files go. So whatever ends
+//! a save in the midst, the earlier one is whole. A published file is never written again: machines
+//! may have its RAM mapped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -209,7 +210,8 @@ pub fn save(
     new.keep = true;
     for name in entries {
         if number_of(&name).is_some() {
-            // The earlier save, or what is left of one that was interrupted. A host that cannot, now, leaves it to the next.
+            // The earlier save, or what is left of one that was interrupted. A host that cannot,
+            // now, leaves it to the next.
             let _ = fs::remove_file(dir.join(name));
         }
     }

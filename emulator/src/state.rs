@@ -1,7 +1,8 @@
 //! The state of a machine as one thing: what is saved, hashed and looked at, but for the content of RAM.
 //!
-//! Each component goes by its instance name (`com2`, `cpu0`), so that a board to which something was added reads it too.
-//! Versions are the components' own, and so are migrations ([`SavedState::decode_or_migrate`]).
+//! Each component goes by its instance name (`com2`, `cpu0`), so that a board to which something
+//! was added reads it too. Versions are the components' own, and so are migrations
+//! ([`SavedState::decode_or_migrate`]).
 
 use platform::{BusState, DeviceId, PhysAddr, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
@@ -94,8 +95,8 @@ impl Machine {
         MachineState { components }
     }
 
-    /// Calls `visit` with instance name, chip and state of each component, in a fixed order. The state serializes with the
-    /// names of its fields, so this is also how to look into a machine.
+    /// Calls `visit` with instance name, chip and state of each component, in a fixed order. The
+    /// state serializes with the names of its fields, so this is also how to look into a machine.
     pub fn visit_state(&mut self, mut visit: impl FnMut(&str, &str, StateView<'_>)) {
         let memory = &self.bus().memory;
         let head = Head {
@@ -124,8 +125,9 @@ impl Machine {
         }
     }
 
-    /// Takes over a state. RAM is the caller's to bring. Calls no device and fires no edge; what was decoded, translated or
-    /// compiled is made anew. A device of this board that the state does not know of starts as after a reset.
+    /// Takes over a state. RAM is the caller's to bring. Calls no device and fires no edge; what
+    /// was decoded, translated or compiled is made anew. A device of this board that the state does
+    /// not know of starts as after a reset.
     ///
     /// # Errors
     /// It is of another machine, of versions that this build does not read, or damaged; the machine is then as before.

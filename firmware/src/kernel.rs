@@ -4,8 +4,8 @@ use crate::checksum;
 
 /// The registers a kernel starts with: in 32-bit flat protected mode, or in real mode.
 ///
-/// In protected mode CS is 10h, the data segments are 18h, and paging is off: Multiboot (EAX = magic, EBX = information)
-/// and PVH fit. Either way interrupts are off and A20 is on.
+/// In protected mode CS is 10h, the data segments are 18h, and paging is off: Multiboot (EAX =
+/// magic, EBX = information) and PVH fit. Either way interrupts are off and A20 is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelEntry {
     /// Where to start; in real mode CS in the upper half and IP in the lower.

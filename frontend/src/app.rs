@@ -10,7 +10,7 @@ use emulator::Pacing;
 use emulator::saved::Saved;
 use spec::{MachineSpec, Media, build, media};
 
-use crate::cli::{ClockChoice, DisplayChoice, RunArgs};
+use crate::cli::{ClockChoice, DisplayChoice, EngineChoice, RunArgs};
 use crate::display::{self, Display, Host};
 use crate::guard::Guard;
 use crate::hostio::{self, Place, Wires};
@@ -164,7 +164,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
     }
     let outcome = machine.join();
     drop(_terminal);
-    hostio::restore_terminal();
+    host::terminal::restore();
     shown_well?;
     let outcome = match outcome {
         Ok(outcome) => outcome?,
@@ -180,6 +180,10 @@ fn check(args: RunArgs) -> Result<Plan> {
         bail!(
             "--gdb {address}: the debugger port is not yet available in this build; leave it out"
         );
+    }
+    // This build has one engine, so that each choice is that; another one will have to be looked at here.
+    match args.engine {
+        None | Some(EngineChoice::Auto | EngineChoice::Interpreter) => {}
     }
     let serial = args.serial.iter();
     let serial: Vec<Place> = serial
@@ -467,7 +471,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
 pub fn install_panic_hook() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        hostio::restore_terminal();
+        host::terminal::restore();
         outlet::say("glassbox: a defect of Glassbox, please report it:");
         before(info);
     }));

@@ -1,8 +1,9 @@
 //! Ends a run whatever blocks.
 //!
-//! A signal and the timeout end a run at its next slice border, in an orderly way. Yet a border may not come: an image on
-//! a host that does not answer, standard error in a pipe that nobody reads. So a thread that waits for nobody keeps the
-//! time, and ends the process where the run does not end by itself.
+//! A signal and the timeout end a run at its next slice border, in an orderly way. Yet a border may
+//! not come: an image on a host that does not answer, standard error in a pipe that nobody reads.
+//! So a thread that waits for nobody keeps the time, and ends the process where the run does not
+//! end by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::outlet;
 use crate::report::{Cause, End};
 use crate::runner::{Control, Stop};
-use crate::{hostio, outlet};
 
 /// How long a run that is to end may take to its next slice border, on a busy host.
 const BORDER: Duration = Duration::from_secs(2);
-/// How long it may take from there to the end of the process once a signal came: disks are flushed, a report is written.
+/// How long it may take from there to the end of the process once a signal came: disks are flushed,
+/// a report is written.
 const FINISH: Duration = Duration::from_secs(10);
 /// How long after a signal a report waits for a reader, and how long in any case.
 const READER: Duration = Duration::from_millis(100);
@@ -53,7 +55,7 @@ impl Guard {
             over: AtomicBool::new(false),
         }));
         let watched = Arc::clone(&guard.0);
-        if let Err(error) = ctrlc::set_handler(move || watched.signal()) {
+        if let Err(error) = host::signals::on_interrupt(move || watched.signal()) {
             log::warn!(target: "glassbox", "signals are not handled: {error}");
         }
         let watched = Arc::clone(&guard.0);
@@ -132,7 +134,7 @@ impl Watched {
 
 /// Ends the process where it stands.
 fn leave(cause: Cause) -> ! {
-    hostio::restore_terminal();
+    host::terminal::restore();
     outlet::say(match cause {
         Cause::Timeout => "glassbox: timeout; the host did not let the run end in order",
         _ => "glassbox: interrupted",

@@ -2,11 +2,11 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
+pub use host::terminal::RawTerminal;
 
 use crate::outlet::{self, Outlet, To, Unwritten};
 use crate::runner::{Control, Stop};
@@ -198,59 +198,6 @@ impl Wires {
     fn sinks_mut(&mut self) -> impl Iterator<Item = &mut Sink> {
         let serial = self.serial.iter_mut();
         serial.chain([&mut self.debugcon]).flatten()
-    }
-}
-
-static RAW: AtomicBool = AtomicBool::new(false);
-static ALTERNATE: AtomicBool = AtomicBool::new(false);
-
-/// The terminal in raw mode, for as long as this lives.
-pub struct RawTerminal;
-
-impl RawTerminal {
-    /// Switches to raw mode; `alternate`: on a screen of its own.
-    ///
-    /// # Errors
-    /// A host failure.
-    pub fn enter(alternate: bool) -> io::Result<Self> {
-        crossterm::terminal::enable_raw_mode()?;
-        RAW.store(true, Ordering::SeqCst);
-        let raw = Self;
-        if alternate {
-            crossterm::execute!(
-                io::stdout(),
-                crossterm::terminal::EnterAlternateScreen,
-                crossterm::cursor::Hide
-            )?;
-            ALTERNATE.store(true, Ordering::SeqCst);
-        }
-        Ok(raw)
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        restore_terminal();
-    }
-}
-
-/// Puts the terminal back as it was: on every way out, panics and signals among them.
-pub fn restore_terminal() {
-    if RAW.swap(false, Ordering::SeqCst) {
-        let _ = crossterm::terminal::disable_raw_mode();
-    }
-    if ALTERNATE.swap(false, Ordering::SeqCst) {
-        // A terminal that is stopped, with a painter stuck in it, keeps nobody here.
-        let begun = Instant::now();
-        let leave = || {
-            let _ = crossterm::execute!(
-                io::stdout(),
-                crossterm::style::ResetColor,
-                crossterm::terminal::LeaveAlternateScreen,
-                crossterm::cursor::Show
-            );
-        };
-        outlet::unless(leave, || begun.elapsed() > Duration::from_millis(100));
     }
 }
 

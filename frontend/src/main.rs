@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            hostio::restore_terminal();
+            host::terminal::restore();
             ExitCode::from(fail(&error))
         }
     }

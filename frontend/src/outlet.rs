@@ -2,7 +2,8 @@
 //!
 //! A reader may be slow, stop, or go away: a pipe into `less`, a FIFO that nobody opened, a disk that is full. So each
 //! stream of the guest's has a thread that alone opens and writes, and a queue in front of it. The queue takes whatever
-//! comes; who fills it looks at [`Outlet::is_full`] before it makes more, and waits where limits and signals still count.
+//! comes; who fills it looks at [`Outlet::is_full`] before it makes more, and waits where limits
+//! and signals still count.
 //!
 //! Here is also what the program itself says ([`print`], [`say`]): without a panic where nobody reads it.
 
@@ -13,7 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::Sender;
+use host::files::is_fifo;
+use host::output::{is_stdout_on_disk, unlocked_stdout};
+use host::threads::unless;
 
 /// A queue above this is full.
 const FULL_BYTES: usize = 1 << 20;
@@ -21,7 +25,7 @@ const FULL_BYTES: usize = 1 << 20;
 const PIECE_BYTES: usize = 4096;
 /// How long a line on standard error may take: the last one must not keep the process.
 const LINE: Duration = Duration::from_millis(100);
-/// How often somebody who waits looks at whether to give up.
+/// How often output that would block is tried again.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Output that could not be written.
@@ -97,7 +101,7 @@ impl To {
 
     fn open(self) -> io::Result<Box<dyn Write>> {
         Ok(match self {
-            Self::Stdout => stdout()?,
+            Self::Stdout => unlocked_stdout()?,
             Self::File(file) => Box::new(file),
             Self::Fifo(path) => Box::new(File::create(path)?),
         })
@@ -111,46 +115,6 @@ impl To {
             Self::Fifo(_) => true,
         }
     }
-}
-
-/// Standard output without its buffer and its lock: a thread that is stuck in a write must not hold them.
-#[cfg(unix)]
-fn stdout() -> io::Result<Box<dyn Write>> {
-    Ok(Box::new(stdout_file()?))
-}
-
-#[cfg(unix)]
-fn stdout_file() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    let copy = io::stdout().as_fd().try_clone_to_owned()?;
-    Ok(File::from(copy))
-}
-
-#[cfg(unix)]
-fn is_stdout_on_disk() -> bool {
-    let metadata = stdout_file().and_then(|file| file.metadata());
-    metadata.is_ok_and(|metadata| metadata.is_file())
-}
-
-#[cfg(not(unix))]
-fn is_stdout_on_disk() -> bool {
-    false
-}
-
-#[cfg(not(unix))]
-fn stdout() -> io::Result<Box<dyn Write>> {
-    Ok(Box::new(io::stdout()))
-}
-
-#[cfg(unix)]
-fn is_fifo(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
-}
-
-#[cfg(not(unix))]
-fn is_fifo(_: &Path) -> bool {
-    false
 }
 
 /// What the two ends of an outlet share.
@@ -348,32 +312,6 @@ fn write_piece(file: &mut dyn Write, mut piece: &[u8]) -> io::Result<()> {
     file.flush()
 }
 
-/// Does `work` on a thread of its own, and waits for it until `give_up`.
-///
-/// `None` if it was given up: the thread goes on until the process ends.
-pub fn unless<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-    mut give_up: impl FnMut() -> bool,
-) -> Option<T> {
-    let (sender, done) = bounded(1);
-    let worker = std::thread::Builder::new().spawn(move || {
-        let _ = sender.send(work());
-    });
-    worker.ok()?;
-    wait(&done, &mut give_up)
-}
-
-fn wait<T>(done: &Receiver<T>, give_up: &mut dyn FnMut() -> bool) -> Option<T> {
-    loop {
-        match done.recv_timeout(LOOK) {
-            Ok(result) => return Some(result),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) if give_up() => return None,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-    }
-}
-
 /// Writes `bytes` to a file in place of what it had. A FIFO, or a device, is waited for until `give_up`; a file on a
 /// disk is written in any case.
 ///
@@ -434,6 +372,8 @@ pub fn say(line: &str) {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::{Receiver, bounded};
+
     use super::*;
 
     fn wait_for(what: impl Fn() -> bool) {
@@ -468,7 +408,6 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), expected);
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_full_disk_is_told_once_and_ends_the_output() {
         if !Path::new("/dev/full").exists() {
@@ -492,7 +431,6 @@ mod tests {
         assert!(outlet.take_error().is_none() && outlet.give_up().is_none());
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_fifo_that_nobody_opens_fills_up_and_can_be_given_up() {
         let folder = tempfile::tempdir().unwrap();

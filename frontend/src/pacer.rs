@@ -1,9 +1,10 @@
 //! Makes virtual time follow the wall clock.
 //!
-//! A busy machine runs in short pieces. Within one, time runs at the fastest pace of late, so that it does not get ahead of
-//! the wall; at its end, time is brought up to the wall, timer by timer, so that the guest sees each of them. A guest that
-//! gets ahead all the same, as its pace rose, sees time nearly stand still until the wall has caught up. So time is never
-//! slept off while a processor has work, and what a guest measures is right whatever it runs.
+//! A busy machine runs in short pieces. Within one, time runs at the fastest pace of late, so that
+//! it does not get ahead of the wall; at its end, time is brought up to the wall, timer by timer,
+//! so that the guest sees each of them. A guest that gets ahead all the same, as its pace rose,
+//! sees time nearly stand still until the wall has caught up. So time is never slept off while a
+//! processor has work, and what a guest measures is right whatever it runs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ const GIVE_UP_NS: u64 = 500_000_000;
 const DENOMINATOR: u64 = 1024;
 /// How long a piece should take the host.
 const PIECE_NS: f64 = 100_000.0;
-/// Instructions in a piece. So many at the slowest pace, of port accesses, take the host some milliseconds; iterations of
-/// REP, which count as instructions, may take it a microsecond.
+/// Instructions in a piece. So many at the slowest pace, of port accesses, take the host some
+/// milliseconds; iterations of REP, which count as instructions, may take it a microsecond.
 const PIECE: std::ops::RangeInclusive<u64> = 300..=16_000;
 /// Host time after which the caller looks around.
 const BORDER_NS: u64 = 1_000_000;
@@ -109,7 +110,8 @@ impl<C: HostClock> Pacer<C> {
         Duration::from_nanos(virtual_ns.saturating_sub(self.wall_ns()))
     }
 
-    /// Runs a busy machine up to `limit`, or for about a millisecond of the host's time, or until something else ends the run.
+    /// Runs a busy machine up to `limit`, or for about a millisecond of the host's time, or until
+    /// something else ends the run.
     pub fn run(&mut self, machine: &mut impl Paced, limit: Limit) -> Exit {
         let begun_ns = self.clock.now_ns();
         loop {

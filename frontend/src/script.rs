@@ -49,8 +49,8 @@ struct Send {
     pieces: Vec<Piece>,
 }
 
-/// A stream of bytes from the guest: the last megabytes of it, and from where on the next match counts. Places in it are
-/// counted from its first byte, kept or not.
+/// A stream of bytes from the guest: the last megabytes of it, and from where on the next match
+/// counts. Places in it are counted from its first byte, kept or not.
 #[derive(Debug, Default)]
 struct Stream {
     bytes: Vec<u8>,

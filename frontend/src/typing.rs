@@ -332,8 +332,9 @@ fn char_of_key(key: Key, shift: bool) -> Option<char> {
     Some(if shift { symbol.2 } else { symbol.1 })
 }
 
-/// How long a key that was asked for by name is held, and how long it is between two: a guest may ask every now and then
-/// which keys are down. The keys of a text are nothing to ask for; they go as fast as the guest takes them.
+/// How long a key that was asked for by name is held, and how long it is between two: a guest may
+/// ask every now and then which keys are down. The keys of a text are nothing to ask for; they go
+/// as fast as the guest takes them.
 const HOLD_NS: u64 = 8_000_000;
 /// Virtual time between two bytes on a serial line: that of 19200 baud, which any driver keeps up with.
 const BYTE_STEP_NS: u64 = 520_000;

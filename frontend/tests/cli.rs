@@ -1,10 +1,12 @@
 //! The command line as a shell sees it: statuses, one-line errors, and files that stay as they are.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn glassbox(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_glassbox"))
+    common::glassbox()
         .args(args)
         .current_dir(folder)
         .env_remove("DISPLAY")
@@ -39,15 +41,8 @@ fn images() -> tempfile::TempDir {
     write("empty.img", b"");
     write("data.img", &[0; 4096]);
     write("text.txt", b"not an image\n");
-    let mut disk = vec![0; 1 << 20];
-    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
-    write("disk.img", &disk);
-    let mut kernel = vec![0; 700];
-    kernel[0x1F1] = 4;
-    kernel[0x1FE..0x202].copy_from_slice(&[0x55, 0xAA, 0xEB, 0x66]);
-    kernel[0x202..0x208].copy_from_slice(b"HdrS\x0F\x02");
-    kernel[0x211] = 1;
-    write("cut.bzimage", &kernel);
+    write("disk.img", &common::boot_image(&[], 1 << 20));
+    write("cut.bzimage", &common::kernel_header(700));
     let mut iso = vec![0; 0x9000];
     iso[0x8001..0x8006].copy_from_slice(b"CD001");
     iso[0x8050..0x8054].copy_from_slice(&0x10000u32.to_le_bytes());
@@ -203,7 +198,7 @@ fn a_display_that_cannot_be_had_is_named() {
             "1000",
         ];
         all.extend_from_slice(args);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+        let mut command = common::glassbox();
         command.args(&all).current_dir(folder);
         command
             .env_remove("DISPLAY")
@@ -333,7 +328,7 @@ fn a_crate_gives_options_to_its_test_machine() {
     let run = |metadata: &str, variable: &str| {
         let package = "[package]\nname = \"kernel\"\n";
         std::fs::write(&manifest, format!("{package}{metadata}")).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        let output = common::glassbox()
             .args(["test", "--cargo", "disk.img"])
             .current_dir(folder.path())
             .env("CARGO_MANIFEST_DIR", folder.path())

@@ -1,9 +1,13 @@
 //! What happens to image files: while a guest writes to one (the guest is `test-roms/devices/disk-writes`), when
 //! one is of a format that is not supported, is no file, or is named twice, and which drive one gets.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use common::{ended, kernel_header};
 
 const FIRST: usize = 8;
 const SECTORS: usize = 64;
@@ -20,7 +24,7 @@ fn image(generations: u16) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn glassbox(image: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+    let mut command = common::glassbox();
     command
         .args(["run", "--display", "none", "--image-as", "disk"])
         .args(["--timeout", "100"])
@@ -28,11 +32,6 @@ fn glassbox(image: &Path, args: &[&str]) -> Command {
         .arg(image)
         .stdin(Stdio::null());
     command
-}
-
-fn finished(output: &Output) -> (Option<i32>, String) {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), said)
 }
 
 /// The generation of each sector; panics when one is torn.
@@ -60,11 +59,11 @@ fn writes_reach_the_image_unless_ephemeral() {
     let (_folder, path) = image(3);
     let before = std::fs::read(&path).unwrap();
     let output = glassbox(&path, &["--ephemeral"]).output().unwrap();
-    assert_eq!(finished(&output).0, Some(33), "{output:?}");
+    assert_eq!(ended(&output).0, Some(33), "{output:?}");
     assert!(std::fs::read(&path).unwrap() == before);
 
     let output = glassbox(&path, &[]).output().unwrap();
-    assert_eq!(finished(&output).0, Some(33), "{output:?}");
+    assert_eq!(ended(&output).0, Some(33), "{output:?}");
     assert_eq!(generations(&path), [3; SECTORS]);
     let after = std::fs::read(&path).unwrap();
     let written = FIRST * 512..(FIRST + SECTORS) * 512;
@@ -129,7 +128,7 @@ fn an_image_in_use_is_refused_and_free_again_after_a_kill() {
     let mut machine = start(&path);
     wait_for_writes(&path, &before);
     for args in [&[][..], &["--ephemeral"]] {
-        let (status, said) = finished(&glassbox(&path, args).output().unwrap());
+        let (status, said) = ended(&glassbox(&path, args).output().unwrap());
         assert_eq!(status, Some(2), "{said}");
         assert!(
             said.contains("disk.img") && said.contains("in use"),
@@ -138,7 +137,7 @@ fn an_image_in_use_is_refused_and_free_again_after_a_kill() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     machine.kill();
-    let (status, said) = finished(
+    let (status, said) = ended(
         &glassbox(&path, &["--max-instructions", "1000"])
             .output()
             .unwrap(),
@@ -171,7 +170,7 @@ fn an_unreadable_image_is_refused() {
             return;
         }
     };
-    let (status, said) = finished(&output);
+    let (status, said) = ended(&output);
     assert_eq!(status, Some(2), "{said}");
     assert!(
         said.contains("disk.img") && said.contains("permission"),
@@ -187,7 +186,7 @@ fn more_memory_than_the_host_has_is_no_panic() {
     let (_folder, path) = image(3);
     let before = std::fs::read(&path).unwrap();
     let args = ["--memory", "512G", "--max-instructions", "1000"];
-    let (status, said) = finished(&glassbox(&path, &args).output().unwrap());
+    let (status, said) = ended(&glassbox(&path, &args).output().unwrap());
     // A host that promises memory which it lacks lets it start.
     assert!(matches!(status, Some(2 | 124)), "{status:?} {said}");
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -203,7 +202,7 @@ fn more_memory_than_the_host_has_is_no_panic() {
 
 /// Runs `glassbox run` with `args` in `folder`; what blocks is a failure.
 fn run_in(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+    let mut command = common::glassbox();
     command
         .args(["run", "--display", "none", "--timeout", "100"])
         .args(args)
@@ -237,8 +236,7 @@ fn refuses(folder: &Path, args: &[&str], words: &[&str]) {
 
 /// 64 KiB with a boot sector's signature and `content` at `at`.
 fn file_with(at: usize, content: &[u8]) -> Vec<u8> {
-    let mut file = vec![0; 0x1_0000];
-    file[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let mut file = common::boot_image(&[], 0x1_0000);
     file[at..at + content.len()].copy_from_slice(content);
     file
 }
@@ -342,21 +340,11 @@ fn packed() -> Vec<Refused> {
     ]
 }
 
-/// The header of a Linux kernel: what goes along with it is looked at before the rest.
-fn kernel_header() -> Vec<u8> {
-    let mut kernel = vec![0; 700];
-    kernel[0x1F1] = 4;
-    kernel[0x1FE..0x202].copy_from_slice(&[0x55, 0xAA, 0xEB, 0x66]);
-    kernel[0x202..0x208].copy_from_slice(b"HdrS\x0F\x02");
-    kernel[0x211] = 1;
-    kernel
-}
-
 #[test]
 fn other_formats_are_refused_by_name_wherever_a_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    std::fs::write(folder.join("kernel"), kernel_header()).unwrap();
+    std::fs::write(folder.join("kernel"), kernel_header(700)).unwrap();
     let containers = containers();
     let most = containers.len();
     for (number, (name, bytes, called, advice)) in
@@ -463,7 +451,7 @@ fn what_is_no_file_is_refused_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let _socket = std::os::unix::net::UnixListener::bind(folder.join("socket")).unwrap();
-    std::fs::write(folder.join("kernel"), kernel_header()).unwrap();
+    std::fs::write(folder.join("kernel"), kernel_header(700)).unwrap();
     let mut cases = vec![("socket", "a socket"), ("/dev/full", "a character device")];
     match Command::new("mkfifo").arg(folder.join("fifo")).status() {
         Ok(status) if status.success() => cases.push(("fifo", "a FIFO")),
@@ -487,10 +475,8 @@ fn what_is_no_file_is_refused_without_waiting() {
 
 /// A boot sector with `code`, and behind it what the file's `len` has room for: 10h.
 fn boot_image(code: &[u8], len: usize) -> Vec<u8> {
-    let mut image = vec![0x10; len];
-    image[..512].fill(0);
-    image[..code.len()].copy_from_slice(code);
-    image[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let mut image = common::boot_image(code, len);
+    image[512..].fill(0x10);
     image
 }
 

@@ -3,9 +3,11 @@
 //! The guests are made by `test-roms/guests/make`; without them every test here says that it was
 //! skipped. A boot is about a billion instructions, so tests that need the same boot share it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod common;
 
+use std::path::{Path, PathBuf};
+
+use common::{glassbox, json, said};
 use serde_json::Value;
 
 /// The folder of guest `name`, if it has been made.
@@ -47,7 +49,7 @@ impl Run {
 fn run(args: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+    let output = glassbox()
         .args([
             "run",
             "-m",
@@ -63,12 +65,10 @@ fn run(args: &[&str]) -> Run {
         .arg(&report)
         .output()
         .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let text =
-        std::fs::read_to_string(&report).unwrap_or_else(|e| panic!("no report ({e}): {stderr}"));
+    let stderr = said(&output);
     Run {
         status: output.status.code(),
-        report: serde_json::from_str(&text).unwrap(),
+        report: json(&report, &stderr),
         stderr,
     }
 }
@@ -213,7 +213,7 @@ fn check_saved_boot(name: &str) {
 fn part(machine: &[&str], more: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+    let output = glassbox()
         .arg("run")
         .args(machine)
         .args(more)
@@ -221,9 +221,7 @@ fn part(machine: &[&str], more: &[&str]) -> Value {
         .arg(&report)
         .output()
         .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let text = std::fs::read_to_string(&report);
-    serde_json::from_str(&text.unwrap_or_else(|e| panic!("no report ({e}): {stderr}"))).unwrap()
+    json(&report, &said(&output))
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Readers of what a run says that are slow, stop reading or go away, full disks, and guests that talk without end.
 #![cfg(unix)]
 
+mod common;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{LOOP, POWER_OFF, boot_image, ended, glassbox, json};
 use serde_json::Value;
 
 /// Far more than anything here takes, on any host.
@@ -14,10 +17,6 @@ const LONG: Duration = Duration::from_secs(100);
 
 /// MOV DX, 3F8h; MOV AL, 'x'; then for ever OUT DX, AL; OUT E9h, AL.
 const FLOOD: [u8; 10] = [0xBA, 0xF8, 0x03, 0xB0, b'x', 0xEE, 0xE6, 0xE9, 0xEB, 0xFB];
-/// MOV DX, 604h; MOV AX, 2000h; OUT DX, AX.
-const POWER_OFF: [u8; 7] = [0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF];
-/// JMP to itself.
-const LOOP: [u8; 2] = [0xEB, 0xFE];
 
 /// `count` bytes to COM1, each the low byte of what is still to come.
 fn say(count: u32) -> Vec<u8> {
@@ -38,11 +37,7 @@ struct Bench(tempfile::TempDir);
 impl Bench {
     fn new(code: &[&[u8]]) -> Self {
         let bench = Self(tempfile::tempdir().unwrap());
-        let mut image = code.concat();
-        image.resize(510, 0);
-        image.extend([0x55, 0xAA]);
-        image.resize(2048, 0);
-        std::fs::write(bench.path("x.img"), image).unwrap();
+        std::fs::write(bench.path("x.img"), boot_image(&code.concat(), 2048)).unwrap();
         bench
     }
 
@@ -51,7 +46,7 @@ impl Bench {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+        let mut command = glassbox();
         command
             .current_dir(self.0.path())
             .args(["run", "x.img", "--display", "none", "-m", "16M"])
@@ -73,7 +68,7 @@ impl Bench {
     }
 
     fn report(&self, name: &str) -> Value {
-        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
+        json(&self.path(name), "")
     }
 
     /// Makes a FIFO; says so where the host cannot.
@@ -110,11 +105,6 @@ fn wait(mut child: Child) -> Ended {
     let stderr = child.stderr.as_mut().unwrap();
     stderr.read_to_string(&mut errors).unwrap();
     Ended { status, errors }
-}
-
-fn ended(output: &Output) -> (Option<i32>, String) {
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), errors)
 }
 
 /// Sends a signal; says so where the host cannot.
@@ -285,7 +275,7 @@ fn every_command_bears_a_reader_that_is_gone_and_a_full_disk() {
     let bench = Bench::new(&[&POWER_OFF]);
     std::fs::write(bench.path("x.toml"), "[expect]\ncause = \"poweroff\"\n").unwrap();
     let run = |args: &[&str], stdout: Stdio| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+        let mut command = glassbox();
         command.current_dir(bench.0.path()).args(args);
         command.stdin(Stdio::null()).stdout(stdout);
         ended(&command.output().unwrap())

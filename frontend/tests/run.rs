@@ -1,9 +1,12 @@
 //! Whole runs of guests of a few bytes each: ends, statuses, reports, scripts and disks.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{LOOP, POWER_OFF, boot_image, ended, glassbox, json, said};
 use serde_json::Value;
 
 /// A folder with guests, and a way to run them.
@@ -24,14 +27,11 @@ impl Bench {
 
     /// Writes a disk of `sectors` sectors whose boot sector is `code`.
     fn disk(&self, name: &str, code: &[u8], sectors: usize) {
-        let mut image = vec![0; sectors * 512];
-        image[..code.len()].copy_from_slice(code);
-        image[510..512].copy_from_slice(&[0x55, 0xAA]);
-        std::fs::write(self.path(name), image).unwrap();
+        std::fs::write(self.path(name), boot_image(code, sectors * 512)).unwrap();
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+        let mut command = glassbox();
         command
             .current_dir(self.folder.path())
             .args(["run", "--display", "none", "-m", "16M"])
@@ -52,9 +52,9 @@ impl Bench {
         }
         all.extend_from_slice(args);
         let output = self.run(&all);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
-        serde_json::from_slice(&std::fs::read(self.path("report.json")).unwrap()).unwrap()
+        let (ended, said) = ended(&output);
+        assert_eq!(ended, Some(status), "{args:?}: {said}");
+        json(&self.path("report.json"), &said)
     }
 }
 
@@ -62,10 +62,6 @@ impl Bench {
 const fn debug_exit(value: u8) -> [u8; 4] {
     [0xB0, value, 0xE6, 0xF4]
 }
-/// MOV DX, 604h; MOV AX, 2000h; OUT DX, AX.
-const POWER_OFF: [u8; 7] = [0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF];
-/// JMP to itself.
-const LOOP: [u8; 2] = [0xEB, 0xFE];
 
 /// MOV DX, 3F8h; then MOV AL, byte; OUT DX, AL for each byte.
 fn say(text: &str) -> Vec<u8> {
@@ -123,8 +119,7 @@ fn a_triple_fault_is_told_from_its_first_exception_on() {
     let output = bench.run(&["x.img", "--report", "report.json"]);
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stderr).unwrap();
-    let report: Value =
-        serde_json::from_slice(&std::fs::read(bench.path("report.json")).unwrap()).unwrap();
+    let report: Value = json(&bench.path("report.json"), "");
     let exceptions = report["death"]["exceptions"].as_array().unwrap();
     let vectors: Vec<_> = exceptions
         .iter()
@@ -417,8 +412,7 @@ fn an_interrupt_ends_a_run_with_its_report() {
         return;
     }
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    let report: Value =
-        serde_json::from_slice(&std::fs::read(bench.path("r.json")).unwrap()).unwrap();
+    let report: Value = json(&bench.path("r.json"), "");
     assert_eq!(report["end"]["cause"], "interrupted");
 }
 
@@ -506,7 +500,7 @@ fn a_multiboot_kernel_gets_mode_13h_and_its_palette() {
     let kernel = flat_kernel(0x10_0000, [0, 1024, 768, 32], &debug_exit(0x10));
     std::fs::write(bench.path("kernel"), kernel).unwrap();
     let output = bench.run(&["kernel"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(33), "{said}");
     assert!(
         said.contains("kernel asks for a framebuffer of 1024x768x32"),
@@ -525,7 +519,7 @@ fn a_kernel_may_lie_where_post_works() {
     let kernel = flat_kernel(0x400, [1, 0, 0, 0], &debug_exit(0x10));
     std::fs::write(bench.path("kernel"), kernel).unwrap();
     let output = bench.run(&["kernel"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
         said.contains("kernel loads at 0x400-0x433, where the interrupt vectors"),
@@ -539,7 +533,7 @@ fn what_does_not_boot_is_said_and_ends_the_run() {
     std::fs::write(bench.path("empty.img"), vec![0; 64 * 512]).unwrap();
     let said = |args: &[&str], status: i32| {
         let output = bench.run(args);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = said(&output);
         assert_eq!(output.status.code(), Some(status), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         said
@@ -601,7 +595,7 @@ fn the_runner_judges_roms_and_serves_cargo() {
     std::fs::write(bench.path("good.toml"), expectation).unwrap();
     std::fs::write(bench.path("bad.toml"), expectation).unwrap();
     let test = |args: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        glassbox()
             .current_dir(bench.folder.path())
             .arg("test")
             .args(args)
@@ -616,8 +610,7 @@ fn the_runner_judges_roms_and_serves_cargo() {
     assert!(text.ends_with("1 passed, 1 failed\n"), "{text}");
     assert!(text.contains("expected  debug-exit 0x10"), "{text}");
     assert!(text.contains("actual    debug-exit 0x11"), "{text}");
-    let json: Value =
-        serde_json::from_slice(&std::fs::read(bench.path("j.json")).unwrap()).unwrap();
+    let json: Value = json(&bench.path("j.json"), "");
     assert_eq!(
         (json["passed"].as_u64(), json["failed"].as_u64()),
         (Some(1), Some(1))
@@ -643,11 +636,7 @@ fn the_projects_own_roms_pass() {
         eprintln!("skipped: test-roms is not there");
         return;
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
-        .arg("test")
-        .arg(&roms)
-        .output()
-        .unwrap();
+    let output = glassbox().arg("test").arg(&roms).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");
 }

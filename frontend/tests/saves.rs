@@ -1,21 +1,19 @@
 //! `run --save` and `run --restore`, as a user meets them.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
-use serde_json::Value;
+use std::path::Path;
+use std::process::Output;
+
+use common::{boot_image, json, said};
 
 fn glassbox(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_glassbox"))
+    common::glassbox()
         .arg("run")
         .args(args)
         .args(["--display", "none"])
         .output()
         .unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn text(path: &Path) -> String {
@@ -24,7 +22,6 @@ fn text(path: &Path) -> String {
 
 /// A boot sector that counts at 0:8000 and writes the count to the second sector of its disk, over and over.
 fn writer() -> Vec<u8> {
-    let mut image = vec![0; 64 * 512];
     let code = [
         0x31, 0xC0, 0x8E, 0xD8, 0x8E, 0xC0, // xor ax, ax; mov ds, ax; mov es, ax
         0xFF, 0x06, 0x00, 0x80, // again: inc word [8000h]
@@ -35,13 +32,7 @@ fn writer() -> Vec<u8> {
         0xCD, 0x13, // int 13h
         0xEB, 0xEC, // jmp again
     ];
-    image[..code.len()].copy_from_slice(&code);
-    image[510..512].copy_from_slice(&[0x55, 0xAA]);
-    image
-}
-
-fn report(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    boot_image(&code, 64 * 512)
 }
 
 #[test]
@@ -81,7 +72,7 @@ fn a_saved_machine_goes_on_with_its_disks() {
             &restore,
             &["--max-instructions", "6000000", "--report", &two],
         );
-        let [one, two] = ["one.json", "two.json"].map(|name| report(&folder.path().join(name)));
+        let [one, two] = ["one.json", "two.json"].map(|name| json(&folder.path().join(name), ""));
         for field in ["instructions", "state_sha256", "cpus"] {
             assert_eq!(one[field], two[field], "{field}");
         }
@@ -179,7 +170,7 @@ fn a_save_that_is_killed_leaves_the_earlier_one_whole() {
         Some(124)
     );
     for delay_ms in [20, 60, 100, 140, 180, 220, 300] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        let mut child = common::glassbox()
             .args(["run", "--restore", &at("state"), "--display", "none"])
             .args(["--max-instructions", "3500000", "--save", &at("state")])
             .stderr(std::process::Stdio::null())

@@ -1,5 +1,5 @@
 //! The one board: an ISA PC with a PIIX-style chipset. ARCHITECTURE.md holds its memory map, ports and
-//! interrupts; this file is those tables as code, one line a device.
+//! interrupts; this file is those tables as code, a few lines a device.
 
 use platform::{
     BlockBackend, Bus, Clock, Device, DeviceId, GuestMemory, IrqLine, MemoryError, PCI_NS, PhysAddr,

@@ -13,8 +13,9 @@
 //! | 0-7 | [`BUS_MASTER`] | command, status, table: see `bus_master` | the same |
 //!
 //! The channel has the selection, the control register and the interrupt; `drive` has a task file and the
-//! commands, `identify` what a disk says of itself, `bus_master` moves DMA data. A command keeps BSY for a few microseconds of virtual
-//! time, then it has its effect; only the first block of a PIO write is asked for at once. An empty channel floats, with DD7 pulled down: it reads 7Fh.
+//! commands, `identify` what a disk says of itself, `bus_master` moves DMA data. A command keeps
+//! BSY for a few microseconds of virtual time, then it has its effect; only the first block of a
+//! PIO write is asked for at once. An empty channel floats, with DD7 pulled down: it reads 7Fh.
 //!
 //! A DMA command waits, with DRQ, for a bus master that is started, in the same direction, and let on to the
 //! bus by the PCI function; then its sectors move a block at a time.

@@ -4,7 +4,7 @@
 //!
 //! | region | ports | what |
 //! |---|---|---|
-//! | [`FpuError::PORTS`] | F0-F1 | write F0: withdraws IRQ 13 (the processor sees IGNNE#); F1: reset of a 287, ignored |
+//! | [`FpuError::PORTS`] | F0-F1 | write F0: withdraws IRQ 13 (IGNNE# to the CPU); F1: resets a 287, ignored |
 //!
 //! Not modelled: the IGNNE# pin itself, which would let x87 instructions run while the error is pending.
 

@@ -172,8 +172,9 @@ impl ConfigSpace {
         self
     }
 
-    /// Adds a capability with this identifier and these bytes behind its two first ones, of which software may write the
-    /// bits of `writable`. Returns it with the register where the capability is.
+    /// Adds a capability with this identifier and these bytes behind its two first ones, of which
+    /// software may write the bits of `writable`. Returns it with the register where the capability
+    /// is.
     pub fn capability(mut self, id: u8, body: &[u8], writable: &[u8]) -> (Self, u8) {
         let at = self.next_capability;
         let len = (2 + body.len()).next_multiple_of(4) as u8;
@@ -302,8 +303,9 @@ impl ConfigSpace {
         &self.bytes
     }
 
-    /// Takes saved registers over. Returns whether they can be those of this function: what software cannot change, and the
-    /// function does not, is as it must be; nothing is changed if not.
+    /// Takes saved registers over. Returns whether they can be those of this function: what
+    /// software cannot change, and the function does not, is as it must be; nothing is changed if
+    /// not.
     pub fn restore(&mut self, bytes: &[u8]) -> bool {
         let same_identity = bytes.len() == BYTES && bytes[..4] == self.power_on[..4];
         if same_identity {

@@ -1,7 +1,8 @@
 //! A PCI device, one object: its configuration space, and its registers behind that.
 //!
-//! A chip implements [`PciFunction`]; [`PciDevice`] makes of it a device of the bus, which answers configuration cycles,
-//! follows its base address registers with windows of the bus, and leads its interrupt to a pin or a message.
+//! A chip implements [`PciFunction`]; [`PciDevice`] makes of it a device of the bus, which answers
+//! configuration cycles, follows its base address registers with windows of the bus, and leads its
+//! interrupt to a pin or a message.
 
 use std::ops::{Deref, DerefMut};
 
@@ -15,8 +16,8 @@ use super::host::Bdf;
 
 /// The chip of a PCI function.
 ///
-/// `region` is the number of the base address register (0 to 5, or [`ROM`]) or, from 8 on, what the chip itself mapped on
-/// the bus; otherwise the methods are those of [`Device`].
+/// `region` is the number of the base address register (0 to 5, or [`ROM`]) or, from 8 on, what the
+/// chip itself mapped on the bus; otherwise the methods are those of [`Device`].
 pub trait PciFunction: Send {
     /// The chip's name, also its log target.
     fn name(&self) -> &'static str;
@@ -43,8 +44,8 @@ pub trait PciFunction: Send {
     /// Something arrived.
     fn on_input(&mut self, _ctx: &mut PciCtx<'_, '_>, _input: &Input) {}
 
-    /// Configuration registers were written, or reset: act on those that mean something to the chip. Base address registers
-    /// and interrupts are looked after.
+    /// Configuration registers were written, or reset: act on those that mean something to the
+    /// chip. Base address registers and interrupts are looked after.
     fn on_config(&mut self, _ctx: &mut PciCtx<'_, '_>) {}
 
     /// The reset wire. The configuration space was reset before.
@@ -84,7 +85,8 @@ impl DerefMut for PciCtx<'_, '_> {
 }
 
 impl PciCtx<'_, '_> {
-    /// Sets the level of the function's interrupt. It shows at the pin, or its rise sends the message, as software chose.
+    /// Sets the level of the function's interrupt. It shows at the pin, or its rise sends the
+    /// message, as software chose.
     pub fn set_interrupt(&mut self, level: bool) {
         let before = std::mem::replace(self.interrupt, level);
         if level

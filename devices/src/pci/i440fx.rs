@@ -37,8 +37,8 @@ pub fn host_bridge() -> PciDevice<HostBridge> {
 
 /// The host bridge: which parts of C0000-FFFFF are RAM, as its PAM registers say.
 ///
-/// PAM0 has F0000-FFFFF in its upper half; PAM1 to PAM6 have 16 KiB a half from C0000 on. Of each half, bit 0 lets reads
-/// through to RAM and bit 1 writes (82441FX, 290549, §3.2.18).
+/// PAM0 has F0000-FFFFF in its upper half; PAM1 to PAM6 have 16 KiB a half from C0000 on. Of each
+/// half, bit 0 lets reads through to RAM and bit 1 writes (82441FX, 290549, §3.2.18).
 pub struct HostBridge;
 
 /// What two bits of a PAM register say.

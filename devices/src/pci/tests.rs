@@ -1,5 +1,5 @@
-//! A PCI device of an afternoon: an adder with a register file, DMA, a timer, an interrupt and memory of its own, made as
-//! ARCHITECTURE.md says.
+//! A PCI device of an afternoon: an adder with a register file, DMA, a timer, an interrupt and
+//! memory of its own, made as ARCHITECTURE.md says.
 
 use platform::testkit::advance;
 use platform::{Bus, Clock, DeviceRam, GuestMemory, PhysAddr, SavedState, StateError, StateView};
@@ -7,8 +7,8 @@ use platform::{Bus, Clock, DeviceRam, GuestMemory, PhysAddr, SavedState, StateEr
 use super::config_space::Bar;
 use super::*;
 
-/// Registers of four bytes: 0 identification, 4 argument, 8 start (the sum comes 1 us later), C sum and acknowledge, 10 the
-/// physical address to which the sum goes too.
+/// Registers of four bytes: 0 identification, 4 argument, 8 start (the sum comes 1 us later), C sum
+/// and acknowledge, 10 the physical address to which the sum goes too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Adder {
     argument: u32,

@@ -186,8 +186,9 @@ impl State {
         if self.b & B_24H != 0 {
             return self.encode(hour);
         }
+        // The register holds whatever a guest wrote in 24-hour mode, 255 for example.
         let pm = if hour >= 12 { 0x80 } else { 0 };
-        self.encode((hour + 11) % 12 + 1) | pm
+        self.encode((hour % 12 + 11) % 12 + 1) | pm
     }
 
     fn decode_hour(&self, value: u8) -> u8 {
@@ -508,6 +509,16 @@ mod tests {
         }
         let leap = Calendar::from_unix(951_782_399).later(1);
         assert_eq!((leap.month, leap.day, leap.weekday), (2, 29, 3));
+    }
+
+    #[test]
+    fn an_hour_that_is_none_reads_as_one_in_12_hour_mode() {
+        let mut bus = rtc();
+        put(&mut bus, REGISTER_B, B_SET | B_DM | B_24H);
+        put(&mut bus, HOURS, 0xFF);
+        assert_eq!(get(&mut bus, HOURS), 0xFF);
+        put(&mut bus, REGISTER_B, B_SET | B_DM);
+        assert_eq!(get(&mut bus, HOURS), 0x80 | 3);
     }
 
     #[test]

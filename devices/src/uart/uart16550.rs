@@ -20,8 +20,9 @@
 //!
 //! The other end is a terminal that is always ready: CTS, DSR and DCD are on, RI is off. OUT2 of MCR
 //! gates the interrupt, in loopback too, once it has been set: the gate is the PC adapter's and not the
-//! chip's, there are adapters without it, and systems that never set OUT2 still expect interrupts. Not modelled: parity, stick parity and framing errors from the
-//! line, and the one-character delay of THRE after a write to an empty FIFO.
+//! chip's, there are adapters without it, and systems that never set OUT2 still expect interrupts.
+//! Not modelled: parity, stick parity and framing errors from the line, and the one-character delay
+//! of THRE after a write to an empty FIFO.
 
 use std::collections::VecDeque;
 

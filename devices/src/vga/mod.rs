@@ -3,7 +3,7 @@
 //!
 //! | ports | region | what |
 //! |---|---|---|
-//! | 3B4-3B5, 3BA | [`PORTS_3B4`], [`PORT_3BA`] | CRT controller, input status 1, while miscellaneous output bit 0 is 0 |
+//! | 3B4-3B5, 3BA | [`PORTS_3B4`], [`PORT_3BA`] | CRT controller, input status 1; miscellaneous bit 0 = 0 |
 //! | 3C0, 3C1 | [`PORTS_3C0`] | attribute controller: index and data in turn; data read |
 //! | 3C2 | | miscellaneous output (write), input status 0 (read) |
 //! | 3C3 | | video subsystem enable |

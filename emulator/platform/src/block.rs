@@ -49,7 +49,8 @@ pub trait BlockBackend: Send {
         Ok(())
     }
 
-    /// A text that changes when the store is changed by anybody: for a saved machine, whose disks must be as it left them.
+    /// A text that changes when the store is changed by anybody: for a saved machine, whose disks
+    /// must be as it left them.
     ///
     /// # Errors
     /// A host failure.

@@ -451,9 +451,9 @@ impl Bus {
         std::mem::take(&mut self.cost_ns)
     }
 
-    /// From now on accesses take fixed virtual time: [`ISA_NS`] at ISA devices and where nobody answers, [`PCI_NS`] at those
-    /// for which [`set_cost`](Self::set_cost) says so. A wait that polls a
-    /// device then takes about as many polls as elsewhere.
+    /// From now on accesses take fixed virtual time: [`ISA_NS`] at ISA devices and where nobody
+    /// answers, [`PCI_NS`] at those for which [`set_cost`](Self::set_cost) says so. A wait that
+    /// polls a device then takes about as many polls as elsewhere.
     pub fn charge_accesses(&mut self) {
         for id in 0..self.devices.len() {
             self.costs[id] = match self.costs_of.get(&DeviceId(id as u8)) {
@@ -464,8 +464,8 @@ impl Bus {
         self.unclaimed_costs = [ISA_NS, PCI_NS];
     }
 
-    /// Says what nanoseconds of virtual time an access to the ports and to the memory of `device` takes, where accesses take
-    /// any.
+    /// Says what nanoseconds of virtual time an access to the ports and to the memory of `device`
+    /// takes, where accesses take any.
     pub fn set_cost(&mut self, device: DeviceId, ports_ns: u16, memory_ns: u16) {
         self.costs_of.insert(device, [ports_ns, memory_ns]);
     }

@@ -37,8 +37,8 @@ pub trait Device: Send {
     /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
-    /// Whether the guest has taken all that came from outside, a key or serial bytes: more than that waits in the device,
-    /// or is lost.
+    /// Whether the guest has taken all that came from outside, a key or serial bytes: more than
+    /// that waits in the device, or is lost.
     fn takes_input(&self) -> bool {
         true
     }

@@ -4,8 +4,8 @@ use crate::bus::DeviceId;
 
 /// Timers of all devices, ordered by (deadline, sequence).
 ///
-/// A device's timer is named by a small number of its own choosing; scheduling it again replaces it. A board has a dozen
-/// or two, so a list serves.
+/// A device's timer is named by a small number of its own choosing; scheduling it again replaces
+/// it. A board has a dozen or two, so a list serves.
 #[derive(Clone, Debug, Default)]
 pub struct EventQueue {
     /// The armed timers, ordered by device and number.
@@ -77,7 +77,8 @@ impl EventQueue {
         Some((next.device, next.timer))
     }
 
-    /// What is armed, as device, timer and deadline, in the order in which equal deadlines fire: all that there is to save.
+    /// What is armed, as device, timer and deadline, in the order in which equal deadlines fire:
+    /// all that there is to save.
     pub fn armed(&self) -> Vec<(DeviceId, u32, u64)> {
         let mut armed = self.armed.clone();
         armed.sort_by_key(|armed| armed.sequence);

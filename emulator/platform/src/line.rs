@@ -53,7 +53,8 @@ impl Default for IrqLines {
 }
 
 impl IrqLines {
-    /// Drives `line` on behalf of `device`; drivers of one line are OR-ed. Idempotent. Returns whether its level changed.
+    /// Drives `line` on behalf of `device`; drivers of one line are OR-ed. Idempotent. Returns
+    /// whether its level changed.
     pub fn set(&mut self, device: DeviceId, line: IrqLine, level: bool) -> bool {
         let bit = 1u64 << (device.0 & 63);
         let holders = &mut self.holders[usize::from(line.0)];

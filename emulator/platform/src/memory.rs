@@ -144,7 +144,8 @@ const SHADOW_PAGES: usize = 64;
 // SAFETY: the raw pointers in it point into mappings that it owns itself.
 unsafe impl Send for GuestMemory {}
 
-/// Asks the host to back `memory` by large pages, where it has them on request; a guest's accesses are all over its RAM.
+/// Asks the host to back `memory` by large pages, where it has them on request; a guest's accesses
+/// are all over its RAM.
 fn prefer_large_pages(memory: &memmap2::MmapMut) {
     #[cfg(target_os = "linux")]
     if let Err(error) = memory.advise(memmap2::Advice::HugePage) {
@@ -193,7 +194,8 @@ impl GuestMemory {
         Self::with_device_ram(bytes, &[])
     }
 
-    /// `bytes` of zeroed RAM, and memory of these sizes (whole pages) for devices, which is nowhere yet: number 0 first.
+    /// `bytes` of zeroed RAM, and memory of these sizes (whole pages) for devices, which is nowhere
+    /// yet: number 0 first.
     ///
     /// # Errors
     /// A size out of range, or the host's refusal.
@@ -342,8 +344,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Says what accesses to the page of `addr` meet, one of C0000-FFFFF; others are left alone. Returns whether that is a
-    /// change.
+    /// Says what accesses to the page of `addr` meet, one of C0000-FFFFF; others are left alone.
+    /// Returns whether that is a change.
     pub fn shadow(&mut self, addr: PhysAddr, shadow: Shadow) -> bool {
         let number = (addr.0 / PAGE_BYTES) as usize;
         let first = (SHADOW_START / PAGE_BYTES) as usize;
@@ -363,8 +365,8 @@ impl GuestMemory {
         true
     }
 
-    /// Puts a device's own memory at `base`, a multiple of the page size, or nowhere. RAM and ROM lie over it, and of two
-    /// the one with the lower number. Returns whether that is a change.
+    /// Puts a device's own memory at `base`, a multiple of the page size, or nowhere. RAM and ROM
+    /// lie over it, and of two the one with the lower number. Returns whether that is a change.
     pub fn place(&mut self, ram: DeviceRam, base: Option<u64>) -> bool {
         let base = base.map(|base| base & !(PAGE_BYTES - 1));
         let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
@@ -418,8 +420,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Changes whenever a page leads elsewhere than before. A processor that has seen another number forgets what it knows
-    /// of all pages.
+    /// Changes whenever a page leads elsewhere than before. A processor that has seen another
+    /// number forgets what it knows of all pages.
     #[inline]
     pub fn map_revision(&self) -> u64 {
         self.map_revision
@@ -618,7 +620,8 @@ impl GuestMemory {
         self.clean[number / 64] &= !(1 << (number % 64));
     }
 
-    /// Changes whenever pages became clean: a processor that has seen another number gives up its direct right to write.
+    /// Changes whenever pages became clean: a processor that has seen another number gives up its
+    /// direct right to write.
     #[inline]
     pub fn clean_revision(&self) -> u64 {
         self.clean_revision
@@ -700,8 +703,9 @@ impl GuestMemory {
         ControlFlow::Continue(())
     }
 
-    /// Writes bytes of RAM and the devices' own memory, by their place in what [`visit_ram`](Self::visit_ram) visits; what
-    /// lies beyond is left out. For whoever restores a machine whose processors have forgotten what they knew.
+    /// Writes bytes of RAM and the devices' own memory, by their place in what
+    /// [`visit_ram`](Self::visit_ram) visits; what lies beyond is left out. For whoever restores a
+    /// machine whose processors have forgotten what they knew.
     pub fn set_ram(&mut self, offset: u64, bytes: &[u8]) {
         let room = self.mapped_bytes().saturating_sub(offset);
         let len = room.min(bytes.len() as u64) as usize;
@@ -714,8 +718,9 @@ impl GuestMemory {
         }
     }
 
-    /// Puts the content of `file` in place of RAM and the devices' own memory: mapped copy-on-write, so that it costs the
-    /// same whatever its size. The file must not change as long as the memory lives.
+    /// Puts the content of `file` in place of RAM and the devices' own memory: mapped
+    /// copy-on-write, so that it costs the same whatever its size. The file must not change as long
+    /// as the memory lives.
     ///
     /// # Errors
     /// A file of another size, or the host's refusal; nothing is changed then.
@@ -725,8 +730,9 @@ impl GuestMemory {
         if file.metadata().map_err(host)?.len() != bytes {
             return Err(MemoryError::Size(bytes));
         }
-        // SAFETY: only copies go in and out of the mapping, so that even a file that changes does no more than change what
-        // the guest reads; one that is cut short would end the process, and the caller keeps it from that.
+        // SAFETY: only copies go in and out of the mapping, so that even a file that changes does
+        // no more than change what the guest reads; one that is cut short would end the process,
+        // and the caller keeps it from that.
         let map = unsafe { MmapOptions::new().len(bytes as usize).map_copy(file) }.map_err(host)?;
         self.ram = MmapRaw::from(map);
         self.code.fill(0);

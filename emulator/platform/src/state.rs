@@ -1,7 +1,7 @@
 //! How a component's state is looked at, written down and read back.
 //!
-//! A component shows one typed value, its [`StateView`]. Saving, hashing and inspecting all look at that, so that they cannot
-//! differ in what they see.
+//! A component shows one typed value, its [`StateView`]. Saving, hashing and inspecting all look at
+//! that, so that they cannot differ in what they see.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -44,26 +44,29 @@ pub fn saved(bus: &mut Bus) -> crate::SavedState {
     device.save()
 }
 
-/// A xorshift generator: random accesses that are the same in every run.
+/// SplitMix64 (Steele, Lea and Flood, 2014): numbers that are the same in every run. Every seed gives a
+/// good sequence.
+#[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
     /// A generator that starts from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
+        Self(seed)
     }
 
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
     }
 
-    /// A number below `bound`.
+    /// A number below `bound`; 0 for 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next_u64() % bound.max(1)
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 }
 

@@ -422,7 +422,8 @@ fn code_that_another_processor_writes_is_seen() {
     ); // 49999, 0
 }
 
-/// A machine of `programs.len()` processors, each of which starts at once at its program: at n000h for number n from 1 on.
+/// A machine of `programs.len()` processors, each of which starts at once at its program: at n000h
+/// for number n from 1 on.
 fn many(programs: &[&[u8]]) -> Machine {
     let Machine {
         bus, mut config, ..

@@ -27,7 +27,8 @@ pub(crate) trait Semantics {
     const NATIVE: bool = false;
     /// The widths that it has: a mask of [`width`] bits.
     const WIDTHS: u8 = width::ALL;
-    /// The widths at which it is worth chained handlers of its own in the flat modes, one for each form of its operands.
+    /// The widths at which it is worth chained handlers of its own in the flat modes, one for each
+    /// form of its operands.
     const FREQUENT: u8 = 0;
     /// Forms with a memory operand are worth that too.
     const MEMORY: bool = true;
@@ -275,7 +276,8 @@ macro_rules! fixed {
 }
 pub(crate) use fixed;
 
-/// Names a semantic function as a type, with what [`Semantics`] asks for in braces, and makes its [`Handler`](crate::table::Handler).
+/// Names a semantic function as a type, with what [`Semantics`] asks for in braces, and makes its
+/// [`Handler`](crate::table::Handler).
 macro_rules! generic {
     ($kind:ident$(<$n:literal>)? $f:ident $(::<$($fixed:tt),+>)? $({ $($items:tt)* })?) => {{
         struct Named;

@@ -26,8 +26,6 @@ pub mod flag {
     pub const REPNE: u8 = 1 << 4;
     /// Decoded in 64-bit mode.
     pub const LONG: u8 = 1 << 5;
-    /// Non-memory register operand 0 or 1 is an x87, MMX or XMM register (tables only).
-    pub const VECTOR: u8 = 1 << 6;
 }
 
 /// One decoded instruction: a cache line.

@@ -9,8 +9,9 @@
 //! - It returns what [`execute`] returned, at once, or [`stop_at`] an instruction with
 //!   [`Exception::Declined`]'s word: that instruction has changed nothing, and the interpreter goes on from it.
 //!
-//! The counts of retired instructions, exceptions and interrupts are the run loop's, for every tier alike: a fault is an
-//! instruction retired, iterations of REP go to `extra_retired`, and both leave by the same door.
+//! The counts of retired instructions, exceptions and interrupts are the run loop's, for every tier
+//! alike: a fault is an instruction retired, iterations of REP go to `extra_retired`, and both
+//! leave by the same door.
 //!
 //! After a call of [`execute`] host code looks whether the block lives: [`is_cut`]. If it does not, the code
 //! behind that instruction must not run; it stops at the next instruction with [`Exception::Retry`]'s word.

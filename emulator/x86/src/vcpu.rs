@@ -160,7 +160,8 @@ impl Vcpu {
         cpu
     }
 
-    /// Takes over what [`state`](Self::state) gave. All that was derived from the old one is forgotten; decoded code stays.
+    /// Takes over what [`state`](Self::state) gave. All that was derived from the old one is
+    /// forgotten; decoded code stays.
     ///
     /// # Errors
     /// Why no processor of this model and number can be in that state; nothing is changed then.
@@ -394,8 +395,9 @@ impl Vcpu {
             _ if cs.big() => 1,
             _ => 0,
         };
-        // 16-bit code does not wrap either: only its branches cut the target to 16 bits. What runs past the limit meets it
-        // at the next fetch (SDM vol. 3A §5.3; the 80386 has EIP whole in every mode).
+        // 16-bit code does not wrap either: only its branches cut the target to 16 bits. What runs
+        // past the limit meets it at the next fetch (SDM vol. 3A §5.3; the 80386 has EIP whole in
+        // every mode).
         self.ip_mask = if code_bits == 2 { !0 } else { 0xFFFF_FFFF };
         self.sp_mask = match mode {
             Mode::Long => !0,
@@ -434,8 +436,9 @@ impl Vcpu {
         }
     }
 
-    /// Loads a segment register with its hidden part, as is: no checks. Sets the CPL when `seg` is SS
-    /// or CS only through [`set_cpl`](Self::set_cpl). Call [`update_mode`](Self::update_mode) after it.
+    /// Loads a segment register with its hidden part, as is: no checks, and the CPL stays
+    /// what it is, whatever `seg` is (see [`set_cpl`](Self::set_cpl)). Call
+    /// [`update_mode`](Self::update_mode) after it.
     pub fn set_segment(&mut self, seg: usize, value: Segment) {
         self.cpu.segs[seg] = value;
         self.cpu.seg_base[seg] = value.base;

@@ -278,7 +278,8 @@ fn two_cuts_of_one_block_the_first_by_a_push() {
 
 #[test]
 fn an_instruction_that_ends_its_block_and_cuts_it_still_steps() {
-    // With TF: LSS ESP, [3000h] (the stack segment then is not flat); MOV BYTE [here], 90h across pages, which drops its block.
+    // With TF: LSS ESP, [3000h] (the stack segment then is not flat); MOV BYTE [here], 90h across
+    // pages, which drops its block.
     for (at, code) in [
         (0x1000u64, &[0x0F, 0xB2, 0x25, 0x00, 0x30, 0, 0, 0x90][..]),
         (0x1FFC, &[0xC6, 0x05, 0xFC, 0x1F, 0, 0, 0xC6, 0x90]),

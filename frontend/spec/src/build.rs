@@ -11,7 +11,7 @@ use platform::{BlockBackend, MemoryError, PhysAddr};
 use storage::{Kind, Purpose};
 use x86::cpuid::{CpuModel, Feature};
 
-use crate::size::{format_size, host_memory};
+use crate::size::format_size;
 use crate::{DriveKind, MachineSpec, Media};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
@@ -189,7 +189,7 @@ fn in_users_words(error: BuildError, memory: u64) -> anyhow::Error {
         return error.into();
     };
     let wanted = format_size(memory);
-    match host_memory() {
+    match host::memory::available_bytes() {
         // A power of two, which leaves the host something.
         Some(free) if free > 2 << 20 && free < memory => anyhow!(
             "-m {wanted}: expected memory that this host can give, found about {} free; try -m {}",

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use host::files::name_from_bytes;
 use serde::{Deserialize, Serialize};
 use storage::Format;
 
@@ -76,18 +77,7 @@ fn fields(text: &OsStr) -> Vec<OsString> {
             field.push(byte);
         }
     }
-    fields.into_iter().map(os_string).collect()
-}
-
-#[cfg(unix)]
-fn os_string(bytes: Vec<u8>) -> OsString {
-    std::os::unix::ffi::OsStringExt::from_vec(bytes)
-}
-
-/// A name that is no Unicode loses what is not: no safe way leads back from its bytes.
-#[cfg(not(unix))]
-fn os_string(bytes: Vec<u8>) -> OsString {
-    String::from_utf8_lossy(&bytes).into_owned().into()
+    fields.into_iter().map(name_from_bytes).collect()
 }
 
 #[cfg(test)]

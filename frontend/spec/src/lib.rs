@@ -1,8 +1,9 @@
 //! What a machine is made of, as a file can hold it, and building a machine from that.
 //!
-//! The command line makes a [`MachineSpec`], and so does whatever else makes machines; [`media::open`] opens the images that it
-//! names, without changing any, and [`build::build`] puts the machine together. Nothing here knows displays, scripts or
-//! reports: those belong to a run, not to a machine.
+//! The command line makes a [`MachineSpec`], and so does whatever else makes machines;
+//! [`media::open`] opens the images that it names, without changing any, and [`build::build`] puts
+//! the machine together. Nothing here knows displays, scripts or reports: those belong to a run,
+//! not to a machine.
 #![forbid(unsafe_code)]
 
 pub mod build;

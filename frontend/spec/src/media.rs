@@ -335,8 +335,8 @@ fn open_kernel(spec: &MachineSpec, path: &Path, media: &mut Media) -> Result<()>
     Ok(())
 }
 
-/// Reads `--initrd`: one file for Linux; for the others `FILE [TEXT],FILE [TEXT]` as QEMU has it. A module's text begins
-/// with its file's name, as QEMU and GRUB Legacy have it.
+/// Reads `--initrd`: one file for Linux; for the others `FILE [TEXT],FILE [TEXT]` as QEMU has it. A
+/// module's text begins with its file's name, as QEMU and GRUB Legacy have it.
 fn read_modules(kind: KernelKind, text: &str) -> Result<Vec<Module>> {
     let whole = Path::new(text);
     if kind == KernelKind::Linux || whole.exists() {

@@ -119,8 +119,9 @@ pub fn open(dir: &Path) -> Result<Restored> {
 }
 
 impl Restored {
-    /// Its parts: the saved state, which [`Saved::restore`] puts into the machine that was built from the spec, as if its
-    /// firmware were the built-in one and there were no kernel; what it is made of; and its disks.
+    /// Its parts: the saved state, which [`Saved::restore`] puts into the machine that was built
+    /// from the spec, as if its firmware were the built-in one and there were no kernel; what it is
+    /// made of; and its disks.
     pub fn into_parts(self) -> (Saved, MachineSpec, Media) {
         (self.saved, self.spec, self.media)
     }

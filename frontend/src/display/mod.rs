@@ -40,10 +40,10 @@ impl Host {
     /// Looks at the host.
     pub fn detect() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let unix_like = cfg!(unix) && !cfg!(target_os = "macos");
+        let named = host::displays::are_named();
         Self {
-            graphical: !unix_like || set("DISPLAY"),
-            only_wayland: unix_like && !set("DISPLAY") && set("WAYLAND_DISPLAY"),
+            graphical: !named || set("DISPLAY"),
+            only_wayland: named && !set("DISPLAY") && set("WAYLAND_DISPLAY"),
             terminal: std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
         }
     }

@@ -258,8 +258,8 @@ fn color(rgb: u32) -> Color {
 /// The most of the terminal's lines that our words take.
 const MOST_WORDS: usize = 4;
 
-/// The whole terminal: of the screen what fits, and below it our words, in as many lines as they need. With the place of
-/// the cursor.
+/// The whole terminal: of the screen what fits, and below it our words, in as many lines as they
+/// need. With the place of the cursor.
 fn picture(
     frame: &Frame,
     line: &str,

@@ -14,8 +14,8 @@ use crate::runner::{Control, Shown, Stop};
 
 const WIDTH: usize = 960;
 const HEIGHT: usize = 720;
-/// How long the window may go without its picture: an X server does not keep what another window covered, and minifb does
-/// not tell when that happened.
+/// How long the window may go without its picture: an X server does not keep what another window
+/// covered, and minifb does not tell when that happened.
 const REFRESH: Duration = Duration::from_millis(500);
 /// How often a second the window looks for keys and pictures: while some come, and after a while without.
 const BUSY_FPS: usize = 60;

@@ -1,9 +1,12 @@
-//! The machine of `glassbox test --cargo`: Cargo runs `PROGRAM KERNEL`, so that options of `glassbox run` come by other ways.
+//! The machine of `glassbox test --cargo`: Cargo runs `PROGRAM KERNEL`, so that options of
+//! `glassbox run` come by other ways.
 //!
 //! | from | for example |
 //! |---|---|
-//! | `[package.metadata.glassbox]` of the crate under test, which Cargo names in `CARGO_MANIFEST_DIR` | `memory = "1G"` |
+//! | `[package.metadata.glassbox]` of the crate under test | `memory = "1G"` |
 //! | the environment variable `GLASSBOX_OPTIONS`, which goes first | `-m 1G --cpu i386` |
+//!
+//! Cargo says in `CARGO_MANIFEST_DIR` where that crate is.
 
 use std::path::{Path, PathBuf};
 

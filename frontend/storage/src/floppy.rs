@@ -17,7 +17,8 @@ pub const MOST_BYTES: u64 = 2_949_120;
 /// The one that everybody means by "a floppy disk", 1.44 MiB, in bytes.
 const USUAL_BYTES: u64 = 1_474_560;
 
-/// 80 cylinders of two tracks: disks that hold more than the usual ones have whole such steps (DMF, XDF), or 82 cylinders.
+/// 80 cylinders of two tracks: disks that hold more than the usual ones have whole such steps (DMF,
+/// XDF), or 82 cylinders.
 const STEP_BYTES: u64 = 160 * SECTOR_BYTES as u64;
 const ODD_FORMATS: [u64; 2] = [1640 * SECTOR_BYTES as u64, 3444 * SECTOR_BYTES as u64];
 

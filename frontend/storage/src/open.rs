@@ -1,9 +1,10 @@
 //! Opens images: looks at what they are, locks them, and notices a file that is named twice.
 
-use std::fs::{File, FileType, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use host::files::other_than_file;
 use platform::BlockBackend;
 use same_file::Handle;
 
@@ -302,26 +303,6 @@ fn open_file(path: &Path, writes: bool) -> Result<File, Error> {
         Ok(_) if writes && metadata.permissions().readonly() => Err(read_only()),
         file => file.map_err(unreadable),
     }
-}
-
-#[cfg(unix)]
-fn other_than_file(kind: FileType) -> Option<&'static str> {
-    use std::os::unix::fs::FileTypeExt;
-
-    if kind.is_fifo() {
-        Some("a FIFO (named pipe)")
-    } else if kind.is_socket() {
-        Some("a socket")
-    } else if kind.is_char_device() {
-        Some("a character device")
-    } else {
-        None
-    }
-}
-
-#[cfg(not(unix))]
-fn other_than_file(_: FileType) -> Option<&'static str> {
-    None
 }
 
 /// One writer, or any number of readers. A host without locks runs on without.

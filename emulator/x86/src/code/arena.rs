@@ -1,5 +1,6 @@
-//! Where blocks and their instructions are: in mappings of the host's large pages. A busy guest's code is met in no order,
-//! so that with small pages the host's own TLB would miss at every other block.
+//! Where blocks and their instructions are: in mappings of the host's large pages. A busy guest's
+//! code is met in no order, so that with small pages the host's own TLB would miss at every other
+//! block.
 
 use platform::HostMemory;
 

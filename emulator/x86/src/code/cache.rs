@@ -209,8 +209,8 @@ impl CodeCache {
         std::mem::take(&mut self.scratch)
     }
 
-    /// Adds a block of `insns`. The pages of its bytes are code pages from now on; the caller has taken away the right to write
-    /// them directly ([`protect`](Self::protect)).
+    /// Adds a block of `insns`. The pages of its bytes are code pages from now on; the caller has
+    /// taken away the right to write them directly ([`protect`](Self::protect)).
     pub(super) fn insert(
         &mut self,
         mut block: Block,
@@ -399,13 +399,14 @@ impl CodeCache {
         !hit.is_empty()
     }
 
-    /// The addresses in `range` lead elsewhere than before: drops all that was decoded there. No block runs. Returns whether
-    /// one was dropped.
+    /// The addresses in `range` lead elsewhere than before: drops all that was decoded there. No
+    /// block runs. Returns whether one was dropped.
     pub(crate) fn remapped(&mut self, range: &Range<u64>, memory: &mut GuestMemory) -> bool {
         let pages = range.start >> 12..range.end.div_ceil(4096);
         let mut hit: Vec<u64> = self.pages.keys().copied().collect();
         hit.retain(|number| pages.contains(number));
-        // What is dropped in which order makes no difference to a run; the order of a hash map must not show all the same.
+        // What is dropped in which order makes no difference to a run; the order of a hash map must
+        // not show all the same.
         hit.sort_unstable();
         let dropped = self.dropped;
         for number in hit {

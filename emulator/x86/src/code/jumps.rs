@@ -27,7 +27,8 @@ pub(crate) struct JumpTable {
     entries: Box<[Jump; ENTRIES]>,
 }
 
-// SAFETY: the raw pointers are looked at only together with the machine's code cache, which travels with the processors.
+// SAFETY: the raw pointers are looked at only together with the machine's code cache, which travels
+// with the processors.
 unsafe impl Send for JumpTable {}
 
 impl JumpTable {

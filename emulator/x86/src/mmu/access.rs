@@ -114,8 +114,9 @@ impl Vcpu {
 
     // ---- spans -----------------------------------------------------------------------------------
 
-    /// Where `bytes` bytes from `low` on can be read, all in the page of `lin`, where the first access is to be: its page
-    /// is translated if need be. `None` where there is no memory, or where the access would fault.
+    /// Where `bytes` bytes from `low` on can be read, all in the page of `lin`, where the first
+    /// access is to be: its page is translated if need be. `None` where there is no memory, or
+    /// where the access would fault.
     pub(crate) fn readable_span(
         &mut self,
         seg: u8,
@@ -456,8 +457,8 @@ impl Vcpu {
         value
     }
 
-    /// The running block ends behind an access after which something is to be looked at, or by which something became due
-    /// within the block: wherever a slice would have ended.
+    /// The running block ends behind an access after which something is to be looked at, or by
+    /// which something became due within the block: wherever a slice would have ended.
     fn after_device_access(&mut self, number: u16, active: bool) {
         if active {
             self.cut_block(number);

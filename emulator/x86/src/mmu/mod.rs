@@ -140,9 +140,10 @@ impl Vcpu {
 
     /// Walks the page tables, sets accessed and dirty bits, and remembers what was found.
     ///
-    /// The bits are set when all checks are behind. The manual calls for the accessed bit of each entry that is *used* in
-    /// a translation (SDM vol. 3A §4.8), and leaves open whether a walk that ends in a fault has used the upper ones;
-    /// the 386 and Bochs leave them clear, and the test suite test386 asks for that.
+    /// The bits are set when all checks are behind. The manual calls for the accessed bit of each
+    /// entry that is *used* in a translation (SDM vol. 3A §4.8), and leaves open whether a walk
+    /// that ends in a fault has used the upper ones; the 386 and Bochs leave them clear, and the
+    /// test suite test386 asks for that.
     #[cold]
     fn walk(&mut self, bank: usize, lin: u64, access: Access) -> Result<Leaf, Exception> {
         self.tlb.walks += 1;

@@ -151,7 +151,7 @@ pub(crate) fn lane(value: u128, i: usize, size: usize) -> u64 {
 
 /// Builds a vector from `count` lanes of `size` bits.
 #[inline(always)]
-pub(crate) fn build(count: usize, size: usize, f: impl Fn(usize) -> u64) -> u128 {
+pub(crate) fn build(count: usize, size: usize, mut f: impl FnMut(usize) -> u64) -> u128 {
     let mask = if size == 64 { !0 } else { (1u64 << size) - 1 };
     (0..count).fold(0, |value, i| value | u128::from(f(i) & mask) << (i * size))
 }

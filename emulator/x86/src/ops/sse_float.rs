@@ -168,6 +168,16 @@ fn select_extreme<F: Float>(a: F, b: F, wanted: Relation, ctx: &mut Context) -> 
     value
 }
 
+/// The vector of what `f` makes of each pair of lanes, with their number, from the lowest on.
+#[inline(always)]
+fn each_lane<F: Float>(a: u128, b: u128, mut f: impl FnMut(F, F, usize) -> F) -> u128 {
+    let size = F::W::BITS as usize;
+    build(128 / size, size, |i| {
+        let (x, y) = (lane(a, i, size), lane(b, i, size));
+        f(F::from_bits(x), F::from_bits(y), i).bits()
+    })
+}
+
 /// An operation on each lane of two vectors.
 struct Packed<F, O>(std::marker::PhantomData<(F, O)>);
 impl<F: Float, O: LaneOp> FloatOp for Packed<F, O> {
@@ -175,17 +185,7 @@ impl<F: Float, O: LaneOp> FloatOp for Packed<F, O> {
     // Its own function: all tiers share it, and beside it a call is nothing.
     #[inline(never)]
     fn apply(a: u128, b: u128, ctx: &mut Context) -> u128 {
-        let size = F::W::BITS as usize;
-        let mut result = 0u128;
-        for i in 0..128 / size {
-            let value = O::apply(
-                F::from_bits(lane(a, i, size)),
-                F::from_bits(lane(b, i, size)),
-                ctx,
-            );
-            result |= u128::from(value.bits()) << (i * size);
-        }
-        result
+        each_lane::<F>(a, b, |x, y, _| O::apply(x, y, ctx))
     }
 }
 
@@ -369,17 +369,7 @@ fn lanes<F: Float>(v: &mut Vcpu, insn: &Insn, f: impl Fn(F, F, usize, &mut Conte
     let b = read_xmm(v, insn, 1, true)?;
     let a = v.xmm(insn.r[0]);
     let mut ctx = context(v);
-    let size = F::W::BITS as usize;
-    let mut result = 0u128;
-    for i in 0..128 / size {
-        let value = f(
-            F::from_bits(lane(a, i, size)),
-            F::from_bits(lane(b, i, size)),
-            i,
-            &mut ctx,
-        );
-        result |= u128::from(value.bits()) << (i * size);
-    }
+    let result = each_lane::<F>(a, b, |x, y, i| f(x, y, i, &mut ctx));
     commit(v, &mut ctx)?;
     v.set_xmm(insn.r[0], result);
     Ok(())
@@ -392,16 +382,12 @@ fn horizontal<F: Float, O: LaneOp>(v: &mut Vcpu, insn: &Insn) -> Done {
     let mut ctx = context(v);
     let size = F::W::BITS as usize;
     let half = 64 / size;
-    let mut result = 0u128;
-    for i in 0..2 * half {
+    let result = build(2 * half, size, |i| {
         let source = if i < half { a } else { b };
         let pair = 2 * (i % half);
-        let (x, y) = (
-            F::from_bits(lane(source, pair, size)),
-            F::from_bits(lane(source, pair + 1, size)),
-        );
-        result |= u128::from(O::apply(x, y, &mut ctx).bits()) << (i * size);
-    }
+        let (x, y) = (lane(source, pair, size), lane(source, pair + 1, size));
+        O::apply(F::from_bits(x), F::from_bits(y), &mut ctx).bits()
+    });
     commit(v, &mut ctx)?;
     v.set_xmm(insn.r[0], result);
     Ok(())
@@ -680,11 +666,9 @@ fn cvtdq2ps(v: &mut Vcpu, insn: &Insn) -> Done {
     v.check_sse()?;
     let source = read_xmm(v, insn, 1, true)?;
     let mut ctx = context(v);
-    let mut result = 0u128;
-    for i in 0..4 {
-        let value = F32::from_i32(lane(source, i, 32) as i32, &mut ctx);
-        result |= u128::from(value.0) << (32 * i);
-    }
+    let result = build(4, 32, |i| {
+        F32::from_i32(lane(source, i, 32) as i32, &mut ctx).bits()
+    });
     commit(v, &mut ctx)?;
     v.set_xmm(insn.r[0], result);
     Ok(())
@@ -707,11 +691,9 @@ fn to_dwords<F: Float>(v: &mut Vcpu, insn: &Insn, rounding: Option<Rounding>) ->
     let mut ctx = context(v);
     let rounding = rounding.unwrap_or(ctx.rounding);
     let size = F::W::BITS as usize;
-    let mut result = 0u128;
-    for i in 0..128 / size {
-        let value = F::from_bits(lane(source, i, size)).to_i32(rounding, &mut ctx) as u32;
-        result |= u128::from(value) << (32 * i);
-    }
+    let result = build(128 / size, 32, |i| {
+        F::from_bits(lane(source, i, size)).to_i32(rounding, &mut ctx) as u64
+    });
     commit(v, &mut ctx)?;
     v.set_xmm(insn.r[0], result);
     Ok(())

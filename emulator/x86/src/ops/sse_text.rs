@@ -1,4 +1,5 @@
-//! SSE4.2 text processing: PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM. SDM vol. 1 §4.1 of vol. 2B ("Imm8 control byte").
+//! SSE4.2 text processing: PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM. SDM vol. 1 §4.1 of vol. 2B
+//! ("Imm8 control byte").
 
 use iced_x86::Mnemonic;
 

@@ -126,8 +126,8 @@ fn pusha<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     Ok(())
 }
 
-/// POPA, POPAD: the stack pointer's image is skipped. On the i386, POPAD from a 16-bit stack takes the upper half of ESP
-/// from it (hardware; the manual is silent).
+/// POPA, POPAD: the stack pointer's image is skipped. On the i386, POPAD from a 16-bit stack takes
+/// the upper half of ESP from it (hardware; the manual is silent).
 fn popa<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done {
     let mut values = [0; 8];
     // EDI comes first: of two pages that both fault, the lower one does.

@@ -73,8 +73,8 @@ trait StringOp {
     const COMPARES: bool = false;
     /// Does one element. Registers change only when it succeeds.
     fn step<W: Width>(v: &mut Vcpu, insn: &Insn) -> Done;
-    /// Does up to `count` elements, checking and translating but once, and returns how many. `None`: the next ones must be
-    /// done one by one.
+    /// Does up to `count` elements, checking and translating but once, and returns how many.
+    /// `None`: the next ones must be done one by one.
     fn bulk<W: Width>(_: &mut Vcpu, _: &Insn, _count: u64) -> Option<u64> {
         None
     }
@@ -124,8 +124,8 @@ fn destination_at(v: &mut Vcpu, offset: u64, size: u64, write: bool) -> Result<u
     v.checked_linear(SegmentRegister::ES, offset, size, write)
 }
 
-/// How many elements of `W` from the one at `offset` on, whose linear address is `lin`, lie in its page and come before the
-/// offset wraps around.
+/// How many elements of `W` from the one at `offset` on, whose linear address is `lin`, lie in its
+/// page and come before the offset wraps around.
 #[inline(always)]
 fn span<W: Width>(v: &Vcpu, insn: &Insn, offset: u64, lin: u64) -> u64 {
     let within = lin & 0xFFF;
@@ -234,8 +234,8 @@ enum Place {
     Device(u64),
 }
 
-/// Calls `act` with the place in the span of each of `count` elements, in the order in which REP takes them, until a device
-/// asks for attention. Returns how many that were.
+/// Calls `act` with the place in the span of each of `count` elements, in the order in which REP
+/// takes them, until a device asks for attention. Returns how many that were.
 #[inline(always)]
 fn each_element<W: Width>(v: &mut Vcpu, count: u64, mut act: impl FnMut(&mut Vcpu, u64)) -> u64 {
     let backwards = v.cpu.rflags & bits::DF != 0;

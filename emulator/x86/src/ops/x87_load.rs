@@ -1,4 +1,5 @@
-//! x87 loads and stores: FLD and the constants, FILD, FBLD, FST, FIST, FISTTP, FBSTP, FXCH, FCMOVcc, FFREE. SDM vol. 2A.
+//! x87 loads and stores: FLD and the constants, FILD, FBLD, FST, FIST, FISTTP, FBSTP, FXCH,
+//! FCMOVcc, FFREE. SDM vol. 2A.
 
 use iced_x86::{Instruction, MemorySize, Mnemonic};
 

@@ -146,7 +146,7 @@ fn close(a: F80, b: F80) -> bool {
 fn single_instructions_match_the_host() {
     let host = HostCode::new();
     let mut v = flat_vcpu();
-    let mut rng = Rng(60);
+    let mut rng = Rng::new(60);
     let mut failures = std::collections::BTreeMap::<String, (u64, String)>::new();
     for _ in 0..x87_cases(300_000) {
         let escape = 0xD8 | rng.below(8) as u8;

@@ -343,6 +343,18 @@ pub(super) fn round_to<F: Format>(value: Exact, precision: u32, ctx: &mut Contex
     if exp > F::EMAX {
         return overflow(sign, rounded, exp, (inexact, up), precision, ctx);
     }
+    normal(sign, exp, rounded, (inexact, up), ctx)
+}
+
+/// A result whose exponent fits.
+#[inline(always)]
+fn normal<F: Format>(
+    sign: bool,
+    exp: i32,
+    rounded: u64,
+    (inexact, up): (bool, bool),
+    ctx: &mut Context,
+) -> F {
     if inexact {
         ctx.raise(flag::PE);
     }
@@ -372,11 +384,7 @@ fn underflow<F: Format>(
                 ctx.raise(flag::PE);
                 return zero(sign);
             }
-            if inexact {
-                ctx.raise(flag::PE);
-            }
-            ctx.c1 = up;
-            return F::assemble(sign, (exp + WRAP + F::EMAX) as u32, rounded);
+            return normal(sign, exp + WRAP, rounded, (inexact, up), ctx);
         }
         if inexact {
             ctx.raise(flag::PE);
@@ -413,14 +421,14 @@ fn overflow<F: Format>(
             ctx.c1 = true;
             return infinity(sign);
         }
+        if F::EXTENDED {
+            return normal(sign, exp - WRAP, rounded, (inexact, up), ctx);
+        }
         if inexact {
             ctx.raise(flag::PE);
         }
         ctx.c1 = up;
-        if !F::EXTENDED {
-            return infinity(sign);
-        }
-        return F::assemble(sign, (exp - WRAP + F::EMAX) as u32, rounded);
+        return infinity(sign);
     }
     ctx.raise(flag::PE);
     let to_infinity = match ctx.rounding {

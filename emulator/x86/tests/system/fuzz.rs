@@ -1,31 +1,19 @@
 //! No bytes make the processor panic, in any mode, on any model.
 
+use platform::testkit::Rng;
 use x86::cpu::Reg;
 use x86::cpuid::CpuModel;
 
 use crate::harness::{CODE, Machine};
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-}
-
-fn scramble(m: &mut Machine, random: &mut Random) {
+fn scramble(m: &mut Machine, random: &mut Rng) {
     let mut code = [0u8; 256];
     for byte in &mut code {
-        *byte = random.next() as u8;
+        *byte = random.next_u64() as u8;
     }
     // Two-byte opcodes, where the system instructions are, get their share.
     for at in (0..256).step_by(16) {
-        if random.next() & 3 == 0 {
+        if random.next_u64() & 3 == 0 {
             code[at] = 0x0F;
         }
     }
@@ -34,24 +22,24 @@ fn scramble(m: &mut Machine, random: &mut Random) {
     }
     for n in 0..16 {
         if n != Reg::RSP {
-            m.v.cpu.regs[n] = random.next() >> (random.next() & 63);
+            m.v.cpu.regs[n] = random.next_u64() >> (random.next_u64() & 63);
         }
     }
 }
 
 #[test]
 fn random_code_never_panics() {
-    let mut random = Random(1);
+    let mut random = Rng::new(1);
     for round in 0..3000 {
         let mut m = match round % 6 {
             0 => Machine::new(&[]),
             1 => Machine::user(&[]),
             2 => Machine::long(&[], 0),
             3 => Machine::long(&[], 3),
-            4 => Machine::virtual8086(&[], random.next() & 3),
+            4 => Machine::virtual8086(&[], random.next_u64() & 3),
             _ => {
                 let names: Vec<_> = CpuModel::names().collect();
-                let name = names[random.next() as usize % names.len()];
+                let name = names[random.next_u64() as usize % names.len()];
                 Machine::with_model(name, &[])
             }
         };

@@ -1,21 +1,23 @@
 //! Operands that sit on the edges of the formats more often than chance would have it.
 
+use platform::testkit;
+
 use crate::softfloat::{F32, F64, F80};
 
-/// SplitMix64: small, and every seed gives a good sequence.
-pub struct Rng(pub u64);
+/// Numbers that are the same in every run.
+pub struct Rng(testkit::Rng);
 
 impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(testkit::Rng::new(seed))
+    }
+
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.0.below(n)
     }
 
     /// A significand field of `bits` bits: random, sparse, dense, or a run of ones or zeros.

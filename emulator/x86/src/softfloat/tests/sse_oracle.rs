@@ -36,7 +36,7 @@ macro_rules! binary {
     ($name:ident, $method:ident, $pair:ident, $ty:ident, $mask:expr, $op:literal) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(1);
+            let mut rng = Rng::new(1);
             for _ in 0..cases(100_000) {
                 let (a, b) = rng.$pair();
                 let mxcsr = mxcsr(&mut rng);
@@ -64,7 +64,7 @@ macro_rules! unary {
     ($name:ident, $source:ident, $mask:expr, $op:literal, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(2);
+            let mut rng = Rng::new(2);
             for _ in 0..cases(60_000) {
                 let a = rng.$source();
                 let mxcsr = mxcsr(&mut rng);
@@ -147,7 +147,7 @@ macro_rules! from_integer {
     ($name:ident, $mask:expr, $op:literal, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(3);
+            let mut rng = Rng::new(3);
             for _ in 0..cases(30_000) {
                 let value = rng.int();
                 let mxcsr = mxcsr(&mut rng);
@@ -207,7 +207,7 @@ macro_rules! comparison {
     ($name:ident, $pair:ident, $method:ident, $op:literal) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(4);
+            let mut rng = Rng::new(4);
             for _ in 0..cases(60_000) {
                 let (a, b) = rng.$pair();
                 let mxcsr = mxcsr(&mut rng);
@@ -254,7 +254,7 @@ macro_rules! integral {
                 println!("skipped: the host has no SSE4.1");
                 return;
             }
-            let mut rng = Rng(5);
+            let mut rng = Rng::new(5);
             for _ in 0..cases(20_000) {
                 let a = rng.$source();
                 let mxcsr = mxcsr(&mut rng);

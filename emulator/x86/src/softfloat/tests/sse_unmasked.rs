@@ -90,7 +90,7 @@ macro_rules! flags_match {
         #[test]
         fn $name() {
             install_handler();
-            let mut rng = Rng(30);
+            let mut rng = Rng::new(30);
             for _ in 0..cases(5_000) {
                 let (a, b) = rng.$pair();
                 let modes = (rng.below(4) as u32) << 13

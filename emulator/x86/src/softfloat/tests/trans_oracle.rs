@@ -35,7 +35,7 @@ macro_rules! transcendental {
     ($name:ident, $op:literal, $operands:expr, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(40);
+            let mut rng = Rng::new(40);
             let mut differing = 0u64;
             let count = x87_cases(20_000);
             for _ in 0..count {

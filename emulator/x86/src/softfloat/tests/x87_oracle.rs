@@ -52,7 +52,7 @@ macro_rules! binary {
     ($name:ident, $op:literal, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(10);
+            let mut rng = Rng::new(10);
             for _ in 0..x87_cases(100_000) {
                 let ((a, b), fcw) = (rng.f80_pair(), fcw(&mut rng));
                 let mut ctx = Context::from_x87_control(fcw);
@@ -87,7 +87,7 @@ macro_rules! memory {
     ($name:ident, $ty:ty, $source:expr, $op:literal, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(11);
+            let mut rng = Rng::new(11);
             for _ in 0..x87_cases(40_000) {
                 let (a, fcw) = (rng.f80(), fcw(&mut rng));
                 let source: fn(&mut Rng) -> $ty = $source;
@@ -171,7 +171,7 @@ macro_rules! load {
     ($name:ident, $ty:ty, $source:expr, $op:literal, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(12);
+            let mut rng = Rng::new(12);
             for _ in 0..x87_cases(40_000) {
                 let (a, fcw) = (F80::ONE, fcw(&mut rng));
                 let source: fn(&mut Rng) -> $ty = $source;
@@ -223,7 +223,7 @@ macro_rules! store {
     ($name:ident, $op:literal, $bytes:expr, $abort:expr, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(13);
+            let mut rng = Rng::new(13);
             for _ in 0..x87_cases(60_000) {
                 let (a, fcw) = (rng.f80(), fcw(&mut rng));
                 let mut ctx = Context::from_x87_control(fcw);
@@ -277,7 +277,7 @@ store!(
 
 #[test]
 fn fisttp_m64() {
-    let mut rng = Rng(14);
+    let mut rng = Rng::new(14);
     for _ in 0..x87_cases(20_000) {
         let (a, fcw) = (rng.f80(), fcw(&mut rng) | 0x3F);
         let mut ctx = Context::from_x87_control(fcw);
@@ -312,7 +312,7 @@ macro_rules! comparison {
     ($name:ident, $op:literal, $ours:expr) => {
         #[test]
         fn $name() {
-            let mut rng = Rng(15);
+            let mut rng = Rng::new(15);
             for _ in 0..x87_cases(60_000) {
                 let ((a, b), fcw) = (rng.f80_pair(), fcw(&mut rng) | 0x3F);
                 let mut ctx = Context::from_x87_control(fcw);
@@ -341,7 +341,7 @@ comparison!(ftst, "ftst", |a, _, c| F80::compare_signalling(
 
 #[test]
 fn fcom_m64() {
-    let mut rng = Rng(16);
+    let mut rng = Rng::new(16);
     for _ in 0..x87_cases(40_000) {
         let (b, fcw) = (rng.f64(), 0x37F);
         let near = b.to_f80(&mut Context::default());
@@ -359,7 +359,7 @@ fn fcom_m64() {
 
 #[test]
 fn fxam() {
-    let mut rng = Rng(17);
+    let mut rng = Rng::new(17);
     for _ in 0..x87_cases(40_000) {
         let a = rng.f80();
         let class = match a.classify() {
@@ -409,7 +409,7 @@ fn remainder_case(name: &str, rng: &mut Rng, native: impl Fn(F80, F80, u16) -> X
 
 #[test]
 fn fprem() {
-    let mut rng = Rng(18);
+    let mut rng = Rng::new(18);
     for _ in 0..x87_cases(60_000) {
         remainder_case(
             "fprem",
@@ -422,7 +422,7 @@ fn fprem() {
 
 #[test]
 fn fprem1() {
-    let mut rng = Rng(19);
+    let mut rng = Rng::new(19);
     for _ in 0..x87_cases(60_000) {
         remainder_case(
             "fprem1",
@@ -435,7 +435,7 @@ fn fprem1() {
 
 #[test]
 fn fxtract() {
-    let mut rng = Rng(20);
+    let mut rng = Rng::new(20);
     for _ in 0..x87_cases(40_000) {
         let (a, fcw) = (rng.f80(), fcw(&mut rng));
         let mut ctx = Context::from_x87_control(fcw);

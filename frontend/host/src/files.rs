@@ -1,0 +1,91 @@
+//! What a file is, and names.
+
+use std::ffi::OsString;
+use std::fs::FileType;
+use std::path::Path;
+
+/// What is neither a file with sectors nor a folder, in words: opening or reading it may wait for
+/// ever. `None` for files and block devices.
+pub fn other_than_file(kind: FileType) -> Option<&'static str> {
+    kinds::other_than_file(kind)
+}
+
+/// Whether a FIFO (named pipe) is there, whose opening waits for its other end.
+pub fn is_fifo(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| kinds::is_fifo(metadata.file_type()))
+}
+
+/// A name from bytes that `OsStr::as_encoded_bytes` gave, cut at ASCII characters.
+pub fn name_from_bytes(bytes: Vec<u8>) -> OsString {
+    kinds::name_from_bytes(bytes)
+}
+
+#[cfg(unix)]
+mod kinds {
+    use std::ffi::OsString;
+    use std::fs::FileType;
+    use std::os::unix::ffi::OsStringExt;
+    use std::os::unix::fs::FileTypeExt;
+
+    pub(super) fn other_than_file(kind: FileType) -> Option<&'static str> {
+        if kind.is_fifo() {
+            Some("a FIFO (named pipe)")
+        } else if kind.is_socket() {
+            Some("a socket")
+        } else if kind.is_char_device() {
+            Some("a character device")
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn is_fifo(kind: FileType) -> bool {
+        kind.is_fifo()
+    }
+
+    pub(super) fn name_from_bytes(bytes: Vec<u8>) -> OsString {
+        OsString::from_vec(bytes)
+    }
+}
+
+#[cfg(not(unix))]
+mod kinds {
+    use std::ffi::OsString;
+    use std::fs::FileType;
+
+    pub(super) fn other_than_file(_: FileType) -> Option<&'static str> {
+        None
+    }
+
+    pub(super) fn is_fifo(_: FileType) -> bool {
+        false
+    }
+
+    /// A name that is no Unicode loses what is not: no safe way leads back from its bytes.
+    pub(super) fn name_from_bytes(bytes: Vec<u8>) -> OsString {
+        String::from_utf8_lossy(&bytes).into_owned().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_folders_are_no_fifos() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        assert!(!is_fifo(&file), "nothing is there");
+        std::fs::write(&file, b"x").unwrap();
+        assert!(!is_fifo(&file) && !is_fifo(folder.path()));
+        let kind = std::fs::metadata(&file).unwrap().file_type();
+        assert_eq!(other_than_file(kind), None);
+    }
+
+    #[test]
+    fn a_name_survives_its_bytes() {
+        for name in ["disk.img", "Bücher, alt.img", ""] {
+            assert_eq!(name_from_bytes(name.as_bytes().to_vec()), *name);
+        }
+    }
+}
