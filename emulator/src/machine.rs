@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use platform::{
-    Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Output, PhysAddr, TextScreen,
+    Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Motion, Output, PhysAddr,
+    TextScreen,
 };
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
@@ -83,12 +84,14 @@ pub struct MachineConfig {
     pub model: CpuModel,
     /// How many processors.
     pub cpus: usize,
-    /// The device that takes keys.
+    /// The device that takes keys and the mouse's movement.
     pub keyboard: DeviceId,
     /// The serial ports, COM1 first.
     pub serial: Vec<DeviceId>,
     /// The device that renders frames.
     pub display: DeviceId,
+    /// The device that the case's power button is wired to.
+    pub power: DeviceId,
     /// Images of a kernel that is booted directly.
     pub preloads: Vec<Preload>,
     /// What time follows.
@@ -230,13 +233,21 @@ impl Machine {
         loop {
             let bus = self.bus_mut();
             bus.run_due_events();
+            if bus.request.is_some() {
+                // Somebody pressed a button, or a timer's device asked: processors that sleep would not look.
+                if let Some(exit) = self.serve_request() {
+                    return exit;
+                }
+                patience = patience.saturating_sub(RESET_COSTS);
+                continue;
+            }
             if bus.memory.has_code_writes() {
                 self.visit(Vcpu::drain_code_writes);
             }
             let clock = &self.bus().clock;
             let (retired, now_ns) = (clock.retired(), clock.now_ns());
             let reached = retired >= limit.retired || now_ns >= limit.now_ns || patience == 0;
-            if self.bus().request.is_none() && reached {
+            if reached {
                 return Exit::Budget;
             }
             if self.turn.halted >= self.cpus.len() {
@@ -430,7 +441,19 @@ impl Machine {
         }
     }
 
-    /// Somebody presses the reset button.
+    /// The mouse moves, or one of its buttons does.
+    pub fn input_mouse(&mut self, motion: Motion) {
+        let mouse = self.bus().name_of(self.config.keyboard).to_owned();
+        self.input(&mouse, motion.into());
+    }
+
+    /// Somebody presses the power button: what that does is the guest's affair.
+    pub fn press_power(&mut self) {
+        let power = self.bus().name_of(self.config.power).to_owned();
+        self.input(&power, Input::PowerButton);
+    }
+
+    /// Somebody presses the reset button; with [`MachineConfig::stop_at_reset`] that ends the run.
     pub fn press_reset(&mut self) {
         self.apply(Event::Reset);
     }
@@ -490,6 +513,9 @@ impl Machine {
                     bus.input(device, &input);
                 }
             }
+            Event::Reset if self.config.stop_at_reset => {
+                self.bus_mut().request.get_or_insert(MachineRequest::Reset);
+            }
             Event::Reset => self.reset(),
             Event::Idle { ns } => {
                 let clock = &mut self.bus_mut().clock;
@@ -501,13 +527,25 @@ impl Machine {
 
     /// Whether the guest has taken every key: what comes before it has may be lost.
     pub fn takes_keys(&self) -> bool {
-        self.bus().takes_input(self.config.keyboard)
+        let (key, pressed) = (Key::Escape, true);
+        let bus = self.bus();
+        bus.takes_input(self.config.keyboard, &Input::Key { key, pressed })
+    }
+
+    /// Whether the guest has taken all that the mouse did, or does not look: what comes before it has is added to that.
+    pub fn takes_motion(&self) -> bool {
+        let motion = Motion::default().into();
+        self.bus().takes_input(self.config.keyboard, &motion)
     }
 
     /// Whether the guest has taken all bytes of serial port `port`: what comes before it has waits.
     pub fn takes_serial(&self, port: u8) -> bool {
         let device = self.config.serial.get(usize::from(port));
-        device.is_none_or(|&device| self.bus().takes_input(device))
+        let nothing = Input::Serial {
+            port,
+            bytes: Vec::new(),
+        };
+        device.is_none_or(|&device| self.bus().takes_input(device, &nothing))
     }
 
     // ---- to the outside ------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::bus::{DeviceId, MachineRequest, Output};
+use crate::bus::{DeviceId, MachineRequest, Output, Said};
 use crate::clock::Clock;
 use crate::event::EventQueue;
 use crate::frame::Frame;
@@ -37,9 +37,9 @@ pub trait Device: Send {
     /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
-    /// Whether the guest has taken all that came from outside, a key or serial bytes: more than that waits in the device,
-    /// or is lost.
-    fn takes_input(&self) -> bool {
+    /// Whether the guest has taken all that came from outside of the kind of `input`, which has not come yet: a key, the
+    /// mouse's movement or serial bytes. More than that waits in the device, or is lost.
+    fn takes_input(&self, _input: &Input) -> bool {
         true
     }
 
@@ -204,9 +204,27 @@ impl DeviceCtx<'_> {
         self.mail.push((to, input));
     }
 
-    /// Hands bytes to the outside: a serial port, the debug console.
-    pub fn output(&mut self, output: Output) {
-        self.outputs.push(output);
+    /// Hands something to the outside.
+    pub fn output(&mut self, what: Said) {
+        self.outputs.push(Output {
+            device: self.id,
+            what,
+        });
+    }
+
+    /// Hands a byte to the outside: a serial port, the debug console.
+    pub fn output_byte(&mut self, byte: u8) {
+        // A guest that prints says most of it in a row, and an allocation a byte would be its price.
+        if let Some(Output {
+            device,
+            what: Said::Bytes(bytes),
+        }) = self.outputs.last_mut()
+            && *device == self.id
+        {
+            bytes.push(byte);
+        } else {
+            self.output(Said::Bytes(vec![byte]));
+        }
     }
 
     /// Asks the machine for power-off, reset or the end of the run.
