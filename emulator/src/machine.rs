@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use platform::{
-    Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Motion, Output, PhysAddr,
-    TextScreen,
+    BlockBackend, Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Motion,
+    NoSuchDrive, Output, PhysAddr, TextScreen,
 };
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
@@ -458,6 +458,29 @@ impl Machine {
         self.apply(Event::Reset);
     }
 
+    /// Somebody puts `medium` into drive `unit` of the device with this instance name, or takes out what is in there.
+    ///
+    /// # Errors
+    /// The machine has no such drive; nothing has happened.
+    pub fn change_medium(
+        &mut self,
+        device: &str,
+        unit: u8,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        let (retired, now_ns) = (self.retired(), self.now_ns());
+        let inserted = medium.is_some();
+        let bus = self.bus_mut();
+        let id = bus.device_named(device).ok_or(NoSuchDrive)?;
+        bus.change_medium(id, unit.into(), medium)?;
+        self.journal.record(retired, now_ns, || Event::Medium {
+            device: device.into(),
+            unit,
+            inserted,
+        });
+        Ok(())
+    }
+
     /// `ns` of virtual time pass while every processor waits: after [`Exit::Idle`].
     pub fn idle(&mut self, ns: u64) {
         self.apply(Event::Idle { ns });
@@ -470,7 +493,8 @@ impl Machine {
         }
     }
 
-    /// Does what a journal entry of another run says, at the place that it says.
+    /// Does what a journal entry of another run says, at the place that it says. A medium that was put in then is not in the
+    /// journal: the drive is empty until the caller does it again, by [`change_medium`](Self::change_medium).
     ///
     /// Returns why the run ended, when it ended before that place.
     pub fn replay(&mut self, entry: &Stamped) -> Option<Exit> {
@@ -522,6 +546,13 @@ impl Machine {
                 clock.skip_to(clock.now_ns().saturating_add(ns));
             }
             Event::Ratio { ns_num, ns_den } => self.bus_mut().clock.set_ratio(ns_num, ns_den),
+            Event::Medium { device, unit, .. } => {
+                let bus = self.bus_mut();
+                if let Some(device) = bus.device_named(&device) {
+                    // A machine without the drive heard of nothing then, either.
+                    let _ = bus.change_medium(device, unit.into(), None);
+                }
+            }
         }
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::BlockBackend;
 use crate::clock::Clock;
-use crate::device::{Device, DeviceCtx};
+use crate::device::{Device, DeviceCtx, NoSuchDrive};
 use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
@@ -505,6 +506,22 @@ impl Bus {
     /// Hands `input` to `device`.
     pub fn input(&mut self, device: DeviceId, input: &Input) {
         self.call(device, |device, ctx| device.on_input(ctx, input));
+    }
+
+    /// Changes what is in drive `unit` of `device`: see [`Device::change_medium`].
+    ///
+    /// # Errors
+    /// There is no such drive.
+    pub fn change_medium(
+        &mut self,
+        device: DeviceId,
+        unit: usize,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        self.call(device, |device, ctx| {
+            device.change_medium(ctx, unit, medium)
+        })
+        .unwrap_or(Err(NoSuchDrive))
     }
 
     /// Whether the guest is ready for an input of this kind: see [`Device::takes_input`].

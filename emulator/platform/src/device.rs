@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::block::BlockBackend;
 use crate::bus::{DeviceId, MachineRequest, Output, Said};
 use crate::clock::Clock;
 use crate::event::EventQueue;
@@ -43,6 +44,19 @@ pub trait Device: Send {
         true
     }
 
+    /// Somebody puts a medium into drive `unit` in place of what is in there, or takes that out.
+    ///
+    /// # Errors
+    /// The device has no such drive, or none whose medium can be changed; nothing has happened.
+    fn change_medium(
+        &mut self,
+        _ctx: &mut DeviceCtx<'_>,
+        _unit: usize,
+        _medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        Err(NoSuchDrive)
+    }
+
     /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>);
 
@@ -60,6 +74,11 @@ pub trait Device: Send {
     /// The state is of another version or damaged; the device is then as before.
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError>;
 }
+
+/// A device has no drive of that number whose medium can be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such drive")]
+pub struct NoSuchDrive;
 
 /// All that a device may touch while it is called.
 pub struct DeviceCtx<'a> {

@@ -20,7 +20,7 @@ pub mod window;
 pub use block::{BlockBackend, MemoryDisk};
 pub use bus::{Bus, BusState, DeviceId, ISA_NS, MachineRequest, Output, PCI_NS, Said};
 pub use clock::Clock;
-pub use device::{CONFIGURATION, Device, DeviceCtx};
+pub use device::{CONFIGURATION, Device, DeviceCtx, NoSuchDrive};
 pub use event::EventQueue;
 pub use frame::{Frame, TextScreen};
 pub use input::{DmaDirection, Input, Key, Motion};

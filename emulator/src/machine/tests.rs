@@ -609,3 +609,13 @@ fn the_reset_button_ends_a_run_that_a_reset_is_to_end_also_while_all_sleep() {
         "it starts anew"
     );
 }
+
+#[test]
+fn a_drive_that_the_machine_lacks_is_refused_and_the_journal_does_not_hear_of_it() {
+    let mut machine = machine(&[0xF4], Pacing::Deterministic);
+    machine.keep_journal(1 << 20);
+    for device in ["panel", "nobody"] {
+        assert_eq!(machine.change_medium(device, 0, None), Err(NoSuchDrive));
+    }
+    assert_eq!(machine.journal().entries(), Some(&[][..]));
+}
