@@ -6,7 +6,7 @@ use devices::boards::pc::{self, PcConfig};
 use emulator::boot::{self, KernelKind, KernelSetup, Module};
 use emulator::{Exit, Machine, MachineConfig, Pacing};
 use firmware::KernelEntry;
-use platform::{Bus, Clock, GuestMemory, MemoryDisk, Output, PhysAddr};
+use platform::{Bus, Clock, GuestMemory, MemoryDisk, PhysAddr, Said};
 use x86::cpu::{Reg, Segment, SegmentRegister, control};
 use x86::cpuid::CpuModel;
 use x86::{Cpu, Vcpu};
@@ -153,6 +153,7 @@ fn machine(disk: Option<Vec<u8>>, kernel: Option<KernelSetup>, memory_bytes: u64
             keyboard: board.keyboard,
             serial: board.serial.to_vec(),
             display: board.display,
+            power: board.power,
             preloads,
             pacing: Pacing::Deterministic,
             stop_at_reset: true,
@@ -199,8 +200,10 @@ pub fn boot_debian(files: &[PathBuf; 2]) -> u64 {
     loop {
         let exit = machine.run(5_000_000);
         for output in machine.take_outputs() {
-            if let Output::Serial { port: 0, byte } = output {
-                serial.push(byte);
+            if let Said::Bytes(bytes) = output.what
+                && machine.bus().name_of(output.device) == "com1"
+            {
+                serial.extend(bytes);
             }
         }
         let text = String::from_utf8_lossy(&serial);

@@ -27,6 +27,15 @@ pub enum Event {
         /// ...per so many instructions.
         ns_den: u64,
     },
+    /// The medium of a drive was changed.
+    Medium {
+        /// The instance name of the device that has the drive.
+        device: String,
+        /// The drive.
+        unit: u8,
+        /// Another one is in there now. What is on it the journal does not hold.
+        inserted: bool,
+    },
 }
 
 impl Event {
@@ -37,6 +46,7 @@ impl Event {
                 Input::Serial { bytes, .. } => device.len() + bytes.len(),
                 _ => device.len(),
             },
+            Self::Medium { device, .. } => device.len(),
             _ => 0,
         }
     }

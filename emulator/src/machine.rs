@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use platform::{
-    Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Output, PhysAddr, TextScreen,
+    BlockBackend, Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Motion,
+    NoSuchDrive, Output, PhysAddr, TextScreen,
 };
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
@@ -83,12 +84,14 @@ pub struct MachineConfig {
     pub model: CpuModel,
     /// How many processors.
     pub cpus: usize,
-    /// The device that takes keys.
+    /// The device that takes keys and the mouse's movement.
     pub keyboard: DeviceId,
     /// The serial ports, COM1 first.
     pub serial: Vec<DeviceId>,
     /// The device that renders frames.
     pub display: DeviceId,
+    /// The device that the case's power button is wired to.
+    pub power: DeviceId,
     /// Images of a kernel that is booted directly.
     pub preloads: Vec<Preload>,
     /// What time follows.
@@ -230,13 +233,21 @@ impl Machine {
         loop {
             let bus = self.bus_mut();
             bus.run_due_events();
+            if bus.request.is_some() {
+                // Somebody pressed a button, or a timer's device asked: processors that sleep would not look.
+                if let Some(exit) = self.serve_request() {
+                    return exit;
+                }
+                patience = patience.saturating_sub(RESET_COSTS);
+                continue;
+            }
             if bus.memory.has_code_writes() {
                 self.visit(Vcpu::drain_code_writes);
             }
             let clock = &self.bus().clock;
             let (retired, now_ns) = (clock.retired(), clock.now_ns());
             let reached = retired >= limit.retired || now_ns >= limit.now_ns || patience == 0;
-            if self.bus().request.is_none() && reached {
+            if reached {
                 return Exit::Budget;
             }
             if self.turn.halted >= self.cpus.len() {
@@ -430,9 +441,44 @@ impl Machine {
         }
     }
 
-    /// Somebody presses the reset button.
+    /// The mouse moves, or one of its buttons does.
+    pub fn input_mouse(&mut self, motion: Motion) {
+        let mouse = self.bus().name_of(self.config.keyboard).to_owned();
+        self.input(&mouse, motion.into());
+    }
+
+    /// Somebody presses the power button: what that does is the guest's affair.
+    pub fn press_power(&mut self) {
+        let power = self.bus().name_of(self.config.power).to_owned();
+        self.input(&power, Input::PowerButton);
+    }
+
+    /// Somebody presses the reset button; with [`MachineConfig::stop_at_reset`] that ends the run.
     pub fn press_reset(&mut self) {
         self.apply(Event::Reset);
+    }
+
+    /// Somebody puts `medium` into drive `unit` of the device with this instance name, or takes out what is in there.
+    ///
+    /// # Errors
+    /// The machine has no such drive; nothing has happened.
+    pub fn change_medium(
+        &mut self,
+        device: &str,
+        unit: u8,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        let (retired, now_ns) = (self.retired(), self.now_ns());
+        let inserted = medium.is_some();
+        let bus = self.bus_mut();
+        let id = bus.device_named(device).ok_or(NoSuchDrive)?;
+        bus.change_medium(id, unit.into(), medium)?;
+        self.journal.record(retired, now_ns, || Event::Medium {
+            device: device.into(),
+            unit,
+            inserted,
+        });
+        Ok(())
     }
 
     /// `ns` of virtual time pass while every processor waits: after [`Exit::Idle`].
@@ -447,7 +493,8 @@ impl Machine {
         }
     }
 
-    /// Does what a journal entry of another run says, at the place that it says.
+    /// Does what a journal entry of another run says, at the place that it says. A medium that was put in then is not in the
+    /// journal: the drive is empty until the caller does it again, by [`change_medium`](Self::change_medium).
     ///
     /// Returns why the run ended, when it ended before that place.
     pub fn replay(&mut self, entry: &Stamped) -> Option<Exit> {
@@ -490,24 +537,46 @@ impl Machine {
                     bus.input(device, &input);
                 }
             }
+            Event::Reset if self.config.stop_at_reset => {
+                self.bus_mut().request.get_or_insert(MachineRequest::Reset);
+            }
             Event::Reset => self.reset(),
             Event::Idle { ns } => {
                 let clock = &mut self.bus_mut().clock;
                 clock.skip_to(clock.now_ns().saturating_add(ns));
             }
             Event::Ratio { ns_num, ns_den } => self.bus_mut().clock.set_ratio(ns_num, ns_den),
+            Event::Medium { device, unit, .. } => {
+                let bus = self.bus_mut();
+                if let Some(device) = bus.device_named(&device) {
+                    // A machine without the drive heard of nothing then, either.
+                    let _ = bus.change_medium(device, unit.into(), None);
+                }
+            }
         }
     }
 
     /// Whether the guest has taken every key: what comes before it has may be lost.
     pub fn takes_keys(&self) -> bool {
-        self.bus().takes_input(self.config.keyboard)
+        let (key, pressed) = (Key::Escape, true);
+        let bus = self.bus();
+        bus.takes_input(self.config.keyboard, &Input::Key { key, pressed })
+    }
+
+    /// Whether the guest has taken all that the mouse did, or does not look: what comes before it has is added to that.
+    pub fn takes_motion(&self) -> bool {
+        let motion = Motion::default().into();
+        self.bus().takes_input(self.config.keyboard, &motion)
     }
 
     /// Whether the guest has taken all bytes of serial port `port`: what comes before it has waits.
     pub fn takes_serial(&self, port: u8) -> bool {
         let device = self.config.serial.get(usize::from(port));
-        device.is_none_or(|&device| self.bus().takes_input(device))
+        let nothing = Input::Serial {
+            port,
+            bytes: Vec::new(),
+        };
+        device.is_none_or(|&device| self.bus().takes_input(device, &nothing))
     }
 
     // ---- to the outside ------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 use devices::boards::pc::{self, PcConfig};
 use emulator::{Exit, Limit, Machine, MachineConfig, Pacing};
-use platform::{DeviceId, Input, MemoryDisk, Output};
+use platform::{DeviceId, Input, MemoryDisk, Said};
 use x86::cpuid::CpuModel;
 
 /// MOV AX, C205h; MOV BH, 3; INT 15h; PUSH CS; POP ES; MOV BX, 7C1Fh; MOV AX, C207h; INT 15h; MOV
@@ -36,6 +36,7 @@ fn machine() -> (Machine, DeviceId) {
         keyboard: board.keyboard,
         serial: board.serial.to_vec(),
         display: board.display,
+        power: board.power,
         preloads: Vec::new(),
         pacing: Pacing::Deterministic,
         stop_at_reset: false,
@@ -52,10 +53,11 @@ fn said(machine: &mut Machine, ms: u64) -> Vec<u8> {
     assert_eq!(machine.run_until(limit), Exit::Budget);
     let outputs = machine.take_outputs().into_iter();
     outputs
-        .filter_map(|output| match output {
-            Output::DebugConsole(byte) => Some(byte),
+        .filter_map(|output| match output.what {
+            Said::Bytes(bytes) => Some(bytes),
             _ => None,
         })
+        .flatten()
         .collect()
 }
 

@@ -57,6 +57,16 @@ Examples:
   glassbox run boot.img --display none --until 'login: ' --timeout 60 --report report.json
   glassbox run linux.img --display none --send 'login: =>root\\n' --send '# =>poweroff\\n'
 
+TEXT of --send: \\n Enter, \\e Escape, \\t \\b \\xNN \\\\, keys such as <f1> <up> <ctrl-alt-delete>, <lt> for <, and
+  <power> <reset>           the buttons of the case: <power> asks an ACPI system to shut down
+  <mouse DX DY>             moves the mouse by so many counts to the right and down, as <mouse 10 -5>
+  <click BUTTON>            left, right or middle; <mouse-down BUTTON> and <mouse-up BUTTON> to drag
+  <wheel N>                 turns the wheel by N notches, down on the screen; up where N is negative
+
+A window: a click lends the guest the mouse, Ctrl+Alt gives it back; Ctrl+Alt+P presses the power button,
+Ctrl+Alt+R the reset button, Ctrl+Alt+Q leaves; Ctrl+Alt+Del is the guest's. In a terminal Ctrl-Alt-P, Ctrl-Alt-R
+and Ctrl-].
+
 Exit status: 0 the guest powered off, --until matched, or the window was closed; (v << 1) | 1 the guest
 wrote v to the debug-exit port F4h; 124 timeout or instruction limit; 2 bad usage or unreadable input;
 3 the guest died; 130 interrupted; 141 a pipe that it printed to was closed; 1 output that could not be
@@ -270,7 +280,7 @@ pub struct RunArgs {
         help_heading = "Script and end"
     )]
     pub until: Option<String>,
-    /// Once REGEX appears, type TEXT there (\n, \e, <f1>, <ctrl-c>, <lt>…); repeat for more, in order
+    /// Once REGEX appears, type TEXT there (\n, \e, <f1>, <ctrl-c>, <lt>; see below); repeat for more, in order
     #[arg(
         long,
         value_name = "REGEX=>TEXT",

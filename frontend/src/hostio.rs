@@ -72,6 +72,29 @@ pub fn check_output(option: &str, path: &Path) -> Result<()> {
     }
 }
 
+/// A place at which text leaves a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Serial port of this number, 0 = COM1.
+    Serial(u8),
+    /// The debug console.
+    DebugConsole,
+}
+
+impl Port {
+    /// The port that the device with this instance name is, if it is one.
+    pub fn of(device: &str) -> Option<Self> {
+        Some(match device {
+            "com1" => Self::Serial(0),
+            "com2" => Self::Serial(1),
+            "com3" => Self::Serial(2),
+            "com4" => Self::Serial(3),
+            "debug_port" => Self::DebugConsole,
+            _ => return None,
+        })
+    }
+}
+
 /// How long a disk may take for a write: it may be in another house.
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -135,17 +158,14 @@ impl Wires {
         })
     }
 
-    /// A byte left serial port `port`.
-    pub fn serial(&mut self, port: u8, byte: u8) {
-        if let Some(Some(sink)) = self.serial.get_mut(usize::from(port)) {
-            sink.outlet.push(byte);
-        }
-    }
-
-    /// A byte was written to the debug console.
-    pub fn debugcon(&mut self, byte: u8) {
-        if let Some(sink) = &mut self.debugcon {
-            sink.outlet.push(byte);
+    /// Bytes left the machine at `port`.
+    pub fn send(&mut self, port: Port, bytes: &[u8]) {
+        let sink = match port {
+            Port::Serial(number) => self.serial.get_mut(usize::from(number)),
+            Port::DebugConsole => Some(&mut self.debugcon),
+        };
+        if let Some(Some(sink)) = sink {
+            sink.outlet.push(bytes);
         }
     }
 

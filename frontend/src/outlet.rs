@@ -186,9 +186,9 @@ impl Outlet {
         self.has_reader
     }
 
-    /// Adds a byte, which [`flush`](Self::flush) hands over.
-    pub fn push(&mut self, byte: u8) {
-        self.pending.push(byte);
+    /// Adds bytes, which [`flush`](Self::flush) hands over.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
     }
 
     /// Hands over what was added.
@@ -395,7 +395,7 @@ mod tests {
         let path = folder.path().join("out");
         let (mut outlet, progress) = outlet(To::create(&path).unwrap());
         for byte in 0..100_000u32 {
-            outlet.push(byte as u8);
+            outlet.push(&[byte as u8]);
             if byte % 777 == 0 {
                 outlet.flush();
             }
@@ -415,7 +415,7 @@ mod tests {
             return;
         }
         let (mut outlet, _progress) = outlet(To::create(Path::new("/dev/full")).unwrap());
-        outlet.push(1);
+        outlet.push(&[1]);
         outlet.flush();
         wait_for(|| outlet.is_drained());
         let error = outlet.take_error().unwrap();
@@ -425,7 +425,7 @@ mod tests {
             said.starts_with("--x: ") && said.contains("free some space"),
             "{said}"
         );
-        outlet.push(1);
+        outlet.push(&[1]);
         outlet.flush();
         assert!(outlet.is_drained());
         assert!(outlet.take_error().is_none() && outlet.give_up().is_none());
@@ -442,7 +442,7 @@ mod tests {
         }
         let (mut outlet, _progress) = outlet(To::create(&path).unwrap());
         assert!(!outlet.is_full());
-        (0..=FULL_BYTES).for_each(|_| outlet.push(0));
+        outlet.push(&vec![0; FULL_BYTES + 1]);
         outlet.flush();
         assert!(outlet.is_full() && !outlet.is_drained());
         wait_for(|| outlet.stalled() > Duration::from_millis(5));

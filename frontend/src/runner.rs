@@ -6,25 +6,33 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
 use emulator::{Exit, Leap, Limit, Machine, Pacing};
-use platform::{Frame, Output};
+use platform::{Frame, Said};
 
-use crate::hostio::{Loss, Wires};
+use crate::hostio::{Loss, Port, Wires};
 use crate::outlet::{self, Unwritten};
 use crate::pacer::Pacer;
 use crate::report::{Cause, End, Outcome};
 use crate::script::Script;
 use crate::typing::{Stroke, Typist};
 
+/// What somebody does to the machine at the next slice border.
+pub type Command = Box<dyn FnOnce(&mut Machine) + Send>;
+
 /// What comes from the host.
-#[derive(Clone, Debug)]
 pub enum Control {
-    /// A key of the window.
-    #[cfg(feature = "window")]
-    Key(platform::Key, bool),
+    /// A key of the window, the mouse, a button of the case.
+    Do(Command),
     /// A key of the terminal, which tells of no release.
     Stroke(Stroke),
     /// The run is to end.
     Stop(Stop),
+}
+
+impl Control {
+    /// A command.
+    pub fn command(command: impl FnOnce(&mut Machine) + Send + 'static) -> Self {
+        Self::Do(Box::new(command))
+    }
 }
 
 /// Why the host ends a run.
@@ -36,19 +44,28 @@ pub enum Stop {
     Interrupted,
 }
 
-/// What the display's thread sees of the machine: the latest frame, and how fast it is.
+/// The latest frame, and how many were before it.
+#[derive(Debug, Default)]
+struct Latest {
+    number: u64,
+    frame: Arc<Frame>,
+}
+
+/// What displays see of the machine, any number of them: the latest frame, and how fast it is.
 #[derive(Debug, Default)]
 pub struct Shown {
-    frame: Mutex<Option<Frame>>,
+    latest: Mutex<Latest>,
     kips: AtomicU64,
     ended: AtomicBool,
     last_words: Mutex<Option<String>>,
 }
 
 impl Shown {
-    /// Takes the latest frame, unless it was taken before.
-    pub fn take_frame(&self) -> Option<Frame> {
-        self.lock().take()
+    /// The latest frame, unless it is the one with the number `seen`, which is 0 for who has seen none; notes its number
+    /// there.
+    pub fn frame_after(&self, seen: &mut u64) -> Option<Arc<Frame>> {
+        let latest = self.lock();
+        (std::mem::replace(seen, latest.number) != latest.number).then(|| Arc::clone(&latest.frame))
     }
 
     /// Million instructions a second, lately.
@@ -82,11 +99,14 @@ impl Shown {
     }
 
     fn show(&self, frame: Frame) {
-        *self.lock() = Some(frame);
+        let frame = Arc::new(frame);
+        let mut latest = self.lock();
+        latest.number += 1;
+        latest.frame = frame;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Frame>> {
-        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -513,8 +533,7 @@ impl Run {
 
     fn control(&mut self, control: Control) -> Option<End> {
         match control {
-            #[cfg(feature = "window")]
-            Control::Key(key, pressed) => self.machine.input_key(key, pressed),
+            Control::Do(command) => command(&mut self.machine),
             Control::Stroke(stroke) => self.typist.stroke(stroke),
             Control::Stop(stop) => {
                 self.stopped.get_or_insert_with(Instant::now);
@@ -534,17 +553,15 @@ impl Run {
             return;
         }
         for output in outputs {
-            match output {
-                Output::Serial { port, byte } => {
-                    self.session.wires.serial(port, byte);
-                    self.session.script.serial(port, byte);
+            match output.what {
+                Said::Bytes(bytes) => {
+                    if let Some(port) = Port::of(self.machine.bus().name_of(output.device)) {
+                        self.session.wires.send(port, &bytes);
+                        self.session.script.said(port, &bytes);
+                    }
                 }
-                Output::DebugConsole(byte) => {
-                    self.session.wires.debugcon(byte);
-                    self.session.script.debugcon(byte);
-                }
-                Output::NotBootable(drives) => self.not_bootable = Some(drives),
-                Output::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
+                Said::NotBootable(drives) => self.not_bootable = Some(drives),
+                Said::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
             }
         }
         self.session.wires.flush();
@@ -575,7 +592,7 @@ impl Run {
     }
 }
 
-/// What [`Output::NotBootable`] means, and what to do.
+/// What [`Said::NotBootable`] means, and what to do.
 fn not_bootable_in_words(drives: u8) -> String {
     let names = ["the floppy", "the hard disk", "the CD-ROM"];
     let whys: Vec<_> = names
@@ -609,4 +626,31 @@ fn has_stop(control: &Receiver<Control>) -> bool {
 
 fn end(cause: Cause) -> End {
     End { cause, value: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_display_sees_each_frame_once_whatever_the_others_do() {
+        let frame = |mode: &str| Frame {
+            mode: mode.into(),
+            ..Frame::default()
+        };
+        let shown = Shown::default();
+        let (mut one, mut two) = (0, 0);
+        let look = |seen: &mut u64| shown.frame_after(seen).map(|frame| frame.mode.clone());
+        assert_eq!(look(&mut one), None, "there is none yet");
+        shown.show(frame("first"));
+        assert_eq!(look(&mut one).as_deref(), Some("first"));
+        assert_eq!(look(&mut one), None);
+        assert_eq!(look(&mut two).as_deref(), Some("first"));
+        shown.show(frame("second"));
+        shown.show(frame("third"));
+        assert_eq!(look(&mut two).as_deref(), Some("third"), "the latest wins");
+        assert_eq!(look(&mut one).as_deref(), Some("third"));
+        let mut late = 0;
+        assert_eq!(look(&mut late).as_deref(), Some("third"));
+    }
 }

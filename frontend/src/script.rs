@@ -8,6 +8,7 @@ use platform::TextScreen;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::cp437;
+use crate::hostio::Port;
 use crate::typing::{self, Piece, Typist};
 
 /// How far back of what is new a search over a stream goes: a kernel's log need not be searched again for every byte.
@@ -63,8 +64,8 @@ struct Stream {
 }
 
 impl Stream {
-    fn push(&mut self, byte: u8) {
-        self.bytes.push(byte);
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     fn end(&self) -> u64 {
@@ -288,18 +289,16 @@ impl Script {
         self.until.is_some() || !self.sends.is_empty()
     }
 
-    /// A byte left serial port `port`.
-    pub fn serial(&mut self, port: u8, byte: u8) {
-        if let Some(stream) = self.serial.get_mut(usize::from(port)) {
-            stream.push(byte);
+    /// The guest said something at `port`.
+    pub fn said(&mut self, port: Port, bytes: &[u8]) {
+        let stream = match port {
+            Port::Serial(number) => self.serial.get_mut(usize::from(number)),
+            Port::DebugConsole => Some(&mut self.debugcon),
+        };
+        if let Some(stream) = stream {
+            stream.push(bytes);
             self.searched = false;
         }
-    }
-
-    /// A byte was written to the debug console.
-    pub fn debugcon(&mut self, byte: u8) {
-        self.debugcon.push(byte);
-        self.searched = false;
     }
 
     /// The screen as it is now; `None` in graphics modes.
@@ -412,7 +411,7 @@ mod tests {
     }
 
     fn says(script: &mut Script, text: &str) {
-        text.bytes().for_each(|byte| script.serial(0, byte));
+        script.said(Port::Serial(0), text.as_bytes());
     }
 
     #[test]
@@ -428,7 +427,7 @@ mod tests {
         two.screen(Some(&screen(&["", "doooone"])));
         assert!(two.check(&mut typist));
         let mut three = script();
-        "done".bytes().for_each(|byte| three.debugcon(byte));
+        three.said(Port::DebugConsole, b"done");
         assert!(three.check(&mut typist));
     }
 

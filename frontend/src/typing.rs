@@ -1,9 +1,10 @@
-//! Text that is typed into a guest: the syntax of `--send`, and the US keyboard.
+//! What is typed into a guest, and done with its mouse and the buttons of its case: the syntax of `--send`, and the US
+//! keyboard.
 
 use std::collections::VecDeque;
 
 use emulator::Machine;
-use platform::{Key, PhysAddr};
+use platform::{Key, Motion, PhysAddr};
 
 /// One stroke: a key with what is held down meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +38,31 @@ pub enum Piece {
     Char(char),
     /// A key by name, such as `<f1>` or `<ctrl-alt-delete>`.
     Key(Stroke),
+    /// The mouse or a button of the case, such as `<click left>` or `<power>`.
+    Act(Act),
+}
+
+/// What can be done beside typing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// `<power>`: the power button.
+    Power,
+    /// `<reset>`: the reset button.
+    Reset,
+    /// `<mouse DX DY>`: moves the mouse by so many counts to the right and, as on a screen, down.
+    Move(i32, i32),
+    /// `<mouse-down BUTTON>`: presses a button of the mouse, a bit of [`Motion::buttons`].
+    Press(u8),
+    /// `<mouse-up BUTTON>`: lets it go.
+    Release(u8),
+    /// `<click BUTTON>`: both.
+    Click(u8),
+    /// `<wheel N>`: turns the wheel by so many notches, down on a screen.
+    Wheel(i32),
 }
 
 /// Parses the text of `--send`: `\n` Enter, `\r`, `\t`, `\e` Escape, `\\`, `\xNN`, `<f1>`, `<ctrl-c>`,
-/// `<enter>`, `<lt>` for `<`. A `<` that starts no key name stands for itself.
+/// `<enter>`, `<lt>` for `<`, and what [`Act`] lists. A `<` that starts none of these stands for itself.
 ///
 /// # Errors
 /// A sentence that says what was expected.
@@ -57,13 +79,16 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, String> {
             }
             '<' => match rest
                 .split_once('>')
-                .filter(|(name, _)| looks_like_name(name))
+                .filter(|(name, _)| looks_like_name(name) || looks_like_act(name))
             {
                 Some((name, after)) => {
                     pieces.push(match name.to_ascii_lowercase().as_str() {
                         "lt" => Piece::Char('<'),
                         "gt" => Piece::Char('>'),
-                        name => Piece::Key(parse_stroke(name)?),
+                        name => match parse_act(name) {
+                            Some(act) => Piece::Act(act?),
+                            None => Piece::Key(parse_stroke(name)?),
+                        },
                     });
                     rest = after;
                 }
@@ -81,6 +106,84 @@ fn looks_like_name(name: &str) -> bool {
         && name
             .chars()
             .all(|c| c.is_ascii_graphic() && c != '<' && c != '>')
+}
+
+/// A number or a button of the mouse behind the name tells `<mouse 10 -5>` from a text such as `<in >out`; and the name
+/// alone will do where it is the right one.
+fn looks_like_act(text: &str) -> bool {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap_or_default().to_ascii_lowercase();
+    let arguments: Vec<_> = words.collect();
+    let is_name = |c: char| c.is_ascii_alphabetic() || c == '-';
+    let is_number = |word: &&str| word.parse::<i64>().is_ok();
+    let known = !arguments.is_empty() && ACTS_WITH_ARGUMENTS.contains(&name.as_str());
+    let alike = match arguments[..] {
+        [button] => button_by_name(button).is_some(),
+        [_, _] => arguments.iter().all(is_number),
+        _ => false,
+    };
+    known || alike && !name.is_empty() && name.chars().all(is_name)
+}
+
+const ACTS_WITH_ARGUMENTS: [&str; 5] = ["mouse", "mouse-down", "mouse-up", "click", "wheel"];
+
+/// The farthest that the mouse goes at a time: that takes a guest seconds.
+const MOST_COUNTS: i32 = 10_000;
+/// The most notches of the wheel at a time.
+const MOST_NOTCHES: i32 = 100;
+
+/// Parses `mouse 10 -5`, `click left`, `power`; `None` for what has no such name.
+fn parse_act(text: &str) -> Option<Result<Act, String>> {
+    let mut words = text.split(' ');
+    let name = words.next()?;
+    let arguments: Vec<_> = words.collect();
+    let number = |word: &str, most: i32| -> Option<i32> {
+        word.parse().ok().filter(|n: &i32| n.abs() <= most)
+    };
+    let button = |act: fn(u8) -> Act| match arguments[..] {
+        [name] => button_by_name(name).map(act),
+        _ => None,
+    };
+    let act = match (name, &arguments[..]) {
+        ("power", []) => Some(Act::Power),
+        ("reset", []) => Some(Act::Reset),
+        ("mouse", &[dx, dy]) => {
+            let (dx, dy) = (number(dx, MOST_COUNTS), number(dy, MOST_COUNTS));
+            dx.zip(dy).map(|(dx, dy)| Act::Move(dx, dy))
+        }
+        ("wheel", &[notches]) => number(notches, MOST_NOTCHES).map(Act::Wheel),
+        ("mouse-down", _) => button(Act::Press),
+        ("mouse-up", _) => button(Act::Release),
+        ("click", _) => button(Act::Click),
+        ("mouse" | "wheel", _) => None,
+        (_, []) => return None,
+        _ => {
+            return Some(Err(format!(
+                "unknown <{text}>; expected <mouse DX DY>, <mouse-down BUTTON>, <mouse-up BUTTON>, <click BUTTON> \
+                 or <wheel N>, or <lt> for <"
+            )));
+        }
+    };
+    let expected = match name {
+        "mouse" => {
+            "<mouse DX DY>, whole numbers of at most 10000, such as <mouse 10 -5> (right and up)"
+        }
+        "wheel" => "<wheel N>, a whole number of at most 100, such as <wheel -1> (up)",
+        "mouse-down" => "<mouse-down BUTTON> with left, right or middle",
+        "mouse-up" => "<mouse-up BUTTON> with left, right or middle",
+        _ => "<click BUTTON> with left, right or middle",
+    };
+    Some(act.ok_or_else(|| format!("found <{text}>; expected {expected}; or <lt> for <")))
+}
+
+/// The bit of [`Motion::buttons`] of a button.
+fn button_by_name(name: &str) -> Option<u8> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "left" => 1,
+        "right" => 2,
+        "middle" => 4,
+        _ => return None,
+    })
 }
 
 fn parse_escape(rest: &str) -> Result<(char, &str), String> {
@@ -136,7 +239,10 @@ fn parse_stroke(name: &str) -> Result<Stroke, String> {
         return Ok(stroke);
     }
     stroke.key = key_by_name(rest).ok_or_else(|| {
-        format!("unknown key <{name}>; expected one such as <enter>, <f1>, <ctrl-c>, or <lt> for <")
+        format!(
+            "unknown key <{name}>; expected one such as <enter>, <f1>, <ctrl-c>, <power>, <reset>, <mouse 10 -5>, \
+             <click left>, or <lt> for <"
+        )
     })?;
     Ok(stroke)
 }
@@ -275,6 +381,7 @@ pub fn serial_bytes(piece: &Piece) -> Vec<u8> {
         Piece::Char(c) if (*c as u32) < 0x100 => vec![*c as u8],
         Piece::Char(c) => c.to_string().into_bytes(),
         Piece::Key(stroke) => stroke_bytes(*stroke),
+        Piece::Act(_) => Vec::new(),
     }
 }
 
@@ -339,24 +446,56 @@ const HOLD_NS: u64 = 8_000_000;
 /// Virtual time between two bytes on a serial line: that of 19200 baud, which any driver keeps up with.
 const BYTE_STEP_NS: u64 = 520_000;
 
-/// What waits to be typed, and is handed to the machine as fast as the guest takes it, at slice borders.
+/// How long a button that was clicked stays down, and up: a guest may ask for the buttons only now and then, and a double
+/// click takes half a second at most.
+const CLICK_NS: u64 = 40_000_000;
+/// What a packet of the mouse holds on each axis, doubled by its scaling as well.
+const PACKET_COUNTS: u32 = 127;
+/// A guest that leaves the mouse's packets alone for so long gets what comes next all the same, added to them.
+const UNMOVED_NS: u64 = 1_000_000_000;
+
+/// What waits to be typed and done, and is handed to the machine as fast as the guest takes it, at slice borders. Keys and
+/// bytes have a queue each: a guest that leaves one alone still gets the other.
 #[derive(Debug, Default)]
 pub struct Typist {
-    keys: VecDeque<Change>,
-    next_key_ns: u64,
+    keys: Queue,
+    serial: Queue,
     bios: BiosBuffer,
-    serial: VecDeque<(u8, u8)>,
-    next_byte_ns: u64,
+    /// The buttons of the mouse that are down once all is done.
+    buttons: u8,
 }
 
-/// A key that goes down or up, and the virtual time before the next one does.
+/// Steps that are taken one after the other.
+#[derive(Debug, Default)]
+struct Queue {
+    steps: VecDeque<Step>,
+    next_ns: u64,
+}
+
+/// Something that is handed over in one piece, and the virtual time before the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Change {
-    key: Key,
-    pressed: bool,
-    /// A stroke begins. Once it has, it ends whether or not the guest takes it: a key that stays down repeats.
-    first: bool,
+struct Step {
+    what: What,
     then_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// A key goes down or up.
+    Key {
+        key: Key,
+        pressed: bool,
+        /// A stroke begins. Once it has, it ends whether or not the guest takes it: a key that stays down repeats.
+        first: bool,
+    },
+    /// A byte for a serial port.
+    Byte { port: u8, byte: u8 },
+    /// A packet of the mouse.
+    Motion(Motion),
+    /// The power button.
+    Power,
+    /// The reset button.
+    Reset,
 }
 
 impl Typist {
@@ -371,6 +510,10 @@ impl Typist {
                     }
                 },
                 Piece::Key(stroke) => self.stroke(*stroke),
+                Piece::Act(act) => {
+                    let steps = self.steps_of(*act);
+                    self.keys.steps.extend(steps);
+                }
             }
         }
     }
@@ -392,60 +535,143 @@ impl Typist {
         let changes = down.chain([(stroke.key, true), (stroke.key, false)]);
         let mut first = true;
         for (key, pressed) in changes.chain(up) {
-            self.keys.push_back(Change {
+            let first = std::mem::take(&mut first);
+            let what = What::Key {
                 key,
                 pressed,
-                first: std::mem::take(&mut first),
-                then_ns,
-            });
+                first,
+            };
+            self.keys.steps.push_back(Step { what, then_ns });
         }
     }
 
     /// Sends to a serial port.
     pub fn type_serial(&mut self, port: u8, pieces: &[Piece]) {
-        let bytes = pieces.iter().flat_map(serial_bytes);
-        self.serial.extend(bytes.map(|byte| (port, byte)));
+        for piece in pieces {
+            if let Piece::Act(act) = piece {
+                let steps = self.steps_of(*act);
+                self.serial.steps.extend(steps);
+            }
+            let bytes = serial_bytes(piece).into_iter();
+            self.serial.steps.extend(bytes.map(|byte| Step {
+                what: What::Byte { port, byte },
+                then_ns: BYTE_STEP_NS,
+            }));
+        }
+    }
+
+    /// The steps of what is done with the mouse or the case.
+    fn steps_of(&mut self, act: Act) -> Vec<Step> {
+        let step = |what, then_ns| Step { what, then_ns };
+        match act {
+            Act::Power => vec![step(What::Power, HOLD_NS)],
+            Act::Reset => vec![step(What::Reset, HOLD_NS)],
+            Act::Press(button) => {
+                self.buttons |= button;
+                vec![step(self.motion(Motion::default()), CLICK_NS)]
+            }
+            Act::Release(button) => {
+                self.buttons &= !button;
+                vec![step(self.motion(Motion::default()), CLICK_NS)]
+            }
+            Act::Click(button) => {
+                let mut steps = self.steps_of(Act::Press(button));
+                steps.extend(self.steps_of(Act::Release(button)));
+                steps
+            }
+            Act::Move(right, down) => {
+                let motions = packets(right, down).map(|(right, down)| Motion {
+                    dx: right,
+                    dy: -down,
+                    ..Motion::default()
+                });
+                motions.map(|motion| step(self.motion(motion), 0)).collect()
+            }
+            Act::Wheel(notches) => {
+                // A notch a packet, as a hand turns it: some drivers look at the direction only.
+                let motion = Motion {
+                    dz: notches.signum(),
+                    ..Motion::default()
+                };
+                let one = step(self.motion(motion), 0);
+                vec![one; notches.unsigned_abs() as usize]
+            }
+        }
+    }
+
+    fn motion(&self, motion: Motion) -> What {
+        What::Motion(Motion {
+            buttons: self.buttons,
+            ..motion
+        })
     }
 
     /// Whether everything was handed over.
     pub fn is_idle(&self) -> bool {
-        self.keys.is_empty() && self.serial.is_empty()
+        self.keys.steps.is_empty() && self.serial.steps.is_empty()
     }
 
     /// Whether nothing can be handed over before the guest has taken what it has, however much time passes.
     pub fn waits_for_guest(&self, machine: &Machine) -> bool {
         let buffered = || Bios::of(machine).is_full() && !self.bios.is_unused;
-        let key = self.keys.front();
-        let key = key.is_some_and(|key| !key.first || machine.takes_keys() && !buffered());
-        let byte = self.serial.front();
-        !key && !byte.is_some_and(|&(port, _)| machine.takes_serial(port))
-    }
-
-    /// Whether a stroke more gets through to the guest.
-    fn has_room(&mut self, machine: &Machine) -> bool {
-        machine.takes_keys() && self.bios.has_room(&Bios::of(machine), machine.now_ns())
+        let comes = |queue: &Queue| {
+            queue.steps.front().is_some_and(|step| match step.what {
+                What::Key { first, .. } => !first || machine.takes_keys() && !buffered(),
+                What::Byte { port, .. } => machine.takes_serial(port),
+                What::Motion(_) | What::Power | What::Reset => true,
+            })
+        };
+        !comes(&self.keys) && !comes(&self.serial)
     }
 
     /// Hands over what is due.
     pub fn pump(&mut self, machine: &mut Machine) {
+        self.keys.pump(&mut self.bios, machine);
+        self.serial.pump(&mut self.bios, machine);
+    }
+}
+
+impl Queue {
+    fn pump(&mut self, bios: &mut BiosBuffer, machine: &mut Machine) {
         let now_ns = machine.now_ns();
-        while now_ns >= self.next_key_ns
-            && let Some(change) = self.keys.front().copied()
-            && (!change.first || self.has_room(machine))
+        while now_ns >= self.next_ns
+            && let Some(step) = self.steps.front().copied()
+            && self.is_taken(step.what, bios, machine)
         {
-            self.keys.pop_front();
-            machine.input_key(change.key, change.pressed);
-            self.next_key_ns = now_ns + change.then_ns;
-        }
-        if now_ns >= self.next_byte_ns
-            && let Some(&(port, byte)) = self.serial.front()
-            && machine.takes_serial(port)
-        {
-            self.serial.pop_front();
-            machine.input_serial(port, vec![byte]);
-            self.next_byte_ns = now_ns + BYTE_STEP_NS;
+            self.steps.pop_front();
+            match step.what {
+                What::Key { key, pressed, .. } => machine.input_key(key, pressed),
+                What::Byte { port, byte } => machine.input_serial(port, vec![byte]),
+                What::Motion(motion) => machine.input_mouse(motion),
+                What::Power => machine.press_power(),
+                What::Reset => machine.press_reset(),
+            }
+            self.next_ns = now_ns + step.then_ns;
         }
     }
+
+    /// Whether a step gets through to the guest.
+    fn is_taken(&self, what: What, bios: &mut BiosBuffer, machine: &Machine) -> bool {
+        match what {
+            What::Key { first, .. } => {
+                !first
+                    || machine.takes_keys() && bios.has_room(&Bios::of(machine), machine.now_ns())
+            }
+            What::Byte { port, .. } => machine.takes_serial(port),
+            What::Motion(_) => {
+                machine.takes_motion() || machine.now_ns() >= self.next_ns + UNMOVED_NS
+            }
+            What::Power | What::Reset => true,
+        }
+    }
+}
+
+/// Splits a movement into equal ones that fit into a packet each, along a straight line.
+fn packets(right: i32, down: i32) -> impl Iterator<Item = (i32, i32)> {
+    let most = right.unsigned_abs().max(down.unsigned_abs());
+    let count = most.div_ceil(PACKET_COUNTS) as i32;
+    let part = move |all: i32, n: i32| all * (n + 1) / count - all * n / count;
+    (0..count).map(move |n| (part(right, n), part(down, n)))
 }
 
 /// The BIOS's keyboard buffer as it is now.
@@ -588,7 +814,74 @@ mod tests {
     }
 
     #[test]
+    fn the_mouse_and_the_buttons_of_the_case_are_named() {
+        let pieces = parse(
+            "<power><RESET><mouse 10 -5><Mouse-Down Left><mouse-up middle><click right><wheel -1>",
+        );
+        let expected = [
+            Act::Power,
+            Act::Reset,
+            Act::Move(10, -5),
+            Act::Press(1),
+            Act::Release(4),
+            Act::Click(2),
+            Act::Wheel(-1),
+        ];
+        assert_eq!(pieces.unwrap(), expected.map(Piece::Act));
+        assert_eq!(parse("<left>").unwrap().len(), 1, "a key");
+        let text = "cat <a >b; a < 2 > 1; x <in 2>&1 <b c> <1 2>";
+        assert_eq!(parse(text).unwrap().len(), text.len(), "text as any other");
+    }
+
+    #[test]
+    fn long_ways_are_split_into_packets_along_a_straight_line() {
+        let way = |right, down| packets(right, down).collect::<Vec<_>>();
+        assert_eq!(way(0, 0), []);
+        assert_eq!(way(127, -127), [(127, -127)]);
+        assert_eq!(way(-256, 3), [(-85, 1), (-85, 1), (-86, 1)]);
+        let all = packets(-10_000, 9_999).fold((0, 0), |(x, y), (dx, dy)| (x + dx, y + dy));
+        assert_eq!(all, (-10_000, 9_999));
+    }
+
+    #[test]
+    fn a_button_stays_down_while_the_mouse_is_dragged() {
+        let mut typist = Typist::default();
+        typist.type_keys(&parse("<mouse-down left><mouse 1 2><mouse-up left><wheel 2>").unwrap());
+        let motions = typist.keys.steps.iter().map(|step| match step.what {
+            What::Motion(Motion {
+                dx,
+                dy,
+                dz,
+                buttons,
+            }) => [dx, dy, dz, buttons.into()],
+            other => panic!("{other:?}"),
+        });
+        let expected = [
+            [0, 0, 0, 1],
+            [1, -2, 0, 1],
+            [0, 0, 0, 0],
+            [0, 0, 1, 0],
+            [0, 0, 1, 0],
+        ];
+        assert_eq!(motions.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn mistakes_are_named() {
+        for (bad, says) in [
+            ("<mouse 1>", "<mouse DX DY>"),
+            ("<mouse 1 x>", "<mouse DX DY>"),
+            ("<mouse 10001 0>", "at most 10000"),
+            ("<wheel up>", "<wheel N>"),
+            ("<click>", "<click BUTTON>"),
+            ("<click top>", "left, right or middle"),
+            ("<muose 1 2>", "<mouse DX DY>"),
+            ("<clik left>", "<click BUTTON>"),
+            ("<powre>", "<power>"),
+        ] {
+            let said = parse(bad).unwrap_err();
+            assert!(said.contains(bad) && said.contains(says), "{said}");
+        }
         for bad in ["\\", "\\q", "\\xZZ", "<nokey>", "<ctrl-nokey>"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

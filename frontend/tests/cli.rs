@@ -116,6 +116,7 @@ fn bad_options_are_named_with_what_to_do() {
     run(&["--until", "("], &["--until", "regular expression"]);
     run(&["--send", "no arrow"], &["--send", "REGEX=>TEXT"]);
     run(&["--send", "a=><nokey>"], &["nokey", "<enter>"]);
+    run(&["--send", "a=><mouse 1>"], &["<mouse 1>", "<mouse DX DY>"]);
     run(&["--serial", "tcp:1"], &["--serial tcp:1", "file:PATH"]);
     run(&["--serial", "stdio", "--serial", "stdio"], &["once"]);
     run(&["--gdb", "1234"], &["--gdb", "not yet available"]);

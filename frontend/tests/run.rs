@@ -286,6 +286,79 @@ fn what_is_sent_reaches_the_place_where_the_text_appeared() {
     assert_eq!(report["debugcon"], "a\u{1b}[Ab\r");
 }
 
+/// Enables the BIOS's mouse (INT 15h, AX = C205h, C207h, C200h), writes `>` to port E9h, and halts until the power button's
+/// bit in port 600h is set; then it powers off. Its handler writes status, X and Y of each packet to port E9h.
+#[rustfmt::skip]
+const MOUSE: [u8; 0x41] = [
+    0xB8, 0x05, 0xC2, 0xB7, 0x03, 0xCD, 0x15, 0x0E, 0x07, 0xBB, 0x2D, 0x7C, 0xB8, 0x07, 0xC2, 0xCD, 0x15,
+    0xB8, 0x00, 0xC2, 0xB7, 0x01, 0xCD, 0x15, 0xB0, b'>', 0xE6, 0xE9,
+    // HLT; MOV DX, 600h; IN AX, DX; TEST AH, 1; JZ to the HLT; MOV DX, 604h; MOV AX, 2000h; OUT DX, AX.
+    0xF4, 0xBA, 0x00, 0x06, 0xED, 0xF6, 0xC4, 0x01, 0x74, 0xF6, 0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF,
+    // PUSH BP; MOV BP, SP; MOV AL, [BP+12]; OUT E9h, AL; the same with [BP+10] and [BP+8]; POP BP; RETF.
+    0x55, 0x89, 0xE5, 0x8A, 0x46, 0x0C, 0xE6, 0xE9, 0x8A, 0x46, 0x0A, 0xE6, 0xE9, 0x8A, 0x46, 0x08, 0xE6, 0xE9,
+    0x5D, 0xCB,
+];
+
+#[test]
+fn a_script_moves_the_mouse_and_clicks_and_presses_the_power_button() {
+    let bench = Bench::new();
+    bench.disk("x.img", &MOUSE, 4);
+    let send = ">=><mouse 10 -5><mouse 300 0><mouse-down left><mouse -1 2><mouse-up left><click right><power>";
+    let args = ["x.img", "--send", send, "--debugcon", "file:said.bin"];
+    let report = bench.report(&args, 0);
+    assert_eq!(report["end"]["cause"], "poweroff");
+    let said = std::fs::read(bench.path("said.bin")).unwrap();
+    assert_eq!(said[0], b'>');
+    let packets: Vec<_> = said[1..].chunks(3).collect();
+    let expected = [
+        [0x08, 10, 5],
+        [0x08, 100, 0],
+        [0x08, 100, 0],
+        [0x08, 100, 0],
+        [0x09, 0, 0],
+        [0x39, 0xFF, 0xFE],
+        [0x08, 0, 0],
+        [0x0A, 0, 0],
+        [0x08, 0, 0],
+    ];
+    assert_eq!(packets, expected);
+}
+
+#[test]
+fn the_power_button_raises_the_sci_of_a_guest_that_enabled_it() {
+    let bench = Bench::new();
+    // The handler of IRQ 9 becomes 0:7C24; IRQ 9 is unmasked, PWRBTN_EN set in port 602h, `>` written to COM1; STI; HLT.
+    // The handler powers off if the power button's status is set in port 600h, and hangs if not.
+    #[rustfmt::skip]
+    let code = [
+        0x31, 0xC0, 0x8E, 0xD8, 0xC7, 0x06, 0xC4, 0x01, 0x24, 0x7C, 0xA3, 0xC6, 0x01,
+        0xE4, 0xA1, 0x24, 0xFD, 0xE6, 0xA1, 0xBA, 0x02, 0x06, 0xB8, 0x00, 0x01, 0xEF,
+        0xB0, b'>', 0xBA, 0xF8, 0x03, 0xEE, 0xFB, 0xF4, 0xEB, 0xFD,
+        0xBA, 0x00, 0x06, 0xED, 0xF6, 0xC4, 0x01, 0x74, 0x07, 0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF, 0xEB, 0xFE,
+    ];
+    bench.disk("x.img", &code, 4);
+    let report = bench.report(&["x.img", "--send", ">=><power>"], 0);
+    assert_eq!(report["end"]["cause"], "poweroff");
+    let limit = ["x.img", "--max-instructions", "20000000"];
+    let report = bench.report(&limit, 124);
+    assert_eq!(
+        report["end"]["cause"], "instruction-limit",
+        "nobody pressed it"
+    );
+}
+
+#[test]
+fn the_reset_button_resets_and_ends_a_run_without_reboot() {
+    let bench = Bench::new();
+    bench.disk("x.img", &[&say(">")[..], &[0xF4, 0xEB, 0xFD]].concat(), 4);
+    let send = ["x.img", "--send", ">=><reset>"];
+    let report = bench.report(&[&send[..], &["--until", ">>"]].concat(), 0);
+    assert_eq!(report["serial"][0], ">>");
+    let report = bench.report(&[&send[..], &["--no-reboot"]].concat(), 0);
+    assert_eq!(report["end"]["cause"], "reset");
+    assert_eq!(report["serial"][0], ">");
+}
+
 #[test]
 fn a_long_text_arrives_whole_at_a_guest_that_reads_slowly() {
     let bench = Bench::new();

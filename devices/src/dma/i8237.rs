@@ -19,8 +19,8 @@
 //! and rotating priority, DREQ/DACK polarity, and that channel 4 must be in cascade mode for 0-3 to work.
 
 use platform::{
-    Bus, Device, DeviceCtx, DeviceId, DmaDirection, Input, Output, PhysAddr, SavedState,
-    StateError, StateView,
+    Bus, Device, DeviceCtx, DeviceId, DmaDirection, Input, PhysAddr, Said, SavedState, StateError,
+    StateView,
 };
 use serde::{Deserialize, Serialize};
 
@@ -309,7 +309,7 @@ impl Device for I8237 {
             PAGES => {
                 self.state.pages[offset as usize & 15] = value;
                 if offset & 15 == 0 {
-                    ctx.output(Output::PostCode(value));
+                    ctx.output(Said::PostCode(value));
                 }
             }
             _ => {}
@@ -355,7 +355,7 @@ impl Device for I8237 {
 #[cfg(test)]
 mod tests {
     use platform::testkit::Rng;
-    use platform::{Clock, GuestMemory};
+    use platform::{Clock, GuestMemory, Output};
 
     use super::*;
 
@@ -542,7 +542,11 @@ mod tests {
     fn port_80_reports_a_post_code() {
         let mut bus = bus();
         bus.pio_write(0x80, 1, 0x42);
-        assert_eq!(bus.outputs, vec![Output::PostCode(0x42)]);
+        let said = Output {
+            device: DeviceId(0),
+            what: Said::PostCode(0x42),
+        };
+        assert_eq!(bus.outputs, [said]);
         assert_eq!(bus.pio_read(0x80, 1), 0x42);
     }
 

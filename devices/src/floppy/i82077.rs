@@ -14,14 +14,14 @@
 //!
 //! Not modelled: the time that a real drive takes (moving the head and finding sectors take microseconds),
 //! spin-up, the SCAN commands, deleted data marks (written as plain ones), sectors of other sizes than 512
-//! bytes, FM, the FIFO's threshold, polling for ready changes, and changing a diskette. Where a real
+//! bytes, FM, the FIFO's threshold, and polling for ready changes. Where a real
 //! controller waits for ever, as with the motor off, the command ends with "missing address mark".
 
 mod transfer;
 
 use platform::{
-    BlockBackend, Bus, Device, DeviceCtx, DeviceId, Input, IrqLine, SavedState, StateError,
-    StateView,
+    BlockBackend, Bus, Device, DeviceCtx, DeviceId, Input, IrqLine, NoSuchDrive, SavedState,
+    StateError, StateView,
 };
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,8 @@ struct State {
 
 /// The controller with its drives.
 pub struct I82077 {
+    /// Which drives there are, with a diskette or without.
+    drives: [bool; 2],
     media: [Option<Media>; 2],
     state: State,
     /// Host trouble is logged once.
@@ -209,6 +211,7 @@ impl I82077 {
     /// A controller with a drive for each diskette.
     pub fn new(disks: [Option<Box<dyn BlockBackend>>; 2]) -> Self {
         Self {
+            drives: disks.each_ref().map(Option::is_some),
             media: disks.map(|disk| disk.map(Media::new)),
             state: State::new(),
             complained: false,
@@ -236,7 +239,13 @@ impl I82077 {
     /// The change line of the selected drive.
     fn disk_changed(&self) -> bool {
         let drive = usize::from(self.state.dor & 3);
-        self.media.get(drive).is_some_and(Option::is_some) && self.state.changed[drive]
+        // A drive that is empty holds the line, also after a step.
+        let empty = !self.media.get(drive).is_some_and(Option::is_some);
+        self.has_drive(drive) && (empty || self.state.changed[drive])
+    }
+
+    fn has_drive(&self, drive: usize) -> bool {
+        self.drives.get(drive).is_some_and(|&there| there)
     }
 
     fn write_dor(&mut self, ctx: &mut DeviceCtx<'_>, value: u8) {
@@ -415,13 +424,13 @@ impl I82077 {
     fn drive_status(&self, select: u8) -> u8 {
         let drive = usize::from(select & 3);
         let mut status = 0x28 | select & 7;
-        if let Some(Some(media)) = self.media.get(drive) {
-            if self.state.tracks[drive] == 0 {
-                status |= 0x10;
-            }
-            if media.write_protected() {
-                status |= 0x40;
-            }
+        if self.has_drive(drive) && self.state.tracks[drive] == 0 {
+            status |= 0x10;
+        }
+        if let Some(Some(media)) = self.media.get(drive)
+            && media.write_protected()
+        {
+            status |= 0x40;
         }
         status
     }
@@ -444,7 +453,7 @@ impl I82077 {
     /// Moves a head out to track 0, where the drive's sensor stops it.
     fn recalibrate(&mut self, drive: usize) {
         let mut status = ST0_SEEK_END | drive as u8;
-        if self.media.get(drive).is_some_and(Option::is_some) {
+        if self.has_drive(drive) {
             self.state.tracks[drive] = 0;
             // No step is needed from track 0, but BIOSes count on a recalibration to clear the line.
             self.state.changed[drive] = false;
@@ -571,6 +580,21 @@ impl Device for I82077 {
             self.transferred(data, *transferred as usize, *terminal_count);
             self.drive_irq(ctx);
         }
+    }
+
+    fn change_medium(
+        &mut self,
+        _: &mut DeviceCtx<'_>,
+        unit: usize,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        if !self.has_drive(unit) {
+            return Err(NoSuchDrive);
+        }
+        log::debug!(target: "i82077", "drive {unit}: {}", if medium.is_some() { "a disk" } else { "empty" });
+        self.media[unit] = medium.map(Media::new);
+        self.state.changed[unit] = true;
+        Ok(())
     }
 
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {

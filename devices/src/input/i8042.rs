@@ -423,8 +423,11 @@ impl Device for I8042 {
         self.settle(ctx);
     }
 
-    fn takes_input(&self) -> bool {
+    fn takes_input(&self, input: &Input) -> bool {
         let state = &self.state;
+        if matches!(input, Input::Mouse { .. }) {
+            return state.mouse.takes_motion();
+        }
         state.keyboard.takes_keys() && !state.obf && !state.transferring
     }
 

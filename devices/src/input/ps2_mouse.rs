@@ -129,6 +129,12 @@ impl Ps2Mouse {
         !self.fifo.is_empty()
     }
 
+    /// Whether all that happened so far is in packets that were fetched, or is ignored: what happens now gets a packet of
+    /// its own.
+    pub fn takes_motion(&self) -> bool {
+        !self.is_streaming() || self.fifo.is_empty() && !self.has_changed()
+    }
+
     /// Sends the next byte.
     pub fn send(&mut self, now_ns: u64) -> Option<u8> {
         let byte = self.fifo.pop_front();
@@ -280,14 +286,19 @@ impl Ps2Mouse {
 
     /// Whether stream mode has a packet to send as soon as the sample rate lets it.
     fn sample_waits(&self) -> bool {
-        let streaming = self.settings.reporting && !self.settings.remote && !self.wrap;
-        let changed =
-            (self.x, self.y, self.z) != (0, 0, 0) || self.buttons | self.clicked != self.reported;
-        streaming
-            && changed
+        self.is_streaming()
+            && self.has_changed()
             && self.fifo.is_empty()
             && self.awaiting.is_none()
             && self.bat_ns.is_none()
+    }
+
+    fn is_streaming(&self) -> bool {
+        self.settings.reporting && !self.settings.remote && !self.wrap
+    }
+
+    fn has_changed(&self) -> bool {
+        (self.x, self.y, self.z) != (0, 0, 0) || self.buttons | self.clicked != self.reported
     }
 
     fn sample(&mut self, now_ns: u64) {
@@ -438,6 +449,25 @@ mod tests {
         assert_eq!(packet_of(20 * MS, 256, -257), [0xED, 0xFF, 0x00]);
         let packet = packet_of(30 * MS, i32::MIN, i32::MAX);
         assert_eq!(packet, [0xDD, 0x00, 0xFF]);
+    }
+
+    #[test]
+    fn the_next_motion_is_taken_once_the_last_ones_packet_is_fetched() {
+        let mut mouse = Ps2Mouse::new();
+        mouse.motion(0, [1, 0, 0], 0);
+        assert!(mouse.takes_motion(), "nobody is told of any");
+        let mut mouse = streaming();
+        assert!(mouse.takes_motion());
+        mouse.motion(0, [1, 0, 0], 0);
+        assert!(!mouse.takes_motion());
+        sent(&mut mouse, 0);
+        assert!(mouse.takes_motion());
+        mouse.motion(0, [1, 0, 0], 0);
+        assert!(!mouse.takes_motion(), "its sample is not due");
+        mouse.on_timer(10 * MS);
+        assert!(!mouse.takes_motion());
+        sent(&mut mouse, 10 * MS);
+        assert!(mouse.takes_motion());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | [`DebugPort::EXIT`] | F4-F7 | a write of 1, 2 or 4 bytes ends the run with that value; reads as 0 |
 
 use log::debug;
-use platform::{Device, DeviceCtx, MachineRequest, Output, SavedState, StateError, StateView};
+use platform::{Device, DeviceCtx, MachineRequest, SavedState, StateError, StateView};
 
 const TARGET: &str = "debug_port";
 
@@ -48,7 +48,7 @@ impl Device for DebugPort {
 
     fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, _: u64, _: u8, value: u64) {
         match region {
-            Self::CONSOLE => ctx.output(Output::DebugConsole(value as u8)),
+            Self::CONSOLE => ctx.output_byte(value as u8),
             Self::EXIT => {
                 debug!(target: TARGET, "exit with {value:#x}");
                 ctx.request(MachineRequest::DebugExit(value as u32));
@@ -71,8 +71,8 @@ impl Device for DebugPort {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::Bus;
     use platform::testkit::bus_with_regions;
+    use platform::{Bus, DeviceId, Output, Said};
 
     platform::device_contract!(
         contract,
@@ -88,7 +88,11 @@ mod tests {
     fn the_console_hands_out_bytes_and_identifies_itself() {
         let mut bus = ports();
         bus.pio_write(0xE9, 1, 0x41);
-        assert_eq!(bus.outputs, [Output::DebugConsole(0x41)]);
+        let said = Output {
+            device: DeviceId(0),
+            what: Said::Bytes(vec![0x41]),
+        };
+        assert_eq!(bus.outputs, [said]);
         assert_eq!(bus.pio_read(0xE9, 1), 0xE9);
     }
 

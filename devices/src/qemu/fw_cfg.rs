@@ -15,12 +15,12 @@
 //! | 0005, 000F | processors that there are and that there may be, 16 bits each |
 //! | 0019 | the directory of files: none |
 //! | 8002 | 1: IRQ 0 is input 2 of the I/O APIC |
-//! | BF00-BF3F | Glassbox's own, a notice by its BIOS: nothing boots. Bits 0-5 are those of [`Output::NotBootable`] |
+//! | BF00-BF3F | Glassbox's own, a notice by its BIOS: nothing boots. Bits 0-5 are those of [`Said::NotBootable`] |
 //!
 //! Not modelled: the DMA interface, writing, and the other items, which read as zeros, so "none" and "no".
 
 use log::debug;
-use platform::{Device, DeviceCtx, Output, SavedState, StateError, StateView};
+use platform::{Device, DeviceCtx, Said, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "fw_cfg";
@@ -104,7 +104,7 @@ impl Device for FwCfg {
                 offset: 0,
             };
             if self.state.item & 0xFFC0 == item::NOT_BOOTABLE {
-                ctx.output(Output::NotBootable(value as u8 & 0x3F));
+                ctx.output(Said::NotBootable(value as u8 & 0x3F));
             }
         }
     }
@@ -126,8 +126,8 @@ impl Device for FwCfg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::Bus;
     use platform::testkit::bus_with_regions;
+    use platform::{Bus, DeviceId, Output};
 
     const RAM_BYTES: u64 = 0x1_2345_6000;
 
@@ -156,7 +156,11 @@ mod tests {
         bus.pio_write(0x510, 2, 0xBF40);
         assert_eq!(bus.outputs, []);
         bus.pio_write(0x510, 2, 0xBF08);
-        assert_eq!(bus.outputs, [Output::NotBootable(0x08)]);
+        let said = Output {
+            device: DeviceId(0),
+            what: Said::NotBootable(0x08),
+        };
+        assert_eq!(bus.outputs, [said]);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!
 //! A character takes its programmed time, but at most [`FASTEST_CHARACTER_NS`] (10 bits at 921600 baud):
 //! a kernel that boots over a serial console would otherwise wait for most of its virtual time. What is
-//! written to THR leaves as [`Output::Serial`] at once, in order and with all eight bits, whatever the
+//! written to THR leaves the machine at once, in order and with all eight bits, whatever the
 //! line format and also if the transmit FIFO is full; only THRE and TEMT take time. Received bytes wait in
 //! a queue on the host's side and enter the receiver, a character time apart, as it has room: they
 //! overrun in loopback only.
@@ -27,7 +27,7 @@
 use std::collections::VecDeque;
 
 use log::{debug, trace};
-use platform::{Device, DeviceCtx, Input, IrqLine, Output, SavedState, StateError, StateView};
+use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "uart16550";
@@ -349,10 +349,7 @@ impl Uart16550 {
 
     fn write_thr(&mut self, ctx: &mut DeviceCtx<'_>, byte: u8) {
         if !self.state.looped() {
-            ctx.output(Output::Serial {
-                port: self.port,
-                byte,
-            });
+            ctx.output_byte(byte);
         }
         let state = &mut self.state;
         state.thre_pending = false;
@@ -508,7 +505,7 @@ impl Device for Uart16550 {
         }
     }
 
-    fn takes_input(&self) -> bool {
+    fn takes_input(&self, _: &Input) -> bool {
         self.state.host.is_empty()
     }
 
@@ -534,7 +531,7 @@ impl Device for Uart16550 {
 mod tests {
     use super::*;
     use platform::testkit::{advance, bus_with_regions};
-    use platform::{Bus, DeviceId};
+    use platform::{Bus, DeviceId, Output, Said};
 
     platform::device_contract!(
         contract,
@@ -605,11 +602,11 @@ mod tests {
         for byte in *b"hello" {
             bus.pio_write(0, 1, byte.into());
         }
-        let serial = |byte: &u8| Output::Serial {
-            port: 0,
-            byte: *byte,
+        let said = Output {
+            device: DeviceId(0),
+            what: Said::Bytes(b"hello".to_vec()),
         };
-        assert_eq!(bus.outputs, b"hello".iter().map(serial).collect::<Vec<_>>());
+        assert_eq!(bus.outputs, [said]);
     }
 
     #[test]
@@ -785,7 +782,10 @@ mod tests {
     #[test]
     fn more_bytes_are_taken_once_the_receiver_has_the_last() {
         let mut bus = uart();
-        let takes = |bus: &Bus| bus.takes_input(DeviceId(0));
+        let takes = |bus: &Bus| {
+            let (port, bytes) = (0, Vec::new());
+            bus.takes_input(DeviceId(0), &Input::Serial { port, bytes })
+        };
         assert!(takes(&bus));
         host_sends(&mut bus, &[1, 2]);
         assert!(!takes(&bus));

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::BlockBackend;
 use crate::clock::Clock;
-use crate::device::{Device, DeviceCtx};
+use crate::device::{Device, DeviceCtx, NoSuchDrive};
 use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
@@ -59,18 +60,20 @@ pub enum MachineRequest {
     DebugExit(u32),
 }
 
+/// Something that a device handed to the outside. Which port it stands for, the device's instance name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Who.
+    pub device: DeviceId,
+    /// What.
+    pub what: Said,
+}
+
 /// What a device hands to the outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// A byte left serial port `port` (0 = COM1).
-    Serial {
-        /// Which port.
-        port: u8,
-        /// The byte.
-        byte: u8,
-    },
-    /// A byte was written to the debug console, port E9h.
-    DebugConsole(u8),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Bytes in the order in which they left, as those of a serial port or the debug console.
+    Bytes(Vec<u8>),
     /// A POST code was written to port 80h.
     PostCode(u8),
     /// The firmware found nothing to boot. Two bits say why of each drive, bits 0-1 of the floppy,
@@ -505,10 +508,30 @@ impl Bus {
         self.call(device, |device, ctx| device.on_input(ctx, input));
     }
 
-    /// Whether `device` takes more from outside: see [`Device::takes_input`].
-    pub fn takes_input(&self, device: DeviceId) -> bool {
+    /// Changes what is in drive `unit` of `device`: see [`Device::change_medium`].
+    ///
+    /// # Errors
+    /// There is no such drive.
+    pub fn change_medium(
+        &mut self,
+        device: DeviceId,
+        unit: usize,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        self.call(device, |device, ctx| {
+            device.change_medium(ctx, unit, medium)
+        })
+        .unwrap_or(Err(NoSuchDrive))
+    }
+
+    /// Whether the guest is ready for an input of this kind: see [`Device::takes_input`].
+    pub fn takes_input(&self, device: DeviceId, input: &Input) -> bool {
         let device = self.devices.get(usize::from(device.0));
-        device.is_none_or(|device| device.as_ref().is_none_or(|device| device.takes_input()))
+        device.is_none_or(|device| {
+            device
+                .as_ref()
+                .is_none_or(|device| device.takes_input(input))
+        })
     }
 
     /// Pulls the reset wire of every device.
@@ -847,7 +870,7 @@ mod tests {
         assert!(!does(|ctx| ctx.cancel(1)));
         assert!(does(|ctx| ctx.request(MachineRequest::Reset)));
         assert!(!does(|ctx| ctx.dma_write(PhysAddr(0x1000), &[1])));
-        assert!(!does(|ctx| ctx.output(Output::DebugConsole(1))));
+        assert!(!does(|ctx| ctx.output_byte(1)));
         bus.memory.set_code_mask(PhysAddr(0x1000), 1);
         bus.call(DeviceId(0), |_, ctx| ctx.dma_write(PhysAddr(0x1000), &[1]));
         assert!(bus.take_activity());

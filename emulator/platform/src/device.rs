@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::bus::{DeviceId, MachineRequest, Output};
+use crate::block::BlockBackend;
+use crate::bus::{DeviceId, MachineRequest, Output, Said};
 use crate::clock::Clock;
 use crate::event::EventQueue;
 use crate::frame::Frame;
@@ -37,10 +38,23 @@ pub trait Device: Send {
     /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
-    /// Whether the guest has taken all that came from outside, a key or serial bytes: more than
-    /// that waits in the device, or is lost.
-    fn takes_input(&self) -> bool {
+    /// Whether the guest has taken all that came from outside of the kind of `input`, which has not come yet: a key, the
+    /// mouse's movement or serial bytes. More than that waits in the device, or is lost.
+    fn takes_input(&self, _input: &Input) -> bool {
         true
+    }
+
+    /// Somebody puts a medium into drive `unit` in place of what is in there, or takes that out.
+    ///
+    /// # Errors
+    /// The device has no such drive, or none whose medium can be changed; nothing has happened.
+    fn change_medium(
+        &mut self,
+        _ctx: &mut DeviceCtx<'_>,
+        _unit: usize,
+        _medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        Err(NoSuchDrive)
     }
 
     /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
@@ -60,6 +74,11 @@ pub trait Device: Send {
     /// The state is of another version or damaged; the device is then as before.
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError>;
 }
+
+/// A device has no drive of that number whose medium can be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such drive")]
+pub struct NoSuchDrive;
 
 /// All that a device may touch while it is called.
 pub struct DeviceCtx<'a> {
@@ -204,9 +223,27 @@ impl DeviceCtx<'_> {
         self.mail.push((to, input));
     }
 
-    /// Hands bytes to the outside: a serial port, the debug console.
-    pub fn output(&mut self, output: Output) {
-        self.outputs.push(output);
+    /// Hands something to the outside.
+    pub fn output(&mut self, what: Said) {
+        self.outputs.push(Output {
+            device: self.id,
+            what,
+        });
+    }
+
+    /// Hands a byte to the outside: a serial port, the debug console.
+    pub fn output_byte(&mut self, byte: u8) {
+        // A guest that prints says most of it in a row, and an allocation a byte would be its price.
+        if let Some(Output {
+            device,
+            what: Said::Bytes(bytes),
+        }) = self.outputs.last_mut()
+            && *device == self.id
+        {
+            bytes.push(byte);
+        } else {
+            self.output(Said::Bytes(vec![byte]));
+        }
     }
 
     /// Asks the machine for power-off, reset or the end of the run.

@@ -80,6 +80,36 @@ pub enum Input {
     RenderChanged,
 }
 
+/// What a mouse does at a time, or since it was last asked: see [`Input::Mouse`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Motion {
+    /// Counts to the right.
+    pub dx: i32,
+    /// Counts away from the user: up on a screen.
+    pub dy: i32,
+    /// Notches of the wheel, towards the user.
+    pub dz: i32,
+    /// What is down now: bit 0 left, 1 right, 2 middle.
+    pub buttons: u8,
+}
+
+impl From<Motion> for Input {
+    fn from(motion: Motion) -> Self {
+        let Motion {
+            dx,
+            dy,
+            dz,
+            buttons,
+        } = motion;
+        Self::Mouse {
+            dx,
+            dy,
+            dz,
+            buttons,
+        }
+    }
+}
+
 /// Which way a DMA transfer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DmaDirection {

@@ -18,12 +18,12 @@ pub mod testkit;
 pub mod window;
 
 pub use block::{BlockBackend, MemoryDisk};
-pub use bus::{Bus, BusState, DeviceId, ISA_NS, MachineRequest, Output, PCI_NS};
+pub use bus::{Bus, BusState, DeviceId, ISA_NS, MachineRequest, Output, PCI_NS, Said};
 pub use clock::Clock;
-pub use device::{CONFIGURATION, Device, DeviceCtx};
+pub use device::{CONFIGURATION, Device, DeviceCtx, NoSuchDrive};
 pub use event::EventQueue;
 pub use frame::{Frame, TextScreen};
-pub use input::{DmaDirection, Input, Key};
+pub use input::{DmaDirection, Input, Key, Motion};
 pub use line::{IrqLine, IrqLines};
 pub use memory::{
     DeviceRam, GRANULE_BYTES, GuestMemory, HostMemory, MemoryError, MemoryMap, PAGE_BYTES, Page,

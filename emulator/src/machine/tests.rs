@@ -1,7 +1,7 @@
 //! A machine with a ROM of a few instructions and one device.
 
 use platform::{
-    Clock, Device, DeviceCtx, GuestMemory, IrqLine, MachineRequest, SavedState, StateError,
+    Clock, Device, DeviceCtx, GuestMemory, IrqLine, MachineRequest, Said, SavedState, StateError,
     StateView,
 };
 use x86::Reg;
@@ -79,6 +79,7 @@ pub(crate) fn machine(code: &[u8], pacing: Pacing) -> Machine {
         keyboard: panel,
         serial: vec![panel],
         display: panel,
+        power: panel,
         preloads: vec![
             Preload {
                 addr: 0x80,
@@ -238,7 +239,10 @@ fn no_leap_leaves_behind_what_a_device_handed_out() {
     let mut machine = machine(&WAIT, Pacing::Deterministic);
     let bus = machine.bus_mut();
     bus.events.schedule(DeviceId(0), 0, 5_300_000);
-    bus.outputs.push(Output::DebugConsole(1));
+    bus.outputs.push(Output {
+        device: DeviceId(0),
+        what: Said::PostCode(1),
+    });
     let limit = Limit {
         retired: u64::MAX,
         now_ns: 1_000_000,
@@ -588,4 +592,31 @@ fn cut_at_random_places_processors_that_halt_run_the_same() {
     };
     assert_eq!(see(&whole), see(&cut));
     assert_eq!(whole.state_hash(), cut.state_hash());
+}
+
+#[test]
+fn the_reset_button_ends_a_run_that_a_reset_is_to_end_also_while_all_sleep() {
+    // STI; HLT; JMP to the HLT.
+    let mut machine = machine(&[0xFB, 0xF4, 0xEB, 0xFD], Pacing::Deterministic);
+    machine.config.stop_at_reset = true;
+    assert_eq!(machine.run(1000), Exit::Idle { until_ns: None });
+    machine.press_reset();
+    assert_eq!(machine.run(1000), Exit::Reset);
+    machine.config.stop_at_reset = false;
+    machine.press_reset();
+    assert_eq!(
+        machine.cpus()[0].cpu.regs[Reg::RIP],
+        0xFFF0,
+        "it starts anew"
+    );
+}
+
+#[test]
+fn a_drive_that_the_machine_lacks_is_refused_and_the_journal_does_not_hear_of_it() {
+    let mut machine = machine(&[0xF4], Pacing::Deterministic);
+    machine.keep_journal(1 << 20);
+    for device in ["panel", "nobody"] {
+        assert_eq!(machine.change_medium(device, 0, None), Err(NoSuchDrive));
+    }
+    assert_eq!(machine.journal().entries(), Some(&[][..]));
 }

@@ -52,6 +52,7 @@ impl Parts {
             keyboard: board.keyboard,
             serial: board.serial.to_vec(),
             display: board.display,
+            power: board.power,
             preloads: self.preloads,
             pacing: self.pacing,
             stop_at_reset: false,

@@ -114,6 +114,7 @@ pub fn build(
             keyboard: board.keyboard,
             serial: board.serial.to_vec(),
             display: board.display,
+            power: board.power,
             preloads: loaded.map(|loaded| loaded.preloads).unwrap_or_default(),
             pacing,
             stop_at_reset,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use crossbeam_channel::Receiver;
+use emulator::Machine;
 
 use crate::cli::DisplayChoice;
 use crate::runner::{Control, Shown, Stop};
@@ -139,6 +140,25 @@ impl Farewell {
 pub fn interrupted(control: &Receiver<Control>) -> bool {
     let mut waiting = control.try_iter();
     waiting.any(|control| matches!(control, Control::Stop(Stop::Interrupted)))
+}
+
+/// A button of the machine's case, which displays have a key for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaseButton {
+    /// Power.
+    Power,
+    /// Reset.
+    Reset,
+}
+
+impl CaseButton {
+    /// What pressing it is to the machine.
+    pub fn press(self) -> Control {
+        Control::command(match self {
+            Self::Power => Machine::press_power,
+            Self::Reset => Machine::press_reset,
+        })
+    }
 }
 
 /// Breaks text at blanks into lines of at most `columns` characters; words that are longer are cut.

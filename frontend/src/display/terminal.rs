@@ -1,6 +1,7 @@
 //! The machine's screen in the terminal.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use crossterm::style::{Color, Print, SetBackgroundColor, SetForegroundColor};
 use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate};
 use platform::{Frame, Key, TextScreen};
 
-use super::{Farewell, interrupted, wrap};
+use super::{CaseButton, Farewell, interrupted, wrap};
 use crate::cp437;
 use crate::hostio::RawTerminal;
 use crate::runner::{Control, Shown, Stop};
@@ -35,7 +36,8 @@ pub fn show(
 ) -> Result<()> {
     let _raw = RawTerminal::enter(true).context("--display terminal: the terminal refused")?;
     let mut painter = Painter::default();
-    let mut frame = Frame::default();
+    let mut frame = Arc::new(Frame::default());
+    let mut seen = 0;
     let mut ticks = 0u32;
     let mut farewell: Option<Farewell> = None;
     loop {
@@ -46,7 +48,7 @@ pub fn show(
             };
             farewell = Some(last);
         }
-        let fresh = shown.take_frame();
+        let fresh = shown.frame_after(&mut seen);
         let changed = fresh.is_some() || ends;
         frame = fresh.unwrap_or(frame);
         if changed || ticks.is_multiple_of(30) {
@@ -79,7 +81,12 @@ pub fn show(
                 return Ok(());
             }
             (Ok(Event::Key(key)), None) if key.kind != KeyEventKind::Release => {
-                if let Some(stroke) = stroke(&key) {
+                if let Some(button) = CaseButton::of(&key) {
+                    // One that is held repeats.
+                    if key.kind == KeyEventKind::Press {
+                        let _ = control.send(button.press());
+                    }
+                } else if let Some(stroke) = stroke(&key) {
                     let _ = control.send(Control::Stroke(stroke));
                 }
             }
@@ -88,6 +95,18 @@ pub fn show(
                 ticks = 0;
             }
             _ => {}
+        }
+    }
+}
+
+impl CaseButton {
+    /// The button that a key of the terminal stands for.
+    fn of(key: &KeyEvent) -> Option<Self> {
+        let held = KeyModifiers::CONTROL | KeyModifiers::ALT;
+        match key.code {
+            KeyCode::Char('p' | 'P') if key.modifiers.contains(held) => Some(Self::Power),
+            KeyCode::Char('r' | 'R') if key.modifiers.contains(held) => Some(Self::Reset),
+            _ => None,
         }
     }
 }

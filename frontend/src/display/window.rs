@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender};
 pub use minifb::Window;
-use minifb::{InputCallback, Key as WindowKey, Scale, ScaleMode, WindowOptions};
-use platform::{Frame, Key};
+use minifb::{
+    InputCallback, Key as WindowKey, MouseButton, MouseMode, Scale, ScaleMode, WindowOptions,
+};
+use platform::{Frame, Key, Motion};
 
-use super::{Farewell, interrupted, wrap};
+use super::{CaseButton, Farewell, interrupted, wrap};
 use crate::runner::{Control, Shown, Stop};
 
 const WIDTH: usize = 960;
@@ -49,7 +51,7 @@ pub fn open(title: &str) -> std::result::Result<Window, String> {
         ..WindowOptions::default()
     };
     let mut window =
-        Window::new(&caption(title, 0.0), WIDTH, HEIGHT, options).map_err(|error| {
+        Window::new(&caption(title, 0.0, false), WIDTH, HEIGHT, options).map_err(|error| {
             let display = std::env::var("DISPLAY").unwrap_or_default();
             format!("the window system refused ({error}) at DISPLAY={display}")
         })?;
@@ -74,6 +76,8 @@ pub fn show(
     window.set_input_callback(Box::new(Keys(Arc::clone(&events))));
     let mut painter = Painter::default();
     let mut keyboard = Keyboard::default();
+    let mut mouse = Mouse::default();
+    let mut seen = 0;
     let mut captioned = Instant::now();
     let mut active = false;
     let mut farewell: Option<Farewell> = None;
@@ -91,7 +95,7 @@ pub fn show(
             let _ = control.send(Control::Stop(Stop::Closed));
             return Ok(());
         }
-        if let Some(frame) = shown.take_frame() {
+        if let Some(frame) = shown.frame_after(&mut seen) {
             painter.set_frame(frame);
             activity.picture(Instant::now());
         }
@@ -114,19 +118,35 @@ pub fn show(
             }
             continue;
         }
+        let was_captured = mouse.captured;
         for (key, pressed) in taken {
-            if keyboard.key(key, pressed, control) {
-                let _ = control.send(Control::Stop(Stop::Closed));
-                return Ok(());
+            match keyboard.key(key, pressed, control) {
+                Some(Hotkey::Leave) => {
+                    let _ = control.send(Control::Stop(Stop::Closed));
+                    return Ok(());
+                }
+                Some(Hotkey::Case(button)) => {
+                    let _ = control.send(button.press());
+                }
+                Some(Hotkey::Release) => mouse.release(),
+                None => {}
             }
         }
         // Only when the focus goes: a display server without a window manager never gives it.
         if std::mem::replace(&mut active, window.is_active()) && !active {
             keyboard.release_all(control);
+            mouse.release();
         }
-        if captioned.elapsed() > Duration::from_secs(1) {
+        if let Some(motion) = mouse.look(&pointer(&window), painter.scale()) {
+            activity.last = Instant::now();
+            let _ = control.send(Control::command(move |machine| machine.input_mouse(motion)));
+        }
+        if mouse.captured != was_captured {
+            window.set_cursor_visibility(!mouse.captured);
+        }
+        if captioned.elapsed() > Duration::from_secs(1) || mouse.captured != was_captured {
             captioned = Instant::now();
-            window.set_title(&caption(title, shown.mips()));
+            window.set_title(&caption(title, shown.mips(), mouse.captured));
         }
     }
 }
@@ -163,50 +183,180 @@ impl Activity {
     }
 }
 
-fn caption(title: &str, mips: f64) -> String {
-    format!("{title} - Glassbox - {mips:.0} MIPS - Ctrl+Alt+Q leaves")
+fn caption(title: &str, mips: f64, captured: bool) -> String {
+    let mouse = match captured {
+        true => "Ctrl+Alt gives the mouse back",
+        false => "a click lends the guest the mouse",
+    };
+    format!("{title} - Glassbox - {mips:.0} MIPS - Ctrl+Alt+Q leaves, {mouse}")
+}
+
+/// The host's pointer now.
+struct Pointer {
+    /// In dots of the window, also beside it.
+    at: Option<(f32, f32)>,
+    /// It is over the window.
+    inside: bool,
+    /// Bit 0 left, 1 right, 2 middle.
+    buttons: u8,
+    /// Notches of the wheel since the last look, towards the user.
+    notches: i32,
+}
+
+fn pointer(window: &Window) -> Pointer {
+    let buttons = [MouseButton::Left, MouseButton::Right, MouseButton::Middle];
+    let down = (0..)
+        .zip(buttons)
+        .filter(|(_, button)| window.get_mouse_down(*button));
+    let (_, up) = window.get_scroll_wheel().unwrap_or_default();
+    Pointer {
+        at: window.get_mouse_pos(MouseMode::Pass),
+        inside: window.get_mouse_pos(MouseMode::Discard).is_some(),
+        buttons: down.map(|(bit, _)| 1 << bit).sum(),
+        notches: -up.round() as i32,
+    }
+}
+
+/// The most that goes to the guest at a look: what its mouse has room for in a packet, also where it takes one in two looks.
+const MOST_COUNTS: f32 = 127.0;
+
+/// Whose the mouse is. The window system lends no window the pointer for itself: where the guest has the mouse, the pointer
+/// is hidden, and what it moves, on the window and beside it, is what the guest's moves.
+#[derive(Default)]
+struct Mouse {
+    /// The guest has it.
+    captured: bool,
+    /// What is down, as the guest was told.
+    buttons: u8,
+    /// Buttons that were down before the guest got it are not its own until they are let go.
+    foreign: u8,
+    last: Option<(f32, f32)>,
+    /// Dots of the guest's screen that it was not told of yet: the rest of what did not fit, and parts of a dot.
+    rest: (f32, f32),
+}
+
+impl Mouse {
+    /// The user takes it back.
+    fn release(&mut self) {
+        self.captured = false;
+        self.foreign |= self.buttons;
+    }
+
+    /// What the guest is to be told; `scale` dots of its screen are one of the window's.
+    fn look(&mut self, pointer: &Pointer, scale: (f32, f32)) -> Option<Motion> {
+        self.foreign &= pointer.buttons;
+        if !self.captured {
+            let clicked = pointer.buttons & !self.foreign != 0;
+            self.foreign = pointer.buttons;
+            self.last = pointer.at;
+            self.rest = (0.0, 0.0);
+            if clicked && pointer.inside {
+                self.captured = true;
+            }
+            // Nothing stays down in a guest whose mouse is taken away.
+            let were = std::mem::take(&mut self.buttons);
+            return (were != 0).then(Motion::default);
+        }
+        let before = self.last.or(pointer.at);
+        if let (Some(before), Some(now)) = (before, pointer.at) {
+            self.rest.0 += (now.0 - before.0) * scale.0;
+            self.rest.1 += (now.1 - before.1) * scale.1;
+        }
+        self.last = pointer.at;
+        let take = |rest: &mut f32| {
+            let whole = rest.trunc().clamp(-MOST_COUNTS, MOST_COUNTS);
+            *rest -= whole;
+            whole as i32
+        };
+        let motion = Motion {
+            dx: take(&mut self.rest.0),
+            dy: -take(&mut self.rest.1),
+            dz: pointer.notches,
+            buttons: pointer.buttons & !self.foreign,
+        };
+        let changed = std::mem::replace(&mut self.buttons, motion.buttons) != motion.buttons;
+        let moved = (motion.dx, motion.dy, motion.dz) != (0, 0, 0);
+        (changed || moved).then_some(motion)
+    }
+}
+
+/// A key, or two, that are the window's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hotkey {
+    /// Ctrl+Alt+Q.
+    Leave,
+    /// Ctrl+Alt+P and Ctrl+Alt+R.
+    Case(CaseButton),
+    /// Ctrl+Alt alone.
+    Release,
 }
 
 /// Which keys are down, as the guest was told.
 #[derive(Default)]
 struct Keyboard {
     down: Vec<Key>,
+    /// The window's own, which the guest is not told of.
+    own: Option<Key>,
+    /// Ctrl and Alt are down, and no other key came since.
+    alone: bool,
 }
 
 impl Keyboard {
-    /// Hands a key on; returns whether it was the one that leaves.
-    fn key(&mut self, key: WindowKey, pressed: bool, control: &Sender<Control>) -> bool {
-        let Some(key) = guest_key(key) else {
-            return false;
-        };
-        let down = |keys: &[Key]| keys.iter().any(|key| self.down.contains(key));
-        if pressed
-            && key == Key::Q
-            && down(&[Key::ControlLeft, Key::ControlRight])
-            && down(&[Key::AltLeft, Key::AltRight])
-        {
-            return true;
+    /// Hands a key on, or returns what it is to the window.
+    fn key(&mut self, key: WindowKey, pressed: bool, control: &Sender<Control>) -> Option<Hotkey> {
+        let key = guest_key(key)?;
+        if self.own == Some(key) {
+            // It repeats while it is held: a button is pressed once.
+            self.own = self.own.filter(|_| pressed);
+            return None;
         }
+        if pressed && self.has_ctrl_and_alt() {
+            let hotkey = match key {
+                Key::Q => Some(Hotkey::Leave),
+                Key::P => Some(Hotkey::Case(CaseButton::Power)),
+                Key::R => Some(Hotkey::Case(CaseButton::Reset)),
+                _ => None,
+            };
+            if hotkey.is_some() {
+                self.own = Some(key);
+                self.alone = false;
+                return hotkey;
+            }
+        }
+        let had_both = self.has_ctrl_and_alt();
         if pressed && !self.down.contains(&key) {
             self.down.push(key);
+            self.alone = !had_both && self.has_ctrl_and_alt();
         } else if !pressed {
             self.down.retain(|&other| other != key);
         }
-        let _ = control.send(Control::Key(key, pressed));
-        false
+        let _ = control.send(key_command(key, pressed));
+        let released = had_both && !self.has_ctrl_and_alt() && std::mem::take(&mut self.alone);
+        released.then_some(Hotkey::Release)
+    }
+
+    fn has_ctrl_and_alt(&self) -> bool {
+        let down = |keys: &[Key]| keys.iter().any(|key| self.down.contains(key));
+        down(&[Key::ControlLeft, Key::ControlRight]) && down(&[Key::AltLeft, Key::AltRight])
     }
 
     /// A window that lost the focus hears of no release.
     fn release_all(&mut self, control: &Sender<Control>) {
+        self.own = None;
+        self.alone = false;
         for key in self.down.drain(..) {
-            let _ = control.send(Control::Key(key, false));
+            let _ = control.send(key_command(key, false));
         }
     }
 }
 
+fn key_command(key: Key, pressed: bool) -> Control {
+    Control::command(move |machine| machine.input_key(key, pressed))
+}
+
 /// Scales frames to the window.
 struct Painter {
-    frame: Frame,
+    frame: Arc<Frame>,
     pixels: Vec<u32>,
     /// The size that `pixels` was painted for; 0 when all of it must be painted anew.
     painted: (usize, usize),
@@ -221,7 +371,7 @@ struct Painter {
 impl Default for Painter {
     fn default() -> Self {
         Self {
-            frame: Frame::default(),
+            frame: Arc::default(),
             pixels: Vec::new(),
             painted: (0, 0),
             fresh: Vec::new(),
@@ -233,7 +383,7 @@ impl Default for Painter {
 
 impl Painter {
     /// Takes a new picture.
-    fn set_frame(&mut self, frame: Frame) {
+    fn set_frame(&mut self, frame: Arc<Frame>) {
         let before = std::mem::replace(&mut self.frame, frame);
         let frame = &self.frame;
         if !is_whole(&before) || (before.width, before.height) != (frame.width, frame.height) {
@@ -254,6 +404,19 @@ impl Painter {
         } else {
             self.fresh = differs.collect();
         }
+    }
+
+    /// How many dots of the guest's screen are one of the window's, across and down.
+    fn scale(&self) -> (f32, f32) {
+        let (frame, (width, height)) = (&self.frame, self.painted);
+        if !is_whole(frame) || width == 0 || height == 0 {
+            return (1.0, 1.0);
+        }
+        let (shown_width, shown_height) = fit(frame, width, height);
+        (
+            frame.width as f32 / shown_width as f32,
+            frame.height as f32 / shown_height as f32,
+        )
     }
 
     /// Sets what stands below the picture.
@@ -521,7 +684,7 @@ mod tests {
     #[test]
     fn painting_scales_and_survives_any_size() {
         let mut painter = Painter {
-            frame: frame(2, 1, vec![0xFF_0000, 0x00_00FF]),
+            frame: frame(2, 1, vec![0xFF_0000, 0x00_00FF]).into(),
             ..Painter::default()
         };
         painter.paint(8, 6);
@@ -548,15 +711,15 @@ mod tests {
             )
         };
         let mut painter = Painter::default();
-        painter.set_frame(picture(1));
+        painter.set_frame(picture(1).into());
         assert!(painter.paint(80, 60));
         assert!(!painter.paint(80, 60));
-        painter.set_frame(picture(1));
+        painter.set_frame(picture(1).into());
         assert!(!painter.paint(80, 60), "the same picture");
-        painter.set_frame(picture(2));
+        painter.set_frame(picture(2).into());
         assert!(painter.paint(80, 60));
         let mut anew = Painter::default();
-        anew.set_frame(picture(2));
+        anew.set_frame(picture(2).into());
         anew.paint(80, 60);
         assert_eq!(painter.pixels, anew.pixels);
     }
@@ -576,7 +739,7 @@ mod tests {
     #[test]
     fn last_words_stand_below_the_picture() {
         let mut painter = Painter::default();
-        painter.set_frame(frame(1, 1, vec![0xFF_0000]));
+        painter.set_frame(frame(1, 1, vec![0xFF_0000]).into());
         painter.set_words("Press a key to leave.");
         painter.paint(320, 240);
         assert_eq!(painter.pixels[160], 0xFF_0000);
@@ -588,12 +751,74 @@ mod tests {
     fn ctrl_alt_q_leaves_and_lost_focus_releases() {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let mut keyboard = Keyboard::default();
-        assert!(!keyboard.key(WindowKey::Q, true, &sender));
-        assert!(!keyboard.key(WindowKey::LeftCtrl, true, &sender));
-        assert!(!keyboard.key(WindowKey::LeftAlt, true, &sender));
-        assert!(keyboard.key(WindowKey::Q, true, &sender));
+        assert_eq!(keyboard.key(WindowKey::Q, true, &sender), None);
+        assert_eq!(keyboard.key(WindowKey::LeftCtrl, true, &sender), None);
+        assert_eq!(keyboard.key(WindowKey::LeftAlt, true, &sender), None);
+        let leaves = keyboard.key(WindowKey::Q, true, &sender);
+        assert_eq!(leaves, Some(Hotkey::Leave));
         assert_eq!(receiver.try_iter().count(), 3);
         keyboard.release_all(&sender);
         assert_eq!(receiver.try_iter().count(), 3);
+    }
+
+    #[test]
+    fn the_buttons_of_the_case_are_pressed_once_and_ctrl_alt_delete_passes() {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let mut keyboard = Keyboard::default();
+        let mut key = |key, pressed| keyboard.key(key, pressed, &sender);
+        key(WindowKey::LeftCtrl, true);
+        key(WindowKey::LeftAlt, true);
+        let reset = key(WindowKey::R, true);
+        assert_eq!(reset, Some(Hotkey::Case(CaseButton::Reset)));
+        assert_eq!(key(WindowKey::R, true), None, "it repeats");
+        assert_eq!(key(WindowKey::R, false), None);
+        let power = key(WindowKey::P, true);
+        assert_eq!(power, Some(Hotkey::Case(CaseButton::Power)));
+        key(WindowKey::P, false);
+        assert_eq!(receiver.try_iter().count(), 2, "Ctrl and Alt");
+        assert_eq!(key(WindowKey::Delete, true), None);
+        assert_eq!(key(WindowKey::Delete, false), None);
+        assert_eq!(key(WindowKey::LeftAlt, false), None, "not Ctrl+Alt alone");
+        assert_eq!(receiver.try_iter().count(), 3);
+        key(WindowKey::LeftAlt, true);
+        let alone = key(WindowKey::LeftCtrl, false);
+        assert_eq!(alone, Some(Hotkey::Release));
+    }
+
+    #[test]
+    fn a_click_lends_the_guest_the_mouse_until_it_is_taken_back() {
+        let mut mouse = Mouse::default();
+        let look = |mouse: &mut Mouse, x: f32, y: f32, buttons, notches| {
+            let pointer = Pointer {
+                at: Some((x, y)),
+                inside: x >= 0.0,
+                buttons,
+                notches,
+            };
+            let motion = mouse.look(&pointer, (0.5, 2.0))?;
+            Some((motion.dx, motion.dy, motion.dz, motion.buttons))
+        };
+        assert_eq!(look(&mut mouse, 5.0, 5.0, 0, 0), None);
+        assert_eq!(look(&mut mouse, 9.0, 9.0, 0, 1), None, "the user's");
+        assert_eq!(look(&mut mouse, -1.0, 9.0, 1, 0), None, "beside the window");
+        assert_eq!(look(&mut mouse, 10.0, 10.0, 1, 0), None, "pulled in");
+        assert!(!mouse.captured);
+        assert_eq!(look(&mut mouse, 10.0, 10.0, 0, 0), None);
+        assert_eq!(
+            look(&mut mouse, 10.0, 10.0, 1, 0),
+            None,
+            "this click is the window's"
+        );
+        assert!(mouse.captured);
+        assert_eq!(look(&mut mouse, 11.0, 10.0, 1, 0), None, "half a dot");
+        assert_eq!(look(&mut mouse, 12.0, 9.0, 0, 0), Some((1, 2, 0, 0)));
+        assert_eq!(look(&mut mouse, 12.0, 9.0, 3, -1), Some((0, 0, -1, 3)));
+        assert_eq!(look(&mut mouse, -8.0, 9.0, 3, 0), Some((-10, 0, 0, 3)));
+        // What is too much for a packet goes with the next one.
+        assert_eq!(look(&mut mouse, -8.0, 109.0, 3, 0), Some((0, -127, 0, 3)));
+        assert_eq!(look(&mut mouse, -8.0, 109.0, 3, 0), Some((0, -73, 0, 3)));
+        mouse.release();
+        assert_eq!(look(&mut mouse, 0.0, 0.0, 3, 0), Some((0, 0, 0, 0)));
+        assert_eq!(look(&mut mouse, 9.0, 9.0, 0, 0), None);
     }
 }

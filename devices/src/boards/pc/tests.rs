@@ -1,7 +1,7 @@
 //! The whole board.
 
 use platform::testkit::{Rng, advance};
-use platform::{Input, Key, MachineRequest, MemoryDisk, Output, SavedState};
+use platform::{Input, Key, MachineRequest, MemoryDisk, Said, SavedState};
 
 use super::*;
 
@@ -217,14 +217,18 @@ fn consoles_hand_out_what_is_written() {
     let mut pc = pc();
     pc.bus.pio_write(0xE9, 1, 0x41);
     pc.bus.pio_write(0x2F8, 1, 0x42);
+    pc.bus.pio_write(0x2F8, 1, 0x44);
     pc.bus.pio_write(0x80, 1, 0x43);
-    let (port, byte) = (1, 0x42);
+    let outputs = pc.bus.outputs.iter();
+    let said: Vec<_> = outputs
+        .map(|output| (pc.bus.name_of(output.device), output.what.clone()))
+        .collect();
     assert_eq!(
-        pc.bus.outputs,
+        said,
         [
-            Output::DebugConsole(0x41),
-            Output::Serial { port, byte },
-            Output::PostCode(0x43)
+            ("debug_port", Said::Bytes(vec![0x41])),
+            ("com2", Said::Bytes(vec![0x42, 0x44])),
+            ("i8237", Said::PostCode(0x43))
         ]
     );
 }

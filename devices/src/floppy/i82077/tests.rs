@@ -223,6 +223,41 @@ fn seek_and_recalibrate_interrupt_and_clear_the_change_line() {
 }
 
 #[test]
+fn another_diskette_sets_the_change_line_until_a_step_and_an_empty_drive_holds_it() {
+    let mut bus = bus();
+    let recalibrate = |bus: &mut Bus| {
+        command(bus, &[0x07, 0]);
+        assert_eq!(command(bus, &[0x08]), [0x20, 0]);
+    };
+    recalibrate(&mut bus);
+    assert_eq!(inb(&mut bus, 0x3F7), 0);
+    bus.change_medium(FDC, 0, None).unwrap();
+    recalibrate(&mut bus);
+    assert_eq!(inb(&mut bus, 0x3F7), 0x80, "a step does not help");
+    let read = [0xE6, 0, 0, 0, 1, 2, 18, 0x1B, 0xFF];
+    program_dma(&mut bus, 0x44, 512);
+    assert_eq!(command(&mut bus, &read)[..2], [0x40, 0x01]);
+    let other = MemoryDisk::new(vec![0xD7; 1_474_560]);
+    bus.change_medium(FDC, 0, Some(Box::new(other))).unwrap();
+    assert_eq!(inb(&mut bus, 0x3F7), 0x80, "not seen yet");
+    recalibrate(&mut bus);
+    assert_eq!(inb(&mut bus, 0x3F7), 0);
+    program_dma(&mut bus, 0x44, 512);
+    assert_eq!(command(&mut bus, &read)[0], 0);
+    assert_eq!(buffer(&bus, 0, 0), 0xD7);
+    let none = MemoryDisk::new(vec![0; 1_474_560]);
+    assert_eq!(
+        bus.change_medium(FDC, 1, Some(Box::new(none))),
+        Err(NoSuchDrive)
+    );
+    assert_eq!(
+        bus.change_medium(DeviceId(0), 0, None),
+        Err(NoSuchDrive),
+        "the DMA controller"
+    );
+}
+
+#[test]
 fn read_data_ends_well_at_terminal_count() {
     let mut bus = bus();
     program_dma(&mut bus, 0x44, 1024);

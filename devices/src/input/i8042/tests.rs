@@ -359,7 +359,10 @@ fn the_mouse_keeps_its_sample_rate_in_virtual_time() {
 #[test]
 fn more_keys_are_taken_once_the_guest_has_read_the_last_byte() {
     let mut bus = ready();
-    let takes = |bus: &Bus| bus.takes_input(DeviceId(0));
+    let takes = |bus: &Bus| {
+        let (key, pressed) = (Key::A, true);
+        bus.takes_input(DeviceId(0), &Input::Key { key, pressed })
+    };
     assert!(takes(&bus));
     key(&mut bus, Key::A, true);
     key(&mut bus, Key::A, false);
