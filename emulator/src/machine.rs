@@ -493,8 +493,9 @@ impl Machine {
         }
     }
 
-    /// Does what a journal entry of another run says, at the place that it says. A medium that was put in then is not in the
-    /// journal: the drive is empty until the caller does it again, by [`change_medium`](Self::change_medium).
+    /// Does what a journal entry of another run says, at the place that it says. A medium that was
+    /// put in then is not in the journal: the drive is empty until the caller does it again, by
+    /// [`change_medium`](Self::change_medium).
     ///
     /// Returns why the run ended, when it ended before that place.
     pub fn replay(&mut self, entry: &Stamped) -> Option<Exit> {

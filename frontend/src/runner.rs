@@ -61,8 +61,8 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// The latest frame, unless it is the one with the number `seen`, which is 0 for who has seen none; notes its number
-    /// there.
+    /// The latest frame, unless it is the one with the number `seen`, which is 0 for who has seen
+    /// none; notes its number there.
     pub fn frame_after(&self, seen: &mut u64) -> Option<Arc<Frame>> {
         let latest = self.lock();
         (std::mem::replace(seen, latest.number) != latest.number).then(|| Arc::clone(&latest.frame))

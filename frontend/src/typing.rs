@@ -446,16 +446,17 @@ const HOLD_NS: u64 = 8_000_000;
 /// Virtual time between two bytes on a serial line: that of 19200 baud, which any driver keeps up with.
 const BYTE_STEP_NS: u64 = 520_000;
 
-/// How long a button that was clicked stays down, and up: a guest may ask for the buttons only now and then, and a double
-/// click takes half a second at most.
+/// How long a button that was clicked stays down, and up: a guest may ask for the buttons only now
+/// and then, and a double click takes half a second at most.
 const CLICK_NS: u64 = 40_000_000;
 /// What a packet of the mouse holds on each axis, doubled by its scaling as well.
 const PACKET_COUNTS: u32 = 127;
 /// A guest that leaves the mouse's packets alone for so long gets what comes next all the same, added to them.
 const UNMOVED_NS: u64 = 1_000_000_000;
 
-/// What waits to be typed and done, and is handed to the machine as fast as the guest takes it, at slice borders. Keys and
-/// bytes have a queue each: a guest that leaves one alone still gets the other.
+/// What waits to be typed and done, and is handed to the machine as fast as the guest takes it, at
+/// slice borders. Keys and bytes have a queue each: a guest that leaves one alone still gets the
+/// other.
 #[derive(Debug, Default)]
 pub struct Typist {
     keys: Queue,

@@ -286,8 +286,9 @@ fn what_is_sent_reaches_the_place_where_the_text_appeared() {
     assert_eq!(report["debugcon"], "a\u{1b}[Ab\r");
 }
 
-/// Enables the BIOS's mouse (INT 15h, AX = C205h, C207h, C200h), writes `>` to port E9h, and halts until the power button's
-/// bit in port 600h is set; then it powers off. Its handler writes status, X and Y of each packet to port E9h.
+/// Enables the BIOS's mouse (INT 15h, AX = C205h, C207h, C200h), writes `>` to port E9h, and halts
+/// until the power button's bit in port 600h is set; then it powers off. Its handler writes status,
+/// X and Y of each packet to port E9h.
 #[rustfmt::skip]
 const MOUSE: [u8; 0x41] = [
     0xB8, 0x05, 0xC2, 0xB7, 0x03, 0xCD, 0x15, 0x0E, 0x07, 0xBB, 0x2D, 0x7C, 0xB8, 0x07, 0xC2, 0xCD, 0x15,
@@ -327,8 +328,9 @@ fn a_script_moves_the_mouse_and_clicks_and_presses_the_power_button() {
 #[test]
 fn the_power_button_raises_the_sci_of_a_guest_that_enabled_it() {
     let bench = Bench::new();
-    // The handler of IRQ 9 becomes 0:7C24; IRQ 9 is unmasked, PWRBTN_EN set in port 602h, `>` written to COM1; STI; HLT.
-    // The handler powers off if the power button's status is set in port 600h, and hangs if not.
+    // The handler of IRQ 9 becomes 0:7C24; IRQ 9 is unmasked, PWRBTN_EN set in port 602h, `>`
+    // written to COM1; STI; HLT. The handler powers off if the power button's status is set in port
+    // 600h, and hangs if not.
     #[rustfmt::skip]
     let code = [
         0x31, 0xC0, 0x8E, 0xD8, 0xC7, 0x06, 0xC4, 0x01, 0x24, 0x7C, 0xA3, 0xC6, 0x01,

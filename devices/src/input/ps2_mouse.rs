@@ -129,8 +129,8 @@ impl Ps2Mouse {
         !self.fifo.is_empty()
     }
 
-    /// Whether all that happened so far is in packets that were fetched, or is ignored: what happens now gets a packet of
-    /// its own.
+    /// Whether all that happened so far is in packets that were fetched, or is ignored: what
+    /// happens now gets a packet of its own.
     pub fn takes_motion(&self) -> bool {
         !self.is_streaming() || self.fifo.is_empty() && !self.has_changed()
     }

@@ -38,8 +38,9 @@ pub trait Device: Send {
     /// Something arrived: a wire's level, a key, the mouse, serial bytes, a DMA answer.
     fn on_input(&mut self, _ctx: &mut DeviceCtx<'_>, _input: &Input) {}
 
-    /// Whether the guest has taken all that came from outside of the kind of `input`, which has not come yet: a key, the
-    /// mouse's movement or serial bytes. More than that waits in the device, or is lost.
+    /// Whether the guest has taken all that came from outside of the kind of `input`, which has not
+    /// come yet: a key, the mouse's movement or serial bytes. More than that waits in the device,
+    /// or is lost.
     fn takes_input(&self, _input: &Input) -> bool {
         true
     }

@@ -217,11 +217,13 @@ fn pointer(window: &Window) -> Pointer {
     }
 }
 
-/// The most that goes to the guest at a look: what its mouse has room for in a packet, also where it takes one in two looks.
+/// The most that goes to the guest at a look: what its mouse has room for in a packet, also where
+/// it takes one in two looks.
 const MOST_COUNTS: f32 = 127.0;
 
-/// Whose the mouse is. The window system lends no window the pointer for itself: where the guest has the mouse, the pointer
-/// is hidden, and what it moves, on the window and beside it, is what the guest's moves.
+/// Whose the mouse is. The window system lends no window the pointer for itself: where the guest
+/// has the mouse, the pointer is hidden, and what it moves, on the window and beside it, is what
+/// the guest's moves.
 #[derive(Default)]
 struct Mouse {
     /// The guest has it.
