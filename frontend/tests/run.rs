@@ -207,6 +207,38 @@ fn the_last_screen_of_a_guest_that_died_stays_until_a_key_comes() {
     assert!(!farewell(&said));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_terminal_has_keys_for_the_buttons_of_the_case() {
+    use std::io::{Read, Write};
+    let bench = Bench::new();
+    // Says `>` on COM1 each time that it boots, and powers off when the power button's bit is set: see `MOUSE`.
+    bench.disk("x.img", &[&say(">")[..], &MOUSE[28..45]].concat(), 4);
+    let Some(mut child) = in_a_terminal(&bench, "--serial file:said.txt") else {
+        return;
+    };
+    let mut stdout = child.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+    let mut stdin = child.stdin.take().unwrap();
+    // Before the terminal is raw, keys do not arrive: they are pressed until they do.
+    let mut press_until = |key: &[u8], done: &mut dyn FnMut() -> bool| {
+        while !done() {
+            let _ = stdin.write_all(key);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let said = || std::fs::read(bench.path("said.txt")).unwrap_or_default();
+    press_until(b"", &mut || said() == b">");
+    press_until(b"\x1B\x12", &mut || said().starts_with(b">>"));
+    let mut status = None;
+    press_until(b"\x1B\x10", &mut || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    reader.join().unwrap().unwrap();
+}
+
 #[test]
 fn the_report_tells_registers_serial_and_screen() {
     let bench = Bench::new();
