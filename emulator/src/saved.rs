@@ -28,6 +28,8 @@ pub const FORMAT: u32 = 1;
 /// The grain of RAM's checksums.
 const CHUNK_BYTES: usize = 2 << 20;
 const PAGE_BYTES: usize = 4096;
+/// How many pieces of RAM are compared before a restore.
+const CHECKED_CHUNKS: usize = 6;
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = "lock";
 /// A manifest beyond this is none: 512 GiB of RAM have 256 thousand checksums.
@@ -38,14 +40,14 @@ const MOST_STATE_BYTES: u64 = 4 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
     /// The host's refusal.
-    #[error("{path}: {doing}: {source}")]
+    #[error("{path}: {doing}: {error}")]
     Host {
         /// The file.
         path: PathBuf,
         /// What was tried.
         doing: &'static str,
-        /// What the host said.
-        source: io::Error,
+        /// What the host said. The message has it, so it is no further source.
+        error: io::Error,
     },
     /// Another save into the same folder is on its way.
     #[error("{0}: expected a folder that nobody else saves into; another machine does just now")]
@@ -72,12 +74,12 @@ pub enum SaveError {
         found: u32,
     },
     /// The machine refuses the state.
-    #[error("{path}: cannot be restored here: {source}")]
+    #[error("{path}: cannot be restored here: {error}")]
     Restore {
         /// The folder.
         path: PathBuf,
-        /// Why.
-        source: RestoreError,
+        /// Why. The message has it, so it is no further source.
+        error: RestoreError,
     },
 }
 
@@ -120,6 +122,19 @@ pub struct Manifest {
     ram: RamEntry,
     /// The files that the front end added, by the names under which it asks for them.
     extra: Vec<(String, FileEntry)>,
+    /// SHA-256 of the manifest without it, as compact JSON.
+    seal: String,
+}
+
+impl Manifest {
+    fn sum(&self) -> String {
+        let unsealed = Self {
+            seal: String::new(),
+            ..self.clone()
+        };
+        let bytes = serde_json::to_vec(&unsealed).expect("a manifest is plain data");
+        hex(&Sha256::digest(&bytes))
+    }
 }
 
 /// Something that the front end adds to a save, by name.
@@ -137,11 +152,7 @@ pub fn save(
 ) -> Result<(), SaveError> {
     let host = |path: &Path, doing| {
         let path = path.to_owned();
-        move |source| SaveError::Host {
-            path,
-            doing,
-            source,
-        }
+        move |error| SaveError::Host { path, doing, error }
     };
     fs::create_dir_all(dir).map_err(host(dir, "the folder cannot be made"))?;
     let entries = list(dir).map_err(host(dir, "the folder cannot be read"))?;
@@ -183,7 +194,7 @@ pub fn save(
         let entry = new.write(&format!("extra{index}-{number}"), |file| write(file))?;
         extra_entries.push((String::from(*name), entry));
     }
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         format: FORMAT,
         retired: machine.retired(),
         virtual_ns: machine.now_ns(),
@@ -200,7 +211,9 @@ pub fn save(
         state: state_entry,
         ram,
         extra: extra_entries,
+        seal: String::new(),
     };
+    manifest.seal = manifest.sum();
     let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
     let draft = format!("{MANIFEST}-{number}");
     new.write(&draft, |file| file.write_all(&text))?;
@@ -216,6 +229,31 @@ pub fn save(
         }
     }
     machine.journal.clear();
+    Ok(())
+}
+
+/// Looks whether a machine can be saved into the folder `dir`, before it runs: the folder is made if need be.
+///
+/// # Errors
+/// As for [`save`].
+pub fn check(dir: &Path) -> Result<(), SaveError> {
+    let host = |path: &Path, doing, error| SaveError::Host {
+        path: path.to_owned(),
+        doing,
+        error,
+    };
+    fs::create_dir_all(dir).map_err(|error| host(dir, "the folder cannot be made", error))?;
+    let entries = list(dir).map_err(|error| host(dir, "the folder cannot be read", error))?;
+    if !entries.iter().all(|name| is_ours(name)) {
+        return Err(SaveError::Foreign(dir.to_owned()));
+    }
+    let lock = dir.join(LOCK);
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock);
+    opened.map_err(|error| host(&lock, "cannot be made", error))?;
     Ok(())
 }
 
@@ -242,10 +280,10 @@ impl NewFiles<'_> {
         self.names.push(name.into());
         match File::create_new(&path) {
             Ok(file) => Ok((file, path)),
-            Err(source) => Err(SaveError::Host {
+            Err(error) => Err(SaveError::Host {
                 path,
                 doing: "cannot be made",
-                source,
+                error,
             }),
         }
     }
@@ -264,10 +302,10 @@ impl NewFiles<'_> {
         write(&mut out)
             .and_then(|()| out.file.flush())
             .and_then(|()| out.file.get_ref().sync_all())
-            .map_err(|source| SaveError::Host {
+            .map_err(|error| SaveError::Host {
                 path,
                 doing: "cannot be written",
-                source,
+                error,
             })?;
         Ok(FileEntry {
             name: name.into(),
@@ -300,10 +338,10 @@ impl NewFiles<'_> {
         result
             .and_then(|()| file.set_len(bytes))
             .and_then(|()| file.sync_all())
-            .map_err(|source| SaveError::Host {
+            .map_err(|error| SaveError::Host {
                 path,
                 doing: "cannot be written",
-                source,
+                error,
             })?;
         Ok(RamEntry {
             name: name.into(),
@@ -415,7 +453,7 @@ impl Saved {
         }
         let version: Version = serde_json::from_slice(&text)
             .map_err(|error| damaged(&path, format!("no manifest ({error})")))?;
-        if version.format == 0 || version.format > FORMAT {
+        if version.format > FORMAT {
             return Err(SaveError::Format {
                 path,
                 found: version.format,
@@ -423,6 +461,9 @@ impl Saved {
         }
         let manifest: Manifest = serde_json::from_slice(&text)
             .map_err(|error| damaged(&path, format!("a damaged manifest ({error})")))?;
+        if manifest.seal != manifest.sum() {
+            return Err(damaged(&path, "a manifest that was changed".into()));
+        }
         let mut saved = Self {
             dir: dir.to_owned(),
             manifest,
@@ -446,7 +487,7 @@ impl Saved {
             return Err(damaged(&path, "the state of another manifest".into()));
         }
         let ram = saved.path(&saved.manifest.ram.name)?;
-        let len = fs::metadata(&ram).map(|file| file.len());
+        let len = fs::metadata(&ram).map(|file| if file.is_file() { file.len() } else { 0 });
         if !len
             .as_ref()
             .is_ok_and(|&len| len == saved.manifest.ram.bytes)
@@ -457,7 +498,30 @@ impl Saved {
             };
             return Err(damaged(&ram, found));
         }
+        saved.check_some_ram()?;
         Ok(saved)
+    }
+
+    /// Compares the checksums of a few pieces of RAM: another save's file is not taken for this
+    /// one's. All of it is read by [`verify_ram`](Self::verify_ram) alone, as a restore must not
+    /// take the time to read it.
+    fn check_some_ram(&self) -> Result<(), SaveError> {
+        let ram = &self.manifest.ram;
+        let chunks = ram.bytes.div_ceil(CHUNK_BYTES as u64);
+        if ram.chunk_bytes != CHUNK_BYTES as u64 || ram.sha256.len() as u64 != chunks {
+            return Err(SaveError::Damaged {
+                path: self.dir.join(MANIFEST),
+                found: "checksums of other RAM".into(),
+            });
+        }
+        let written: Vec<usize> = (0..ram.sha256.len())
+            .filter(|&number| ram.sha256[number].is_some())
+            .collect();
+        let step = written.len().div_ceil(CHECKED_CHUNKS).max(1);
+        let last = written.last().copied();
+        let mut some: Vec<usize> = written.into_iter().step_by(step).chain(last).collect();
+        some.dedup();
+        self.verify_chunks(some)
     }
 
     /// What it says of itself.
@@ -482,15 +546,15 @@ impl Saved {
     pub fn restore(&self, machine: &mut Machine) -> Result<(), SaveError> {
         machine
             .set_state(&self.state)
-            .map_err(|source| SaveError::Restore {
+            .map_err(|error| SaveError::Restore {
                 path: self.dir.clone(),
-                source,
+                error,
             })?;
         let path = self.path(&self.manifest.ram.name)?;
-        let host = |source| SaveError::Host {
+        let host = |error| SaveError::Host {
             path: path.clone(),
             doing: "cannot be mapped",
-            source,
+            error,
         };
         let file = File::open(&path).map_err(host)?;
         let mapped = machine.bus_mut().memory.map_ram(&file);
@@ -502,28 +566,35 @@ impl Saved {
     /// # Errors
     /// The first 2 MiB that differ.
     pub fn verify_ram(&self) -> Result<(), SaveError> {
+        self.verify_chunks(0..self.manifest.ram.sha256.len())
+    }
+
+    fn verify_chunks(&self, numbers: impl IntoIterator<Item = usize>) -> Result<(), SaveError> {
         let ram = &self.manifest.ram;
         let path = self.path(&ram.name)?;
-        let mut file = File::open(&path).map_err(|source| SaveError::Host {
+        let host = |error| SaveError::Host {
             path: path.clone(),
             doing: "cannot be read",
-            source,
-        })?;
-        let mut at = 0;
-        for sum in &ram.sha256 {
-            let mut chunk = Vec::new();
-            let read = (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
-            let same = match sum {
+            error,
+        };
+        let mut file = File::open(&path).map_err(host)?;
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        for number in numbers {
+            let at = number as u64 * CHUNK_BYTES as u64;
+            chunk.clear();
+            file.seek(SeekFrom::Start(at)).map_err(host)?;
+            let piece = (&mut file).take(CHUNK_BYTES as u64);
+            { piece }.read_to_end(&mut chunk).map_err(host)?;
+            let same = match &ram.sha256[number] {
                 Some(sum) => *sum == hex(&Sha256::digest(&chunk)),
                 None => is_zero(&chunk),
             };
-            if read.is_err() || !same {
+            if !same {
                 return Err(SaveError::Damaged {
                     path,
                     found: format!("other bytes than were saved at {at:#x}"),
                 });
             }
-            at += chunk.len() as u64;
         }
         Ok(())
     }
@@ -541,7 +612,7 @@ impl Saved {
 
     fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SaveError> {
         let path = self.path(&entry.name)?;
-        let bytes = read_file(&path, MOST_STATE_BYTES)?;
+        let bytes = read_file(&path, entry.bytes.min(MOST_STATE_BYTES))?;
         if bytes.len() as u64 != entry.bytes || hex(&Sha256::digest(&bytes)) != entry.sha256 {
             return Err(SaveError::Damaged {
                 path,
@@ -553,6 +624,19 @@ impl Saved {
 }
 
 fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, SaveError> {
+    // Opening anything but a file may wait for ever, and reading it too.
+    if let Ok(metadata) = fs::metadata(path)
+        && (!metadata.is_file() || metadata.len() > most)
+    {
+        return Err(SaveError::Damaged {
+            path: path.to_owned(),
+            found: if metadata.is_file() {
+                format!("{} bytes, more than a save has there", metadata.len())
+            } else {
+                "something that is no file".into()
+            },
+        });
+    }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
     match read {
@@ -561,10 +645,10 @@ fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, SaveError> {
             path: path.to_owned(),
             found: "no such file".into(),
         }),
-        Err(source) => Err(SaveError::Host {
+        Err(error) => Err(SaveError::Host {
             path: path.to_owned(),
             doing: "cannot be read",
-            source,
+            error,
         }),
     }
 }

@@ -50,12 +50,12 @@ pub enum RestoreError {
     #[error("{0}: its state is missing")]
     Missing(String),
     /// A component refuses its state.
-    #[error("{instance}: {source}")]
+    #[error("{instance}: {error}")]
     Component {
         /// Its name.
         instance: String,
-        /// What is wrong.
-        source: StateError,
+        /// What is wrong. The message has it, so it is no further source.
+        error: StateError,
     },
 }
 
@@ -148,9 +148,9 @@ impl Machine {
             let known = state.components.iter().find(|c| c.instance == instance);
             known.ok_or_else(|| RestoreError::Missing(instance.into()))
         };
-        let failed = |instance: &str, source| RestoreError::Component {
+        let failed = |instance: &str, error| RestoreError::Component {
             instance: instance.into(),
-            source,
+            error,
         };
         let unsound = |instance: &str, why| failed(instance, StateError::Unsound(why));
         for component in &state.components {

@@ -309,16 +309,54 @@ fn check_outputs(args: &RunArgs, media: &Media) -> Result<()> {
         .debugcon
         .iter()
         .filter_map(|text| Some(("--debugcon", file(text)?)));
+    let folders = [("--save", &args.save), ("--restore", &args.restore)];
+    let mut outputs: Vec<(&str, std::path::PathBuf)> = Vec::new();
     for (option, path) in named.chain(serial).chain(debugcon) {
-        if let Some(first) = media.opener.option_of(&path) {
+        let refuse = |found: &str| {
             bail!(
-                "{option} {}: expected a file to write to, found the image that {first} names; choose \
-                 another name",
+                "{option} {}: expected a file to write to, found {found}; choose another name",
                 path.display()
-            );
+            )
+        };
+        if let Some(first) = media.opener.option_of(&path) {
+            refuse(&format!("the image that {first} names"))?;
         }
+        let whole = whole_path(&path);
+        for (folder_option, folder) in &folders {
+            if let Some(folder) = folder
+                && whole.starts_with(whole_path(folder))
+            {
+                refuse(&format!("the folder of {folder_option}"))?;
+            }
+        }
+        // Devices and FIFOs may well take more than one stream.
+        let is_file = std::fs::metadata(&path).map_or(true, |metadata| metadata.is_file());
+        if let Some((first, _)) = outputs.iter().find(|(_, known)| *known == whole)
+            && is_file
+        {
+            refuse(&format!("what {first} writes to"))?;
+        }
+        outputs.push((option, whole));
+    }
+    if let (Some(save), true) = (&args.save, args.restore != args.save) {
+        emulator::saved::check(save).map_err(|error| anyhow::anyhow!("--save {error}"))?;
     }
     Ok(())
+}
+
+/// A path without links, of a file that need not be there yet.
+fn whole_path(path: &Path) -> std::path::PathBuf {
+    if let Ok(whole) = path.canonicalize() {
+        return whole;
+    }
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    match (folder, path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// Builds and runs the machine; on a thread of its own.
@@ -362,7 +400,9 @@ fn run_machine(
     let (mut outcome, mut machine) = runner::run(machine, session);
     if let Some(dir) = &plan.args.save {
         let picture = report::to_png(outcome.frame.as_ref()).ok();
-        let saved = spec::saved::save(dir, &mut machine, &spec, &mut disks, picture.as_deref());
+        let end = outcome.report.end.cause.name();
+        let picture = picture.as_deref();
+        let saved = spec::saved::save(dir, &mut machine, &spec, &mut disks, picture, &end);
         outcome.unsaved = saved.err().map(|error| format!("--save {error:#}"));
     }
     Ok(outcome)

@@ -367,7 +367,7 @@ pub fn without_run(arguments: &[OsString], error: &clap::Error) -> Option<String
 }
 
 /// What `--restore` brings along: the options that describe a machine.
-const OF_THE_MACHINE: [&str; 15] = [
+const OF_THE_MACHINE: [&str; 16] = [
     "image",
     "image_as",
     "disk",
@@ -383,6 +383,7 @@ const OF_THE_MACHINE: [&str; 15] = [
     "cpu",
     "firmware",
     "vga_rom",
+    "rtc",
 ];
 
 impl RunArgs {

@@ -137,9 +137,16 @@ fn what_cannot_be_restored_or_saved_is_said_in_one_line() {
     std::fs::create_dir(folder.path().join("thesis")).unwrap();
     std::fs::write(folder.path().join("thesis/chapter.txt"), "mine").unwrap();
     let elsewhere = ["--max-instructions", "1000", "--save", &at("thesis")];
-    refused(&[&machine[..], &elsewhere[..]].concat(), 1, "other files");
+    refused(&[&machine[..], &elsewhere[..]].concat(), 2, "other files");
     let nowhere = ["--max-instructions", "1000", "--save", "/dev/null/state"];
-    refused(&[&machine[..], &nowhere[..]].concat(), 1, "--save");
+    refused(&[&machine[..], &nowhere[..]].concat(), 2, "--save");
+    // Nothing that a run writes goes into a save, or over another output.
+    let inside = at("state/manifest.json");
+    let report = ["--restore", &at("state"), "--report", &inside];
+    refused(&report, 2, "--restore");
+    let twice = at("one.json");
+    let outputs = ["--report", &twice, "--screenshot", &twice];
+    refused(&[&machine[..], &outputs[..]].concat(), 2, "--report");
     let again = ["--restore", &at("state"), "--max-instructions", "3100000"];
     assert_eq!(
         glassbox(&again).status.code(),

@@ -255,7 +255,8 @@ impl ConfigSpace {
         level && self.byte(COMMAND + 1) & COMMAND_INTX_OFF == 0 && self.message().is_none()
     }
 
-    /// The message that stands for the function's interrupt, when software has switched messages on.
+    /// The message that stands for the function's interrupt, when software has switched messages
+    /// on. It is sent as a write by a bus master: see [`may_master`](Self::may_master).
     pub fn message(&self) -> Option<InterruptMessage> {
         let at = self.msi?;
         if self.byte(at + 2) & MSI_ENABLE == 0 {

@@ -91,6 +91,7 @@ impl PciCtx<'_, '_> {
         let before = std::mem::replace(self.interrupt, level);
         if level
             && !before
+            && self.config.may_master()
             && let Some(message) = self.config.message()
         {
             self.ctx.interrupt_message(message);

@@ -1,7 +1,7 @@
 //! PCI: configuration mechanism 1, and the functions of the board's chipset.
 //!
-//! A function is a [`PciFunction`] around a [`ConfigSpace`]; one more is one more `insert` into
-//! [`PciHost`]. Interrupt pins are the board's wires [`pirq`], which the PIIX3 routes to ISA interrupts.
+//! A function is a [`PciFunction`] behind a [`ConfigSpace`]; [`PciDevice::plug`] puts it on the bus. Interrupt pins are
+//! the board's wires PIRQA# to PIRQD# ([`pirq_of`]), which the PIIX3 routes to ISA interrupts.
 
 pub mod config_space;
 pub mod device;

@@ -179,16 +179,19 @@ fn it_masters_the_bus_and_interrupts_by_pin_or_by_message() {
     write(&mut bus, msi + 4, 0xFEE0_0000);
     write(&mut bus, msi + 12, 0x0031);
     write(&mut bus, msi, 0x0001_0000);
-    write(&mut bus, 0x04, 0x0003);
     work(&mut bus);
     assert!(!bus.lines.level(pin));
     let message = bus.messages.receive(0, |_| true).expect("a message");
     assert_eq!(message.vector, 0x31);
-    assert_eq!(
-        bus.memory.read_array::<4>(PhysAddr(0x5000)),
-        [21, 0, 0, 0],
-        "it may not master the bus"
-    );
+    assert_eq!(bus.memory.read_array::<4>(PhysAddr(0x5000)), [42, 0, 0, 0]);
+
+    // It may not master the bus: it writes nothing, neither data nor messages.
+    write(&mut bus, 0x04, 0x0003);
+    bus.mmio_read(PhysAddr(REGISTERS + 0xC), 4);
+    work(&mut bus);
+    assert!(!bus.lines.level(pin));
+    assert!(bus.messages.receive(0, |_| true).is_none());
+    assert_eq!(bus.memory.read_array::<4>(PhysAddr(0x5000)), [42, 0, 0, 0]);
 }
 
 #[test]

@@ -114,18 +114,40 @@ fn what_is_damaged_or_not_a_save_is_refused_in_words() {
         *bytes = text.replace("\"format\": 1", "\"format\": 99").into_bytes();
     };
     assert!(damage("manifest.json", newer).contains("newer build"));
-    let elsewhere = |bytes: &mut Vec<u8>| {
+    let later = |bytes: &mut Vec<u8>| {
         let text = String::from_utf8(bytes.clone()).unwrap();
-        *bytes = text.replace("state-1", "../state-1").into_bytes();
+        *bytes = text
+            .replace("\"retired\": 0", "\"retired\": 7")
+            .into_bytes();
+    };
+    assert!(damage("manifest.json", later).contains("was changed"));
+    // Sealed anew, by somebody who means harm.
+    let elsewhere = |bytes: &mut Vec<u8>| {
+        let mut manifest: Manifest = serde_json::from_slice(bytes).unwrap();
+        manifest.state.name = "../state-1".into();
+        manifest.seal = manifest.sum();
+        *bytes = serde_json::to_vec(&manifest).unwrap();
     };
     assert!(damage("manifest.json", elsewhere).contains("name of a file"));
-    // RAM is not read when it is restored; who wants to know asks.
-    let ram = folder.path().join("ram-1");
-    let mut bytes = fs::read(&ram).unwrap();
-    bytes[0x2_0000] ^= 1;
-    fs::write(&ram, bytes).unwrap();
-    let saved = Saved::open(folder.path()).unwrap();
-    assert!(saved.verify_ram().unwrap_err().to_string().contains("0x0"));
+    let fewer = |bytes: &mut Vec<u8>| {
+        let mut manifest: Manifest = serde_json::from_slice(bytes).unwrap();
+        manifest.ram.sha256.clear();
+        manifest.seal = manifest.sum();
+        *bytes = serde_json::to_vec(&manifest).unwrap();
+    };
+    assert!(damage("manifest.json", fewer).contains("checksums"));
+    assert!(damage("ram-1", |bytes| bytes[0x2_0000] ^= 1).contains("0x0"));
+    #[cfg(unix)]
+    {
+        let state = folder.path().join("state-1");
+        let whole = fs::read(&state).unwrap();
+        fs::remove_file(&state).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &state).unwrap();
+        assert!(refused(folder.path()).contains("no file"));
+        fs::remove_file(&state).unwrap();
+        fs::write(&state, whole).unwrap();
+    }
+    assert!(restored(folder.path()).is_ok(), "it is whole again");
 
     let other = tempfile::tempdir().unwrap();
     fs::write(other.path().join("thesis.txt"), b"mine").unwrap();

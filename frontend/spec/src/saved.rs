@@ -18,9 +18,12 @@ struct Description {
     spec: MachineSpec,
     /// Each disk by name, and how it was when the machine was saved.
     disks: Vec<(String, String)>,
+    /// Why its run ended.
+    end: String,
 }
 
-/// Saves `machine`, which was built from `spec` with these disks, into the folder `dir`.
+/// Saves `machine`, which was built from `spec` with these disks, into the folder `dir`; `end` says
+/// why its run ended, as a report does.
 ///
 /// # Errors
 /// The host's refusal; what was saved there before is whole then.
@@ -30,6 +33,7 @@ pub fn save(
     spec: &MachineSpec,
     disks: &mut [(String, Shared)],
     picture: Option<&[u8]>,
+    end: &str,
 ) -> Result<()> {
     let mut generations = Vec::new();
     for (name, disk) in disks.iter_mut() {
@@ -40,6 +44,7 @@ pub fn save(
     let description = Description {
         spec: with_whole_paths(spec)?,
         disks: generations,
+        end: end.into(),
     };
     let description = serde_json::to_value(&description).map_err(|error| {
         anyhow!(
@@ -85,6 +90,17 @@ pub fn open(dir: &Path) -> Result<Restored> {
             dir.display()
         )
     })?;
+    if matches!(
+        description.end.as_str(),
+        "poweroff" | "triple-fault" | "halted"
+    ) {
+        bail!(
+            "{}: expected a machine that can go on, found one whose run had ended: {}; start its \
+             images anew",
+            dir.display(),
+            description.end
+        );
+    }
     let spec = description.spec;
     // The kernel is in the saved state, whatever became of its file.
     let mut media = media::open_drives(&spec)?;

@@ -8,6 +8,12 @@ use crate::{Format, Kind};
 pub fn on(format: Format, path: &Path, is_disk: bool) -> String {
     let file = quoted(path);
     let mut advice = match format {
+        Format::Iso9660 if is_disk => {
+            format!(
+                "add ,readonly so that no guest changes it: --disk {},readonly",
+                file.replace(',', ",,")
+            )
+        }
         Format::Raw | Format::Iso9660 => "name it with the option for it".to_owned(),
         Format::Luks => format!("attach it with --disk {file}, beside something that boots"),
         Format::Ova => format!(

@@ -98,7 +98,11 @@ impl Opener {
             });
         }
         let format = request.format.unwrap_or(content.format);
-        if !format.is_sectors() {
+        // A CD-ROM's image that boots as a disk too is no disk to be written to.
+        let written_over = format == Format::Iso9660
+            && request.medium == Medium::Disk
+            && request.access == Access::Write;
+        if !format.is_sectors() || written_over {
             return Err(Error::Foreign {
                 path: path.to_owned(),
                 option: request.option.to_owned(),

@@ -181,14 +181,14 @@ const SIGNATURES: &[(Format, usize, &[u8])] = &[
 /// each holds all. Nothing but the arguments is looked at. A file of exactly a floppy disk's size is one,
 /// even if its first bytes are an archive's: people write archives to bare floppies.
 pub fn recognise(head: &[u8], tail: &[u8], len: u64) -> Format {
-    let found = by_content(head, tail, len);
+    let found = by_content(head, tail);
     match found.kind() {
         Kind::Compressed | Kind::Archive if crate::floppy::SIZES.contains(&len) => Format::Raw,
         _ => found,
     }
 }
 
-fn by_content(head: &[u8], tail: &[u8], len: u64) -> Format {
+fn by_content(head: &[u8], tail: &[u8]) -> Format {
     for &(format, at, signature) in SIGNATURES {
         if head.get(at..at + signature.len()) == Some(signature) {
             return format;
@@ -204,7 +204,7 @@ fn by_content(head: &[u8], tail: &[u8], len: u64) -> Format {
         } else {
             Format::Tar
         }
-    } else if is_fixed_vhd(tail, len) {
+    } else if is_fixed_vhd(tail) {
         Format::Vhd
     } else if is_dmg(tail) {
         Format::Dmg
@@ -253,28 +253,21 @@ fn tar_name(head: &[u8]) -> &[u8] {
     name.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// A footer of "Virtual Hard Disk Image Format Specification" 1.0: cookie, checksum, and a size that fits.
+/// A footer of "Virtual Hard Disk Image Format Specification" 1.0: cookie, and version or checksum. The
+/// oldest are a byte shorter.
 ///
-/// The cookie alone would not do: the last sector of a raw disk is the guest's own, and a copy of some
-/// VHD's end may be left there.
-fn is_fixed_vhd(tail: &[u8], len: u64) -> bool {
-    let Some(footer) = last_sector(tail) else {
-        return false;
+/// The cookie alone would not do: the last sector of a raw disk is the guest's own.
+fn is_fixed_vhd(tail: &[u8]) -> bool {
+    let is_footer = |footer: &[u8]| {
+        let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
+        let checksum = &footer[64..68];
+        let own = checksum
+            .iter()
+            .fold(0, |value, &byte| value << 8 | u32::from(byte));
+        footer.starts_with(b"conectix")
+            && (footer[12..16] == [0, 1, 0, 0] || own == !(sum(footer) - sum(checksum)))
     };
-    if !footer.starts_with(b"conectix") {
-        return false;
-    }
-    let be32 = |at: usize| {
-        let bytes = footer[at..at + 4].iter();
-        bytes.fold(0, |value, &byte| value << 8 | u32::from(byte))
-    };
-    let checksum = be32(64);
-    let sum: u32 = footer.iter().map(|&byte| u32::from(byte)).sum();
-    let own: u32 = footer[64..68].iter().map(|&byte| u32::from(byte)).sum();
-    let size = u64::from(be32(48)) << 32 | u64::from(be32(52));
-    let fixed = be32(60) == 2;
-    // Other kinds have their own structure in front, whatever the size of their disk.
-    checksum == !(sum - own) && (!fixed || size.checked_add(512) == Some(len))
+    last_sector(tail).is_some_and(|footer| is_footer(footer) || is_footer(&footer[1..]))
 }
 
 /// Apple's trailer, version 4, which says how long it is.
@@ -339,14 +332,18 @@ mod tests {
         );
         assert_eq!(kind(&with(0xFE00, &vhd_footer(0xFE00, 2))), Format::Vhd);
         assert_eq!(kind(&with(0xFE00, &vhd_footer(1 << 40, 3))), Format::Vhd);
+        // Of another size, or a byte shorter: in doubt a file is not written to, and format=raw says otherwise.
+        assert_eq!(kind(&with(0xFE00, &vhd_footer(0x1234, 2))), Format::Vhd);
+        let version = b"conectix\0\0\0\0\0\x01\0\0";
+        assert_eq!(kind(&with(0xFE00, version)), Format::Vhd);
+        assert_eq!(kind(&with(0xFE01, version)), Format::Vhd);
     }
 
     #[test]
     fn raw_disks_are_not_taken_for_something_else() {
         assert_eq!(kind(b""), Format::Raw);
         assert_eq!(kind(&[0; 512]), Format::Raw);
-        // A guest's remains: a footer of another size, a bare cookie, a magic without its checksum.
-        assert_eq!(kind(&with(0xFE00, &vhd_footer(0x1234, 2))), Format::Raw);
+        // A guest's remains: a bare cookie, a magic without its checksum.
         assert_eq!(kind(&with(0xFE00, b"conectix")), Format::Raw);
         assert_eq!(kind(&with(257, b"ustar")), Format::Raw);
         assert_eq!(kind(&with(0xFE00, b"koly")), Format::Raw);
