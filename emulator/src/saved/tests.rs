@@ -137,16 +137,13 @@ fn what_is_damaged_or_not_a_save_is_refused_in_words() {
     };
     assert!(damage("manifest.json", fewer).contains("checksums"));
     assert!(damage("ram-1", |bytes| bytes[0x2_0000] ^= 1).contains("0x0"));
-    #[cfg(unix)]
-    {
-        let state = folder.path().join("state-1");
-        let whole = fs::read(&state).unwrap();
-        fs::remove_file(&state).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", &state).unwrap();
-        assert!(refused(folder.path()).contains("no file"));
-        fs::remove_file(&state).unwrap();
-        fs::write(&state, whole).unwrap();
-    }
+    let state = folder.path().join("state-1");
+    let whole = fs::read(&state).unwrap();
+    fs::remove_file(&state).unwrap();
+    fs::create_dir(&state).unwrap();
+    assert!(refused(folder.path()).contains("no file"));
+    fs::remove_dir(&state).unwrap();
+    fs::write(&state, whole).unwrap();
     assert!(restored(folder.path()).is_ok(), "it is whole again");
 
     let other = tempfile::tempdir().unwrap();
