@@ -1,31 +1,20 @@
 //! A diskette is changed while the machine is on: the guest sees the change line, and the journal says when.
 
-use devices::boards::pc::{self, PcConfig};
-use emulator::{Event, Limit, Machine, MachineConfig, Pacing};
+mod common;
+
+use devices::boards::pc::PcConfig;
+use emulator::{Event, Limit, Machine};
 use platform::{MemoryDisk, NoSuchDrive};
-use x86::cpuid::CpuModel;
 
 const DISKETTE_BYTES: usize = 1_474_560;
 
 /// A machine without firmware, which has drive A only.
 fn machine() -> Machine {
-    let board = pc::build(PcConfig {
+    let (machine, _) = common::machine_on(PcConfig {
         floppies: vec![Some(Box::new(MemoryDisk::new(vec![0; DISKETTE_BYTES])))],
         ..PcConfig::new(2 << 20)
-    })
-    .expect("the parts fit");
-    let config = MachineConfig {
-        model: CpuModel::by_name("max").expect("the model is in the list"),
-        cpus: 1,
-        keyboard: board.keyboard,
-        serial: board.serial.to_vec(),
-        display: board.display,
-        power: board.power,
-        preloads: Vec::new(),
-        pacing: Pacing::Deterministic,
-        stop_at_reset: false,
-    };
-    Machine::new(Box::new(board.bus), config)
+    });
+    machine
 }
 
 /// The change line of drive A; `steps`: after a RECALIBRATE with the motor on.

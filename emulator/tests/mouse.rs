@@ -1,10 +1,11 @@
 //! A mouse that moves reaches a program through the BIOS: IRQ 12, INT 74h and the handler of INT
 //! 15h/C207h.
 
-use devices::boards::pc::{self, PcConfig};
-use emulator::{Exit, Limit, Machine, MachineConfig, Pacing};
+mod common;
+
+use devices::boards::pc::PcConfig;
+use emulator::{Exit, Limit, Machine};
 use platform::{DeviceId, Input, MemoryDisk, Said};
-use x86::cpuid::CpuModel;
 
 /// MOV AX, C205h; MOV BH, 3; INT 15h; PUSH CS; POP ES; MOV BX, 7C1Fh; MOV AX, C207h; INT 15h; MOV
 /// AX, C200h; MOV BH, 1; INT 15h; MOV AL, AH; OUT E9h, AL; HLT; JMP to the HLT. Then the handler:
@@ -22,26 +23,13 @@ fn machine() -> (Machine, DeviceId) {
     let mut disk = vec![0; 4 * 512];
     disk[..PROGRAM.len()].copy_from_slice(&PROGRAM);
     disk[510..512].copy_from_slice(&[0x55, 0xAA]);
-    let board = pc::build(PcConfig {
+    common::machine_on(PcConfig {
         disks: vec![Some(Box::new(MemoryDisk::new(disk)))],
         bios: firmware::bios().to_vec(),
         vga_bios: firmware::vga_bios().to_vec(),
         ns_per_instruction: (2, 1),
         ..PcConfig::new(2 << 20)
     })
-    .expect("the parts fit");
-    let config = MachineConfig {
-        model: CpuModel::by_name("max").expect("the model is in the list"),
-        cpus: 1,
-        keyboard: board.keyboard,
-        serial: board.serial.to_vec(),
-        display: board.display,
-        power: board.power,
-        preloads: Vec::new(),
-        pacing: Pacing::Deterministic,
-        stop_at_reset: false,
-    };
-    (Machine::new(Box::new(board.bus), config), board.keyboard)
 }
 
 /// What the program writes to port E9h within `ms` milliseconds.
