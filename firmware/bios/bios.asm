@@ -27,6 +27,7 @@
 %include "blockmove.asm"
 %include "time.asm"
 %include "pci.asm"
+%include "pcisetup.asm"
 %include "ports.asm"
 %include "boot.asm"
 

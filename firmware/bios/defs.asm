@@ -146,6 +146,9 @@ E_NMAP          equ 1E4h                ; number of E820 entries
 E_APM           equ 1E7h                ; bit 0: real-mode APM connected
 E_PCI           equ 1E8h                ; 1: configuration mechanism 1 answers
 E_CD            equ 1ECh                ; CD-ROM: base word, control word, select byte, drive number byte (0: none)
+E_PCIMEM        equ 1F4h                ; while POST hands out addresses: the next one, the next port, and the
+E_PCIPORT       equ 1F8h                ; segment for the next expansion ROM
+E_PCIROM        equ 1FAh
 E_MAP           equ 200h                ; E820 entries of 20 bytes, 12 at most
 E_PACKET        equ 2F0h                ; 12-byte ATAPI packet
 E_RQLBA         equ 3E0h                ; disk request: LBA (8 bytes), sectors, sectors done, operation

@@ -73,6 +73,7 @@ post_cold:
         call    init_fpu
         call    init_rtc
         call    init_pci
+        call    pci_setup
         call    build_memory_map
         call    init_ports
         mov     al, 3
@@ -95,6 +96,7 @@ post_cold:
         out     80h, al
         DBG     "option ROMs"
         call    scan_roms
+        call    pci_roms
         mov     al, 7
         out     80h, al
         xor     ax, ax
@@ -254,16 +256,19 @@ init_bda:                               ; DS = 0
 
 ; --- Option ROMs --------------------------------------------------------------------------------------------------
 ; run_rom: AX = segment. If a ROM with a good checksum is there, calls its init routine.
-; out: CF clear and AX = first segment after it (2 KiB granularity); CF set if there is none.
+; run_rom_of: the same for the ROM of the PCI function DX.
+; out: CF clear and AX = first segment after it (2 KiB granularity), by the size that it has then; CF set if there is none.
 run_rom:
+        xor     dx, dx
+run_rom_of:
         push    ds
+        push    dx
         mov     ds, ax
         mov     bx, ax
         cmp     word [0], 0AA55h
         jne     .none
         movzx   cx, byte [2]            ; 512-byte units
         jcxz    .none
-        push    cx
         mov     dl, 0
 .block: push    cx
         mov     cx, 512
@@ -276,14 +281,10 @@ run_rom:
         mov     ds, ax
         pop     cx
         loop    .block
-        pop     cx
         test    dl, dl
         jnz     .none
-        shl     cx, 5                   ; paragraphs
-        add     cx, bx
-        add     cx, 7Fh
-        and     cl, 80h
-        push    cx
+        pop     ax                      ; the PCI function
+        push    bx
         push    bp
         push    es
         mov     ds, bx
@@ -291,20 +292,25 @@ run_rom:
         push    word .back
         push    bx
         push    word 3
-        xor     ax, ax                  ; no PCI address: bus 0, device 0
         xor     dx, dx
         retf
 .back:  cld
         cli
-        xor     ax, ax                  ; an option ROM may leave anything in the segment registers
-        pop     es
+        pop     es                      ; an option ROM may leave anything in the segment registers
         pop     bp
-        pop     ax
+        pop     ds
+        mov     ax, ds
+        movzx   cx, byte [2]
+        shl     cx, 5                   ; paragraphs
+        add     ax, cx
+        add     ax, 7Fh
+        and     al, 80h
         sti
         pop     ds
         clc
         ret
-.none:  pop     ds
+.none:  pop     dx
+        pop     ds
         stc
         ret
 
