@@ -3,7 +3,10 @@
 //! ACPI specification 6.4, chapter 5; the registers are those of the board's table in ARCHITECTURE.md. ACPI mode is
 //! always on (`SMI_CMD` is 0), the power and sleep buttons are not there, and there are no general-purpose events.
 
-use crate::aml::{Resource, device, eisa_id, integer, name, package, resource_template, scope};
+use crate::aml::{
+    ARG0, LOCAL0, Resource, and, byte_fields, device, dword_field, eisa_id, give, integer, less,
+    method, name, or_into, package, path, pci_config_region, resource_template, scope, store, when,
+};
 use crate::{Board, TABLES_BASE, TABLES_BYTES, checksum};
 
 const PM1A_EVENT: u16 = 0x600;
@@ -19,52 +22,120 @@ const LOCAL_APIC: u32 = 0xFEE0_0000;
 /// The RSDP sits at the start of the window; the tables follow it.
 const FIRST_TABLE: usize = 0x40;
 
+/// The tables but for the RSDP, one behind the other, for whatever address they will have.
+pub(crate) struct Tables {
+    /// Their bytes. Addresses in them are offsets into this, and checksums are 0.
+    pub bytes: Vec<u8>,
+    /// Where addresses stand, and how many bytes each has.
+    pub pointers: Vec<(usize, u8)>,
+    /// Where the tables with a header are, whose checksums are missing, and how long each is.
+    pub headed: Vec<(usize, usize)>,
+    rsdt: u32,
+    xsdt: u32,
+}
+
+/// Where a table has its checksum.
+pub(crate) const CHECKSUM: usize = 9;
+/// Which bytes of the RSDP are addresses: of the RSDT and of the XSDT.
+pub(crate) const RSDP_POINTERS: [(usize, u8); 2] = [(16, 4), (24, 8)];
+/// The RSDP's checksums, and how many bytes each is over.
+pub(crate) const RSDP_CHECKSUMS: [(usize, usize); 2] = [(8, 20), (32, 36)];
+
+impl Tables {
+    /// The tables of `board`. Their place must be a multiple of 64.
+    pub fn new(board: &Board) -> Self {
+        let mut tables = Self {
+            bytes: Vec::new(),
+            pointers: Vec::new(),
+            headed: Vec::new(),
+            rsdt: 0,
+            xsdt: 0,
+        };
+        let facs = tables.place(&facs(), 64);
+        let dsdt = tables.place_headed(&dsdt(board), &[]);
+        let pointers = [(36, 4), (40, 4), (132, 8), (140, 8)];
+        let mut listed = vec![tables.place_headed(&fadt(facs, dsdt), &pointers)];
+        if board.apic {
+            listed.push(tables.place_headed(&madt(board), &[]));
+        }
+        let list = |width: usize| -> (Vec<u8>, Vec<(usize, u8)>) {
+            let bytes = listed
+                .iter()
+                .flat_map(|&at| u64::from(at).to_le_bytes()[..width].to_vec());
+            let pointers = (0..listed.len()).map(|n| (36 + width * n, width as u8));
+            (bytes.collect(), pointers.collect())
+        };
+        let (bytes, pointers) = list(4);
+        tables.rsdt = tables.place_headed(&table(b"RSDT", 1, &bytes), &pointers);
+        let (bytes, pointers) = list(8);
+        tables.xsdt = tables.place_headed(&table(b"XSDT", 1, &bytes), &pointers);
+        tables
+    }
+
+    /// Puts a table at the next multiple of `align` and gives its offset.
+    fn place(&mut self, table: &[u8], align: usize) -> u32 {
+        let at = self.bytes.len().next_multiple_of(align);
+        self.bytes.resize(at, 0);
+        self.bytes.extend(table);
+        at as u32
+    }
+
+    /// The same for one with a header, which has addresses at `pointers`.
+    fn place_headed(&mut self, table: &[u8], pointers: &[(usize, u8)]) -> u32 {
+        let at = self.place(table, 16);
+        self.headed.push((at as usize, table.len()));
+        let absolute = pointers.iter().map(|&(to, len)| (at as usize + to, len));
+        self.pointers.extend(absolute);
+        at
+    }
+
+    /// The RSDP, with offsets in place of addresses and without checksums.
+    pub fn rsdp(&self) -> Vec<u8> {
+        let mut bytes = b"RSD PTR \0GLSBOX\x02".to_vec();
+        bytes.extend(self.rsdt.to_le_bytes());
+        bytes.extend(36u32.to_le_bytes());
+        bytes.extend(u64::from(self.xsdt).to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes
+    }
+}
+
+/// Adds `base` to the numbers at `pointers`.
+fn relocate(bytes: &mut [u8], pointers: &[(usize, u8)], base: u32) {
+    for &(at, len) in pointers {
+        let field = &mut bytes[at..at + usize::from(len)];
+        let mut value = [0; 8];
+        value[..field.len()].copy_from_slice(field);
+        let value = u64::from_le_bytes(value) + u64::from(base);
+        field.copy_from_slice(&value.to_le_bytes()[..field.len()]);
+    }
+}
+
 /// The 64 KiB from E0000 with the ACPI tables from its start; they end well before E8000.
 pub fn tables(board: &Board) -> Vec<u8> {
-    let mut window = Window {
-        bytes: vec![0; TABLES_BYTES],
-        next: FIRST_TABLE,
-    };
-    let facs = window.place(&facs(), 64);
-    let dsdt = window.place(&dsdt(board), 16);
-    let mut listed = vec![window.place(&fadt(facs, dsdt), 16)];
-    if board.apic {
-        listed.push(window.place(&madt(board), 16));
+    let mut tables = Tables::new(board);
+    let mut rsdp = tables.rsdp();
+    let base = TABLES_BASE + FIRST_TABLE as u32;
+    relocate(&mut tables.bytes, &tables.pointers, base);
+    for (at, len) in tables.headed {
+        tables.bytes[at + CHECKSUM] = checksum(&tables.bytes[at..at + len]);
     }
-    let rsdt = listed
-        .iter()
-        .flat_map(|address| address.to_le_bytes())
-        .collect::<Vec<_>>();
-    let xsdt = listed
-        .iter()
-        .flat_map(|&address| u64::from(address).to_le_bytes())
-        .collect::<Vec<_>>();
-    let rsdt = window.place(&table(b"RSDT", 1, &rsdt), 16);
-    let xsdt = window.place(&table(b"XSDT", 1, &xsdt), 16);
-    window.bytes[..36].copy_from_slice(&rsdp(rsdt, xsdt));
-    window.bytes
-}
-
-struct Window {
-    bytes: Vec<u8>,
-    next: usize,
-}
-
-impl Window {
-    /// Puts a table at the next multiple of `align` and gives its physical address.
-    fn place(&mut self, table: &[u8], align: usize) -> u32 {
-        let at = self.next.next_multiple_of(align);
-        self.next = at + table.len();
-        assert!(
-            self.next <= 0x8000,
-            "the ACPI tables have outgrown their half of the window"
-        );
-        self.bytes[at..self.next].copy_from_slice(table);
-        TABLES_BASE + at as u32
+    relocate(&mut rsdp, &RSDP_POINTERS, base);
+    for (at, len) in RSDP_CHECKSUMS {
+        rsdp[at] = checksum(&rsdp[..len]);
     }
+    let mut window = vec![0; TABLES_BYTES];
+    window[..rsdp.len()].copy_from_slice(&rsdp);
+    let end = FIRST_TABLE + tables.bytes.len();
+    assert!(
+        end <= 0x8000,
+        "the ACPI tables have outgrown their half of the window"
+    );
+    window[FIRST_TABLE..end].copy_from_slice(&tables.bytes);
+    window
 }
 
-/// A system description table: the 36-byte header, then `body`.
+/// A system description table: the 36-byte header without its checksum, then `body`.
 fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = signature.to_vec();
     bytes.extend((36 + body.len() as u32).to_le_bytes());
@@ -75,18 +146,6 @@ fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     bytes.extend(b"GLBX"); // creator
     bytes.extend(1u32.to_le_bytes());
     bytes.extend(body);
-    bytes[9] = checksum(&bytes);
-    bytes
-}
-
-fn rsdp(rsdt: u32, xsdt: u32) -> Vec<u8> {
-    let mut bytes = b"RSD PTR \0GLSBOX\x02".to_vec();
-    bytes.extend(rsdt.to_le_bytes());
-    bytes[8] = checksum(&bytes);
-    bytes.extend(36u32.to_le_bytes());
-    bytes.extend(u64::from(xsdt).to_le_bytes());
-    bytes.extend([0; 4]);
-    bytes[32] = checksum(&bytes);
     bytes
 }
 
@@ -188,8 +247,90 @@ fn pci_root() -> Vec<u8> {
         Resource::MemoryWindow(true, 0x000A_0000, 0x000B_FFFF),
         Resource::MemoryWindow(false, 0xC000_0000, 0xFEBF_FFFF),
     ]);
-    let body = [name("_HID", &eisa_id("PNP0A03")), name("_CRS", &windows)].concat();
+    let body = [
+        name("_HID", &eisa_id("PNP0A03")),
+        name("_CRS", &windows),
+        name("_PRT", &interrupt_routes()),
+        isa_bridge(),
+    ]
+    .concat();
     device("PCI0", &body)
+}
+
+/// The PIIX3's PIRQ registers, in configuration space.
+const PIRQ_ROUTE: u8 = 0x60;
+const LINKS: [(&str, &str); 4] = [
+    ("LNKA", "PRQA"),
+    ("LNKB", "PRQB"),
+    ("LNKC", "PRQC"),
+    ("LNKD", "PRQD"),
+];
+
+/// Which link each pin of each device ends at: pin A of device 1 at the first, and so on in turn.
+fn interrupt_routes() -> Vec<u8> {
+    let route = |device: u64, pin: u64| {
+        let (link, _) = LINKS[(device + pin + 3) as usize % LINKS.len()];
+        package(&[
+            integer(device << 16 | 0xFFFF),
+            integer(pin),
+            path(&format!("ISA.{link}")),
+            integer(0),
+        ])
+    };
+    // Device 0 is the host bridge.
+    let routes: Vec<_> = (1..32)
+        .flat_map(|device| (0..4).map(move |pin| route(device, pin)))
+        .collect();
+    package(&routes)
+}
+
+/// Device 1, function 0: the links, each of which leads a PIRQ to an ISA interrupt as its register says.
+fn isa_bridge() -> Vec<u8> {
+    let mut body = name("_ADR", &integer(0x1_0000));
+    body.extend(pci_config_region("PIRQ", PIRQ_ROUTE, 4));
+    body.extend(byte_fields("PIRQ", &LINKS.map(|(_, register)| register)));
+    for (unique, (link, register)) in (0..).zip(LINKS) {
+        body.extend(interrupt_link(link, unique, &path(register)));
+    }
+    device("ISA", &body)
+}
+
+fn interrupt_link(link: &str, unique: u64, register: &[u8]) -> Vec<u8> {
+    let off = integer(0x80);
+    let possible = resource_template(&[Resource::Interrupts([5, 10, 11])]);
+    let unknown = resource_template(&[Resource::Interrupts([0; 3])]);
+    let number = dword_field(LOCAL0, 5, "IRQN");
+    let body = [
+        name("_HID", &eisa_id("PNP0C0F")),
+        name("_UID", &integer(unique)),
+        name("_PRS", &possible),
+        method(
+            "_STA",
+            0,
+            &[
+                when(&and(register, &off), &give(&integer(0x09))),
+                give(&integer(0x0B)),
+            ],
+        ),
+        method("_DIS", 0, &[or_into(register, &off, register)]),
+        method(
+            "_CRS",
+            0,
+            &[
+                store(&unknown, &[LOCAL0]),
+                number,
+                when(&less(register, &off), &store(register, &path("IRQN"))),
+                give(&[LOCAL0]),
+            ],
+        ),
+        method(
+            "_SRS",
+            1,
+            &[dword_field(ARG0, 5, "IRQN"), store(&path("IRQN"), register)],
+        ),
+    ]
+    .concat();
+    device(link, &body)
 }
 
 struct IsaDevice {

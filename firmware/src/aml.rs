@@ -1,6 +1,7 @@
-//! A small builder of AML, the byte code of ACPI's DSDT: names, packages, devices and resource templates.
+//! A small builder of AML, the byte code of ACPI's DSDT: names, packages, devices, resource templates, fields, and what
+//! the methods of an interrupt link need.
 //!
-//! ACPI specification 6.4, chapters 20 (AML grammar) and 6.4 (resource data types). No methods.
+//! ACPI specification 6.4, chapters 20 (AML grammar) and 6.4 (resource data types).
 
 /// `Name (path, object)`. `path` is up to four characters, perhaps after a `\`.
 pub fn name(path: &str, object: &[u8]) -> Vec<u8> {
@@ -15,6 +16,75 @@ pub fn scope(path: &str, body: &[u8]) -> Vec<u8> {
 /// `Device (path) { body }`.
 pub fn device(path: &str, body: &[u8]) -> Vec<u8> {
     with_length(&[0x5B, 0x82], &[&name_string(path), body].concat())
+}
+
+/// The first local variable of a method.
+pub const LOCAL0: u8 = 0x60;
+/// The first argument of a method.
+pub const ARG0: u8 = 0x68;
+
+/// A reference to the object called `path`: segments with dots between them, perhaps after a `\`.
+pub fn path(path: &str) -> Vec<u8> {
+    name_string(path)
+}
+
+/// `OperationRegion (path, PCI_Config, offset, length)`.
+pub fn pci_config_region(path: &str, offset: u8, length: u8) -> Vec<u8> {
+    let head = [&[0x5B, 0x80][..], &name_string(path), &[0x02]].concat();
+    [head, integer(offset.into()), integer(length.into())].concat()
+}
+
+/// `Field (region, ByteAcc, NoLock, Preserve) { names }`, each of a byte.
+pub fn byte_fields(region: &str, names: &[&str]) -> Vec<u8> {
+    let mut body = [&name_string(region)[..], &[0x01]].concat();
+    for name in names {
+        body.extend(name_string(name));
+        body.push(8);
+    }
+    with_length(&[0x5B, 0x81], &body)
+}
+
+/// `Method (path, arguments, Serialized) { body }`.
+pub fn method(path: &str, arguments: u8, body: &[Vec<u8>]) -> Vec<u8> {
+    let flags = [arguments & 7 | 1 << 3];
+    let body = [&name_string(path), &flags[..], &body.concat()].concat();
+    with_length(&[0x14], &body)
+}
+
+/// `If (condition) { body }`.
+pub fn when(condition: &[u8], body: &[u8]) -> Vec<u8> {
+    with_length(&[0xA0], &[condition, body].concat())
+}
+
+/// `a & b`.
+pub fn and(a: &[u8], b: &[u8]) -> Vec<u8> {
+    [&[0x7B][..], a, b, &[0x00]].concat()
+}
+
+/// `Or (a, b, target)`.
+pub fn or_into(a: &[u8], b: &[u8], target: &[u8]) -> Vec<u8> {
+    [&[0x7D][..], a, b, target].concat()
+}
+
+/// `a < b`.
+pub fn less(a: &[u8], b: &[u8]) -> Vec<u8> {
+    [&[0x95][..], a, b].concat()
+}
+
+/// `Store (value, target)`.
+pub fn store(value: &[u8], target: &[u8]) -> Vec<u8> {
+    [&[0x70][..], value, target].concat()
+}
+
+/// `CreateDWordField (buffer, offset, name)`.
+pub fn dword_field(buffer: u8, offset: u8, name: &str) -> Vec<u8> {
+    let offset = integer(offset.into());
+    [&[0x8A, buffer][..], &offset, &name_string(name)].concat()
+}
+
+/// `Return (value)`.
+pub fn give(value: &[u8]) -> Vec<u8> {
+    [&[0xA4][..], value].concat()
 }
 
 /// `Package () { elements }`.
@@ -63,6 +133,8 @@ pub enum Resource {
     Io(u16, u8),
     /// `IRQNoFlags () { line }`: edge, active high.
     Irq(u8),
+    /// `Interrupt (ResourceConsumer, Level, ActiveHigh, Shared) { lines }`, of which a 0 in `lines` is no line.
+    Interrupts([u8; 3]),
     /// `DMA (Compatibility, NotBusMaster, Transfer8) { channel }`.
     Dma(u8),
     /// `WordBusNumber`, first and last.
@@ -85,6 +157,16 @@ pub fn resource_template(resources: &[Resource]) -> Vec<u8> {
             Resource::Irq(line) => {
                 let [low, high] = (1u16 << line).to_le_bytes();
                 bytes.extend([0x22, low, high]);
+            }
+            Resource::Interrupts(lines) => {
+                let lines: Vec<u8> = lines.into_iter().filter(|&line| line != 0).collect();
+                // One that is not known yet takes the place of one that is.
+                let count = lines.len().max(1);
+                bytes.extend([0x89, (2 + 4 * count) as u8, 0, 0x09, count as u8]);
+                for n in 0..count {
+                    let line = lines.get(n).copied().unwrap_or(0);
+                    bytes.extend(u32::from(line).to_le_bytes());
+                }
             }
             Resource::Dma(channel) => bytes.extend([0x2A, 1 << channel, 0x00]),
             Resource::Buses(first, last) => {
@@ -112,19 +194,28 @@ fn word_window(bytes: &mut Vec<u8>, kind: u8, flags: u8, first: u16, last: u16) 
     }
 }
 
-/// A name of one segment, padded with `_`, and its root prefix.
+/// A name: segments padded with `_`, and its root prefix.
 fn name_string(path: &str) -> Vec<u8> {
-    let (root, segment) = match path.strip_prefix('\\') {
+    let (root, rest) = match path.strip_prefix('\\') {
         Some(rest) => (&b"\\"[..], rest),
         None => (&b""[..], path),
     };
-    assert!(
-        (1..=4).contains(&segment.len()),
-        "a name segment has one to four characters: {path}"
-    );
+    let segments: Vec<&str> = rest.split('.').collect();
     let mut bytes = root.to_vec();
-    bytes.extend(segment.bytes());
-    bytes.resize(root.len() + 4, b'_');
+    match segments.len() {
+        1 => {}
+        2 => bytes.push(0x2E),
+        count => bytes.extend([0x2F, count as u8]),
+    }
+    for segment in segments {
+        assert!(
+            (1..=4).contains(&segment.len()),
+            "a name segment has one to four characters: {path}"
+        );
+        let end = bytes.len() + 4;
+        bytes.extend(segment.bytes());
+        bytes.resize(end, b'_');
+    }
     bytes
 }
 

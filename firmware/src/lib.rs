@@ -16,10 +16,12 @@
 
 pub mod acpi;
 pub mod aml;
+mod files;
 mod kernel;
 pub mod mp;
 pub mod smbios;
 
+pub use files::files;
 pub use kernel::{KernelEntry, kernel_rom};
 
 /// Physical address of the window that [`tables`] fills.

@@ -13,7 +13,7 @@ use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
 use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
-use crate::qemu::{FwCfg, TestDevice, test_device};
+use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
 use crate::time::{I8254, Mc146818};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga};
@@ -57,6 +57,8 @@ pub struct PcConfig {
     pub rtc_start_unix: i64,
     /// The system BIOS: a multiple of 64 KiB, which ends at 4 GiB and (its last 128 KiB) at 1 MiB.
     pub bios: Vec<u8>,
+    /// What a BIOS finds in the firmware configuration device.
+    pub firmware_files: Vec<fw_cfg::File>,
     /// The VGA BIOS at C0000.
     pub vga_bios: Vec<u8>,
     /// Tables for the window at E0000, when a BIOS of 64 KiB leaves it free.
@@ -78,6 +80,7 @@ impl PcConfig {
             boot_order: vec![BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom],
             rtc_start_unix: 0,
             bios: Vec::new(),
+            firmware_files: Vec::new(),
             vga_bios: Vec::new(),
             tables: Vec::new(),
             option_roms: Vec::new(),
@@ -185,7 +188,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let port_a = add(&mut bus, PortA::new(a20), PortA::MAP);
     add(&mut bus, Apm::new(), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
-    let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus);
+    let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus, config.firmware_files);
     add(&mut bus, fw_cfg, FwCfg::MAP);
     let tester = add(&mut bus, TestDevice::new(), TestDevice::MAP);
     test_device::map(&mut bus, tester);

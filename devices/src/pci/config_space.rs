@@ -129,7 +129,8 @@ impl ConfigSpace {
                     len.is_power_of_two() && len >= 4,
                     "a size that a register can say"
                 );
-                (0x01, !u64::from(len - 1) & 0xFFFF, COMMAND_IO)
+                // All 32 bits, as the specification has it: there are no ports beyond FFFF.
+                (0x01, !u64::from(len - 1), COMMAND_IO)
             }
             Bar::Memory {
                 len,
@@ -230,7 +231,13 @@ impl ConfigSpace {
         }
         let at = BAR0 + 4 * number;
         let (base, enable) = match (*self.bars.get(usize::from(number))?)? {
-            Bar::Ports(_) => (u64::from(self.dword(at) & 0xFFFC), COMMAND_IO),
+            Bar::Ports(_) => {
+                let base = self.dword(at) & !3;
+                if base > 0xFFFF {
+                    return None;
+                }
+                (base.into(), COMMAND_IO)
+            }
             Bar::Memory { wide: false, .. } => {
                 (u64::from(self.dword(at) & 0xFFFF_FFF0), COMMAND_MEMORY)
             }
@@ -371,7 +378,7 @@ mod tests {
             .rom(0x8000);
         for (register, size) in [
             (0x10, 0xFFF0_0000),
-            (0x14, 0xFFE1),
+            (0x14, 0xFFFF_FFE1),
             (0x18, 0xFFF0_000C),
             (0x1C, 0xFFFF_FFFF),
             (0x20, 0),

@@ -5,6 +5,7 @@
 //! | region | ports | what |
 //! |---|---|---|
 //! | [`DebugPort::CONSOLE`] | E9 | a write is a byte of text; reads as E9, by which a guest knows it is there |
+//! | [`DebugPort::FIRMWARE`] | 402 | the same console, where SeaBIOS and OVMF look for it |
 //! | [`DebugPort::EXIT`] | F4-F7 | a write of 1, 2 or 4 bytes ends the run with that value; reads as 0 |
 
 use log::debug;
@@ -21,10 +22,15 @@ impl DebugPort {
     pub const CONSOLE: u8 = 0;
     /// Region: the exit.
     pub const EXIT: u8 = 1;
+    /// Region: the console where firmware looks for it.
+    pub const FIRMWARE: u8 = 2;
 
     /// Where a PC has it: region, first port, number of ports, widest access.
-    pub const MAP: &'static [(u8, u16, u16, u8)] =
-        &[(Self::CONSOLE, 0xE9, 1, 1), (Self::EXIT, 0xF4, 4, 4)];
+    pub const MAP: &'static [(u8, u16, u16, u8)] = &[
+        (Self::CONSOLE, 0xE9, 1, 1),
+        (Self::EXIT, 0xF4, 4, 4),
+        (Self::FIRMWARE, 0x402, 1, 1),
+    ];
 
     const VERSION: u32 = 1;
 
@@ -41,14 +47,14 @@ impl Device for DebugPort {
 
     fn read(&mut self, _: &mut DeviceCtx<'_>, region: u8, _: u64, _: u8) -> u64 {
         match region {
-            Self::CONSOLE => 0xE9,
+            Self::CONSOLE | Self::FIRMWARE => 0xE9,
             _ => 0,
         }
     }
 
     fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, _: u64, _: u8, value: u64) {
         match region {
-            Self::CONSOLE => ctx.output_byte(value as u8),
+            Self::CONSOLE | Self::FIRMWARE => ctx.output_byte(value as u8),
             Self::EXIT => {
                 debug!(target: TARGET, "exit with {value:#x}");
                 ctx.request(MachineRequest::DebugExit(value as u32));
@@ -77,7 +83,11 @@ mod tests {
     platform::device_contract!(
         contract,
         DebugPort::new(),
-        [(DebugPort::CONSOLE, 1, 1), (DebugPort::EXIT, 4, 4)]
+        [
+            (DebugPort::CONSOLE, 1, 1),
+            (DebugPort::EXIT, 4, 4),
+            (DebugPort::FIRMWARE, 1, 1)
+        ]
     );
 
     fn ports() -> Bus {

@@ -79,6 +79,10 @@ pub fn build(
         Some(path) if !restored => read_rom("--vga-rom", path, 512, 64 << 10)?,
         _ => firmware::vga_bios().to_vec(),
     };
+    let mut firmware_files = firmware::files(&description);
+    if spec.firmware != "builtin" {
+        firmware_files.push(("vgaroms/vgabios.bin".to_owned(), vga_bios.clone()));
+    }
     let loaded = match &media.kernel {
         Some((kind, setup)) => {
             let mut setup = setup.clone();
@@ -100,6 +104,7 @@ pub fn build(
         boot_order,
         rtc_start_unix: rtc_start,
         bios,
+        firmware_files,
         vga_bios,
         tables,
         option_roms,
