@@ -180,7 +180,7 @@ impl Machine {
             let decoded = find(&name)?.state.decode::<Cpu>(Cpu::STATE_VERSION);
             cpus.push((decoded.map_err(|error| failed(&name, error))?, name));
         }
-        let decoded = find(BUS)?.state.decode::<BusState>(BusState::VERSION);
+        let decoded = BusState::read(&find(BUS)?.state);
         let bus_state = decoded.map_err(|error| failed(BUS, error))?;
 
         let roms = self.bus_mut().memory.set_roms(&images.roms);

@@ -11,6 +11,7 @@ use crate::floppy::{self, I82077};
 use crate::ide::piix::{Drives, PiixIde};
 use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
+use crate::pci::piix4::PowerManagement;
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
 use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
 use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
@@ -194,6 +195,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     test_device::map(&mut bus, tester);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
     let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
+    let block = bus.add_port_window(power, AcpiPm::BLOCK, AcpiPm::BLOCK_LEN, 4);
     let host = add(&mut bus, PciHost::new(), PciHost::MAP);
     for chip in [host, io_apic, power] {
         bus.set_cost(chip, PCI_NS, PCI_NS);
@@ -203,6 +205,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     i440fx::host_bridge().plug(&mut bus, "i440fx", Bdf::new(0, 0));
     let bridge = piix3::IsaBridge::device(pirqs).plug(&mut bus, "piix3", Bdf::new(1, 0));
     PiixIde::plug(&mut bus, disks, Bdf::new(1, 1));
+    PowerManagement::device(block).plug(&mut bus, "piix4", Bdf::new(1, 3));
 
     bus.connect(IrqLine::FERR, fpu_error);
     a20.connect(&mut bus, port_a);

@@ -236,7 +236,7 @@ mod tests {
         let mut bus = pci();
         assert_eq!(read(&mut bus, 1, 1, 0x20), 0xC001);
         bus.pio_write(0xCFC, 4, 0xFFFF_FFFF);
-        assert_eq!(bus.pio_read(0xCFC, 4), 0xFFF1, "16 ports of I/O");
+        assert_eq!(bus.pio_read(0xCFC, 4), 0xFFFF_FFF1, "16 ports of I/O");
         for register in [0x10, 0x14, 0x18, 0x1C, 0x24, 0x30] {
             read(&mut bus, 1, 1, register);
             bus.pio_write(0xCFC, 4, 0xFFFF_FFFF);

@@ -2,8 +2,7 @@
 //!
 //! Datasheet: Intel 440FX PCIset (290549).
 //!
-//! Not modelled: what the registers do. PAM (59-5F) and SMRAM (72) keep their values, but the map of
-//! C0000-FFFFF is fixed: ROM where the board has placed it.
+//! Not modelled: SMRAM (72), which keeps its value, and all that is about DRAM's timing.
 
 use platform::{PhysAddr, SavedState, Shadow, StateError, StateView};
 

@@ -8,6 +8,7 @@ pub mod device;
 pub mod host;
 pub mod i440fx;
 pub mod piix3;
+pub mod piix4;
 
 pub use config_space::{Bar, ConfigSpace};
 pub use device::{PciCtx, PciDevice, PciFunction, Registers};

@@ -5,17 +5,19 @@
 //!
 //! | region | ports | what |
 //! |---|---|---|
-//! | [`AcpiPm::EVENT`] | 600-601 | PM1a status, cleared by writing ones |
-//! | | 602-603 | PM1a enable |
-//! | [`AcpiPm::CONTROL`] | 604-605 | SCI_EN (reads 1), SLP_TYP, SLP_EN: type 0 is S5, power off |
-//! | [`AcpiPm::TIMER`] | 608-60B | 24 bits at 3.579545 MHz |
+//! | [`AcpiPm::BLOCK`] | 00-01 from PMBASE | PM1a status, cleared by writing ones |
+//! | | 02-03 | PM1a enable |
+//! | | 04-05 | PM1a control: SCI_EN (reads 1), SLP_TYP, SLP_EN: type 0 is S5, power off |
+//! | | 08-0B | the timer: 24 bits at 3.579545 MHz |
+//! | | up to 3F | read as zeros |
 //! | [`AcpiPm::BOCHS_OFF`] | B004-B005 | power off when 2000h is written |
 //! | [`AcpiPm::VIRTUALBOX_OFF`] | 4004-4005 | power off when 3400h is written |
 //! | [`AcpiPm::SHUTDOWN`] | 8900 | power off after the bytes "Shutdown" |
 //!
-//! The timer is computed from virtual time. SCI is IRQ 9, a level. RTC_STS follows IRQ 8, which the board
-//! connects, and PWRBTN_STS [`Input::PowerButton`]. Not modelled: sleep states but S5, GPEs, the SMI that
-//! hands over from a BIOS (ACPI is always on).
+//! The PCI function [`piix4`](crate::pci::piix4) has PMBASE. The timer is computed from virtual
+//! time. SCI is IRQ 9, a level. RTC_STS follows IRQ 8, which the board connects, and PWRBTN_STS
+//! [`Input::PowerButton`]. Not modelled: sleep states but S5, GPEs, the SMI that hands over from a
+//! BIOS (ACPI is always on).
 
 use log::{debug, warn};
 use platform::{
@@ -65,24 +67,19 @@ pub struct AcpiPm {
 }
 
 impl AcpiPm {
-    /// Region: PM1a status and enable.
-    pub const EVENT: u8 = 0;
-    /// Region: PM1a control.
-    pub const CONTROL: u8 = 1;
-    /// Region: the PM timer.
-    pub const TIMER: u8 = 2;
+    /// Region: the registers that PMBASE places.
+    pub const BLOCK: u8 = 0;
+    /// How many ports those take.
+    pub const BLOCK_LEN: u16 = 64;
     /// Region: the power-off port of Bochs and old QEMU.
-    pub const BOCHS_OFF: u8 = 3;
+    pub const BOCHS_OFF: u8 = 1;
     /// Region: the power-off port of VirtualBox.
-    pub const VIRTUALBOX_OFF: u8 = 4;
+    pub const VIRTUALBOX_OFF: u8 = 2;
     /// Region: the shutdown port of Bochs' BIOS.
-    pub const SHUTDOWN: u8 = 5;
+    pub const SHUTDOWN: u8 = 3;
 
-    /// Where a PC has it: region, first port, number of ports, widest access.
+    /// Where a PC has the others: region, first port, number of ports, widest access.
     pub const MAP: &'static [(u8, u16, u16, u8)] = &[
-        (Self::EVENT, 0x600, 4, 4),
-        (Self::CONTROL, 0x604, 2, 2),
-        (Self::TIMER, 0x608, 4, 4),
         (Self::BOCHS_OFF, 0xB004, 2, 2),
         (Self::VIRTUALBOX_OFF, 0x4004, 2, 2),
         (Self::SHUTDOWN, 0x8900, 1, 1),
@@ -173,27 +170,27 @@ impl Device for AcpiPm {
 
     fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, _size: u8) -> u64 {
         let shift = (offset & 3) * 8;
-        match region {
-            Self::EVENT => {
+        match (region, offset) {
+            (Self::BLOCK, 0..=3) => {
                 self.sync(ctx.now_ns());
                 self.drive(ctx);
                 u64::from(self.event_register() >> shift)
             }
-            Self::CONTROL => u64::from(self.control | SCI_EN) >> shift,
-            Self::TIMER => (tick_at(ctx.now_ns()) & TIMER_MASK) >> shift,
-            Self::BOCHS_OFF | Self::VIRTUALBOX_OFF => 0,
+            (Self::BLOCK, 4..=7) => u64::from(self.control | SCI_EN) >> shift,
+            (Self::BLOCK, 8..=11) => (tick_at(ctx.now_ns()) & TIMER_MASK) >> shift,
+            (Self::BLOCK | Self::BOCHS_OFF | Self::VIRTUALBOX_OFF, _) => 0,
             _ => !0,
         }
     }
 
     fn write(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8, value: u64) {
-        match region {
-            Self::EVENT => {
+        match (region, offset) {
+            (Self::BLOCK, 0..=3) => {
                 self.sync(ctx.now_ns());
                 self.write_event(offset, size, value);
                 self.drive(ctx);
             }
-            Self::CONTROL => {
+            (Self::BLOCK, 4..=5) => {
                 let value = match (offset & 1, size) {
                     (0, 1) => self.control & 0xFF00 | value as u16 & 0xFF,
                     (0, _) => value as u16,
@@ -201,9 +198,9 @@ impl Device for AcpiPm {
                 };
                 self.write_control(ctx, value);
             }
-            Self::BOCHS_OFF => Self::write_magic(ctx, offset, size, value, 0x2000),
-            Self::VIRTUALBOX_OFF => Self::write_magic(ctx, offset, size, value, 0x3400),
-            Self::SHUTDOWN => self.write_shutdown(ctx, value as u8),
+            (Self::BOCHS_OFF, _) => Self::write_magic(ctx, offset, size, value, 0x2000),
+            (Self::VIRTUALBOX_OFF, _) => Self::write_magic(ctx, offset, size, value, 0x3400),
+            (Self::SHUTDOWN, _) => self.write_shutdown(ctx, value as u8),
             _ => {}
         }
     }
@@ -254,9 +251,7 @@ mod tests {
         contract,
         AcpiPm::new(),
         [
-            (AcpiPm::EVENT, 4, 4),
-            (AcpiPm::CONTROL, 2, 2),
-            (AcpiPm::TIMER, 4, 4),
+            (AcpiPm::BLOCK, 64, 4),
             (AcpiPm::BOCHS_OFF, 2, 2),
             (AcpiPm::VIRTUALBOX_OFF, 2, 2),
             (AcpiPm::SHUTDOWN, 1, 1)
@@ -266,6 +261,7 @@ mod tests {
 
     fn pm() -> Bus {
         let mut bus = bus_with_regions(Box::new(AcpiPm::new()), AcpiPm::MAP);
+        bus.map_ports(DeviceId(0), AcpiPm::BLOCK, 0x600, AcpiPm::BLOCK_LEN, 4);
         bus.connect(IrqLine::isa(8), DeviceId(0));
         bus
     }

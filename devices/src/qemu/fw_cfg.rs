@@ -20,8 +20,9 @@
 //! | 8002 | 1: IRQ 0 is input 2 of the I/O APIC |
 //! | BF00-BF3F | Glassbox's own, a notice by its BIOS: nothing boots. Bits 0-5 are those of [`Said::NotBootable`] |
 //!
-//! A request is three big-endian numbers in guest memory: control (32 bits; its upper half selects an item if bit 3 says
-//! so), length (32) and address (64). No item can be written: such a request ends with the error bit.
+//! A request is three big-endian numbers in guest memory: control (32 bits; its upper half selects
+//! an item if bit 3 says so), length (32) and address (64). No item can be written: such a request
+//! ends with the error bit.
 //!
 //! Not modelled: the other items, which read as zeros, so "none" and "no".
 

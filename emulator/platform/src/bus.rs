@@ -14,7 +14,7 @@ use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, MemoryMap, PhysAddr};
 use crate::message::MessageQueue;
 
-use crate::state::StateError;
+use crate::state::{SavedState, StateError};
 use crate::window::{MemoryWindow, PortWindow, Windows};
 
 /// A device's place on the bus: the order in which the board added it. What outlives a run names devices by their
@@ -38,15 +38,56 @@ pub struct BusState {
     /// Device, timer and deadline, in the order in which equal deadlines fire.
     timers: Vec<(String, u32, u64)>,
     messages: MessageQueue,
-    /// Device, region and base of each movable range that is somewhere.
-    port_windows: Vec<(String, u8, u16)>,
-    memory_windows: Vec<(String, u8, u64)>,
+    /// Device, region and base of each movable range.
+    port_windows: Vec<Place<u16>>,
+    memory_windows: Vec<Place<u64>>,
     memory_map: MemoryMap,
 }
 
+/// Device and region of a movable range, and where it is.
+type Place<T> = (String, u8, Option<T>);
+
 impl BusState {
     /// Version of the layout.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
+
+    /// Reads a state of this version or of an older one.
+    ///
+    /// # Errors
+    /// A version that nobody reads, or damaged bytes.
+    pub fn read(state: &SavedState) -> Result<Self, StateError> {
+        state.decode_or_migrate(Self::VERSION, &[(1, Self::from_1)])
+    }
+
+    /// Version 1 left out the ranges that were nowhere. One that it does not name stays where a
+    /// reset puts it, as it may belong to a device that came later.
+    fn from_1(state: &SavedState) -> Result<Self, StateError> {
+        type Old<T> = Vec<(String, u8, T)>;
+        type Lists = (
+            Vec<(String, Vec<String>)>,
+            Vec<(String, u32, u64)>,
+            MessageQueue,
+            Old<u16>,
+            Old<u64>,
+        );
+        fn now<T>(old: Old<T>) -> Vec<Place<T>> {
+            let places = old.into_iter();
+            let somewhere = places.map(|(device, region, base)| (device, region, Some(base)));
+            somewhere.collect()
+        }
+        // A tuple reads what the struct wrote, field by field.
+        let (clock, (wires, timers, messages, ports, memory), memory_map) =
+            state.decode::<(Clock, Lists, MemoryMap)>(1)?;
+        Ok(Self {
+            clock,
+            wires,
+            timers,
+            messages,
+            port_windows: now(ports),
+            memory_windows: now(memory),
+            memory_map,
+        })
+    }
 }
 
 /// What a device may ask of the machine.
@@ -570,15 +611,15 @@ impl Bus {
                 .collect(),
             messages: self.messages.clone(),
             port_windows: ports
-                .filter_map(|(window, range)| {
+                .map(|(window, range)| {
                     let (device, region) = named(range);
-                    Some((device, region, self.windows.port_base(window)?))
+                    (device, region, self.windows.port_base(window))
                 })
                 .collect(),
             memory_windows: memory
-                .filter_map(|(window, range)| {
+                .map(|(window, range)| {
                     let (device, region) = named(range);
-                    Some((device, region, self.windows.memory_base(window)?))
+                    (device, region, self.windows.memory_base(window))
                 })
                 .collect(),
             memory_map: self.memory.map(),
@@ -623,14 +664,14 @@ impl Bus {
             let place = known.ok_or(StateError::Unsound("a window that this board lacks"))?;
             Ok::<_, StateError>(place as u8)
         };
-        let mut windows = self.windows.nowhere();
+        let mut windows = self.windows.clone();
         for (name, region, base) in &state.port_windows {
             let window = place(&self.port_window_ranges, name, *region)?;
-            windows.set_ports(PortWindow(window), Some(*base));
+            windows.set_ports(PortWindow(window), *base);
         }
         for (name, region, base) in &state.memory_windows {
             let window = place(&self.memory_window_ranges, name, *region)?;
-            windows.set_memory(MemoryWindow(window), Some(*base));
+            windows.set_memory(MemoryWindow(window), *base);
         }
         self.memory.set_map(&state.memory_map)?;
         self.clock = state.clock;

@@ -28,14 +28,6 @@ impl Windows {
         MemoryWindow(u8::try_from(self.memory.len() - 1).expect("a board has few windows"))
     }
 
-    /// As many windows, which are nowhere.
-    pub(crate) fn nowhere(&self) -> Self {
-        Self {
-            ports: vec![None; self.ports.len()],
-            memory: vec![None; self.memory.len()],
-        }
-    }
-
     /// Puts `window` at `base`, or nowhere. Ignores a window that the board has not.
     pub fn set_ports(&mut self, window: PortWindow, base: Option<u16>) {
         if let Some(at) = self.ports.get_mut(usize::from(window.0)) {
