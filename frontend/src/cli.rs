@@ -203,14 +203,8 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "SIZE", value_parser = parse_size, default_value = "256M",
           help_heading = "Machine")]
     pub memory: u64,
-    /// Processors
-    #[arg(
-        hide = true,
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        help_heading = "Machine"
-    )]
+    /// Processors, 1 to 16; they take turns on one thread of the host
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Machine")]
     pub cpus: usize,
     /// Processor model; `glassbox info` lists them
     #[arg(

@@ -112,7 +112,11 @@ fn bad_options_are_named_with_what_to_do() {
         refuses_in_a_line(folder, &all, words);
     };
     run(&["--cpu", "z80"], &["--cpu z80", "max"]);
-    run(&["--cpus", "3"], &["--cpus 3", "expected 1"]);
+    run(&["--cpus", "17"], &["--cpus 17", "expected 1 to 16"]);
+    run(
+        &["--cpus", "2", "--cpu", "i486"],
+        &["--cpus 2", "--cpu i486", "no APIC"],
+    );
     run(&["--until", "("], &["--until", "regular expression"]);
     run(&["--send", "no arrow"], &["--send", "REGEX=>TEXT"]);
     run(&["--send", "a=><nokey>"], &["nokey", "<enter>"]);
@@ -250,7 +254,7 @@ fn a_refused_run_changes_no_file() {
     for args in [
         ["--cpu", "z80"],
         ["--until", "("],
-        ["--cpus", "2"],
+        ["--cpus", "0"],
         ["--disk", "missing.img"],
         ["--firmware", "text.txt"],
     ] {

@@ -20,6 +20,9 @@ pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
 /// 2026-01-01T00:00:00Z: deterministic runs start on this day.
 pub const DETERMINISTIC_DATE: i64 = 1_767_225_600;
 
+/// The most processors of a machine.
+pub const MOST_CPUS: usize = 16;
+
 /// Where a ROM may start that the loader of kernels adds.
 const KERNEL_ROM: PhysAddr = PhysAddr(firmware::KERNEL_ROM_BASE as u64);
 
@@ -54,14 +57,18 @@ pub fn build(
     restored: bool,
 ) -> Result<Machine> {
     let model = cpu_model(&spec.cpu)?;
-    if spec.cpus != 1 {
+    if !(1..=MOST_CPUS).contains(&spec.cpus) {
+        bail!("--cpus {}: expected 1 to {MOST_CPUS}", spec.cpus);
+    }
+    if spec.cpus > 1 && !model.has(Feature::Apic) {
         bail!(
-            "--cpus {}: expected 1, as this build runs one processor; leave the option out",
-            spec.cpus
+            "--cpus {}: expected 1 with --cpu {}, which has no APIC; take a newer model, such as max",
+            spec.cpus,
+            spec.cpu
         );
     }
     let description = firmware::Board {
-        cpus: 1,
+        cpus: spec.cpus as u8,
         ram_bytes: spec.memory,
         floppy: !media.floppies.is_empty(),
         pci: true,
