@@ -147,6 +147,47 @@ fn the_amd64_kernel_boots_directly_and_twice_alike() {
     check_direct_boot("amd64");
 }
 
+/// Four processors take turns: they cost little, and four busy programs progress alike.
+#[test]
+fn the_amd64_kernel_boots_on_four_processors() {
+    let Some(folder) = guest("amd64") else { return };
+    let (kernel, initrd) = (path(&folder, "vmlinuz"), path(&folder, "initrd.gz"));
+    let boot = |cpus: &str, session: &[&str]| {
+        let mut args = vec!["--cpus", cpus, "--kernel", &kernel, "--initrd", &initrd];
+        args.extend(["--append", "console=ttyS0,115200 cryptomgr.notests"]);
+        args.extend(session);
+        run(&args)
+    };
+    let off = ["--send", "/ # =>poweroff -f\\n"];
+    let count = "n=0; while [ ! -e /stop ]; do n=$((n+1)); done; echo counted $n.";
+    let four = format!(
+        "/ # =>for i in 1 2 3 4; do ({count}) & done; sleep 1; touch /stop; wait; grep -c ^proc /proc/cpuinfo; poweroff -f\\n"
+    );
+    let session = ["--send", &four];
+    let [one, alike, plain] = std::thread::scope(|scope| {
+        let one = scope.spawn(|| boot("1", &off));
+        let alike = scope.spawn(|| boot("4", &session));
+        let plain = boot("4", &off);
+        [one.join().unwrap(), alike.join().unwrap(), plain]
+    });
+    for run in [&one, &alike, &plain] {
+        assert_eq!(run.status, Some(0), "{}\n{}", run.stderr, run.serial());
+    }
+    let instructions = |run: &Run| run.report["instructions"].as_u64().unwrap();
+    let (single, several) = (instructions(&one), instructions(&plain));
+    println!("one processor {single} instructions, four {several}");
+    assert!(several < single / 2 * 3, "{several} for {single}");
+    assert!(alike.serial().contains("\n4\r\n"), "{}", alike.serial());
+    let counts: Vec<u64> = alike
+        .serial()
+        .split("counted ")
+        .filter_map(|rest| rest.split('.').next()?.parse().ok())
+        .collect();
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    println!("counted {counts:?}");
+    assert!(counts.len() == 4 && least * 5 > most * 4, "{counts:?}");
+}
+
 /// Boots by the BIOS, on the least processor that the distribution wants for the guest.
 fn check_disk_boot(name: &str, model: &str) {
     let Some(folder) = guest(name) else { return };
