@@ -3,6 +3,7 @@
 
 pub mod boards;
 pub mod dma;
+pub mod flash;
 pub mod floppy;
 pub mod ide;
 pub mod input;

@@ -225,6 +225,10 @@ pub struct RunArgs {
     /// VGA BIOS in place of the built-in one
     #[arg(long, value_name = "FILE", help_heading = "Machine")]
     pub vga_rom: Option<PathBuf>,
+    /// Where UEFI firmware keeps its variables: a copy of OVMF_VARS.fd, for example. A firmware image that holds
+    /// variables keeps them for this run only, without this
+    #[arg(long, value_name = "FILE", help_heading = "Machine")]
+    pub uefi_vars: Option<PathBuf>,
     /// Date of the machine's clock at the start: 2026-01-01, 2026-01-01T12:00:00 or Unix seconds
     #[arg(long, value_name = "DATE", value_parser = parse_date, help_heading = "Machine")]
     pub rtc: Option<i64>,
@@ -361,7 +365,7 @@ pub fn without_run(arguments: &[OsString], error: &clap::Error) -> Option<String
 }
 
 /// What `--restore` brings along: the options that describe a machine.
-const OF_THE_MACHINE: [&str; 16] = [
+const OF_THE_MACHINE: [&str; 17] = [
     "image",
     "image_as",
     "disk",
@@ -377,6 +381,7 @@ const OF_THE_MACHINE: [&str; 16] = [
     "cpu",
     "firmware",
     "vga_rom",
+    "uefi_vars",
     "rtc",
 ];
 
@@ -393,6 +398,7 @@ impl RunArgs {
             cpu: self.cpu.clone(),
             firmware: self.firmware.clone(),
             vga_rom: self.vga_rom.clone(),
+            uefi_vars: self.uefi_vars.clone(),
             image: self.image.clone(),
             image_as: self.image_as.map(Into::into),
             cdrom: self.cdrom.clone(),

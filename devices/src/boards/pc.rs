@@ -7,6 +7,7 @@ use platform::{
 
 use super::cmos::{self, Inventory};
 use crate::dma::{self, I8237};
+use crate::flash::CfiFlash;
 use crate::floppy::{self, I82077};
 use crate::ide::piix::{Drives, PiixIde};
 use crate::input::I8042;
@@ -56,8 +57,10 @@ pub struct PcConfig {
     pub boot_order: Vec<BootDevice>,
     /// The date at power-on, in seconds since 1970 UTC.
     pub rtc_start_unix: i64,
-    /// The system BIOS: a multiple of 64 KiB, which ends at 4 GiB and (its last 128 KiB) at 1 MiB.
+    /// The system BIOS: a multiple of 4 KiB from 64 KiB on, which ends at 4 GiB and (its last 128 KiB) at 1 MiB.
     pub bios: Vec<u8>,
+    /// Flash memory below the system BIOS: its content, whole blocks, and what keeps it.
+    pub flash: Option<(Vec<u8>, Option<Box<dyn BlockBackend>>)>,
     /// What a BIOS finds in the firmware configuration device.
     pub firmware_files: Vec<fw_cfg::File>,
     /// The VGA BIOS at C0000.
@@ -81,6 +84,7 @@ impl PcConfig {
             boot_order: vec![BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom],
             rtc_start_unix: 0,
             bios: Vec::new(),
+            flash: None,
             firmware_files: Vec::new(),
             vga_bios: Vec::new(),
             tables: Vec::new(),
@@ -97,7 +101,7 @@ pub enum BuildError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// A BIOS image of another size.
-    #[error("a BIOS image of {0} bytes: expected a multiple of 64K, at most 16M")]
+    #[error("a BIOS image of {0} bytes: expected a multiple of 4K from 64K to 16M")]
     BiosSize(usize),
     /// A ROM that does not lie in its window.
     #[error("a ROM of {bytes} bytes at {base:#x}: expected it at a whole page within {window}")]
@@ -149,6 +153,12 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     }
     let disks: Drives = connectors("disks", config.disks)?;
     let floppies = connectors("floppy drives", config.floppies)?;
+    if let Some((content, _)) = &config.flash {
+        let bytes = config.bios.len() + content.len();
+        if bytes > MOST_BIOS_BYTES || !content.len().is_multiple_of(CfiFlash::BLOCK_BYTES) {
+            return Err(BuildError::BiosSize(bytes));
+        }
+    }
     let mut memory = GuestMemory::new(config.memory_bytes)?;
     place_bios(&mut memory, &config.bios, &config.tables)?;
     place_option_rom(&mut memory, VGA_BIOS_BASE, &config.vga_bios)?;
@@ -191,6 +201,12 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
     let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus, config.firmware_files);
     add(&mut bus, fw_cfg, FwCfg::MAP);
+    if let Some((content, backend)) = config.flash {
+        let base = FOUR_GIB - (config.bios.len() + content.len()) as u64;
+        let len = content.len() as u64;
+        let flash = bus.add(Box::new(CfiFlash::new(content, backend)));
+        bus.map_mmio(flash, CfiFlash::ARRAY, PhysAddr(base), len);
+    }
     let tester = add(&mut bus, TestDevice::new(), TestDevice::MAP);
     test_device::map(&mut bus, tester);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
@@ -252,7 +268,8 @@ fn connectors<const N: usize>(
 
 /// Places the BIOS below 4 GiB and its end below 1 MiB, where a small one leaves E0000 to the tables.
 fn place_bios(memory: &mut GuestMemory, bios: &[u8], tables: &[u8]) -> Result<(), BuildError> {
-    if !bios.len().is_multiple_of(64 * KIB) || bios.len() > MOST_BIOS_BYTES {
+    let fits = bios.is_empty() || (64 * KIB..=MOST_BIOS_BYTES).contains(&bios.len());
+    if !fits || !bios.len().is_multiple_of(4 * KIB) {
         return Err(BuildError::BiosSize(bios.len()));
     }
     if tables.len() > 64 * KIB {
@@ -273,7 +290,7 @@ fn place_bios(memory: &mut GuestMemory, bios: &[u8], tables: &[u8]) -> Result<()
     if bios.len() >= 128 * KIB {
         memory.add_rom(PhysAddr(TABLES_BASE), &bios[bios.len() - 128 * KIB..])?;
     } else {
-        memory.add_rom(PhysAddr(BIOS_SEGMENT_BASE), bios)?;
+        memory.add_rom(PhysAddr(BIOS_SEGMENT_BASE), &bios[bios.len() - 64 * KIB..])?;
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub fn cpu_model(name: &str) -> Result<CpuModel> {
 /// An option that asks for what this machine does not have, or a host failure; nothing was changed then.
 pub fn build(
     spec: &MachineSpec,
-    media: Media,
+    mut media: Media,
     pacing: Pacing,
     rtc_start: i64,
     stop_at_reset: bool,
@@ -76,11 +76,19 @@ pub fn build(
         ..firmware::Board::default()
     };
     let tables = firmware::tables(&description);
-    let bios = match spec.firmware.as_str() {
+    let mut bios = match spec.firmware.as_str() {
         "builtin" => firmware::bios_for(&description),
-        // What a saved machine has is restored over it.
-        _ if restored => firmware::bios_for(&description),
-        path => read_rom("--firmware", path.as_ref(), 64 << 10, 16 << 20)?,
+        // What a saved machine has is restored over it; only a flash memory's size must be known.
+        path if restored => read_rom("--firmware", path.as_ref(), 4 << 10, 16 << 20)
+            .unwrap_or_else(|_| firmware::bios_for(&description)),
+        path => read_rom("--firmware", path.as_ref(), 4 << 10, 16 << 20)?,
+    };
+    // Firmware and variables in one file: without another place they are for this run only.
+    let own = bios.drain(..variables_len(&bios)).collect::<Vec<u8>>();
+    let flash = match media.flash.take() {
+        Some(mut backend) => Some((read_all(&mut *backend)?, Some(backend))),
+        None if own.is_empty() => None,
+        None => Some((own, None)),
     };
     let vga_bios = match &spec.vga_rom {
         Some(path) if !restored => read_rom("--vga-rom", path, 512, 64 << 10)?,
@@ -111,6 +119,7 @@ pub fn build(
         boot_order,
         rtc_start_unix: rtc_start,
         bios,
+        flash,
         firmware_files,
         vga_bios,
         tables,
@@ -133,6 +142,36 @@ pub fn build(
         },
     );
     Ok(machine)
+}
+
+/// How many bytes at the start of a firmware image are its variables: a firmware volume with the file
+/// system `EFI_SYSTEM_NV_DATA_FV_GUID` (UEFI PI specification vol. 3, §3.2.1.1).
+fn variables_len(image: &[u8]) -> usize {
+    const NV_DATA: [u8; 16] = [
+        0x8D, 0x2B, 0xF1, 0xFF, 0x96, 0x76, 0x8B, 0x4C, 0xA9, 0x85, 0x27, 0x47, 0x07, 0x5B, 0x4F,
+        0x50,
+    ];
+    let is_volume = image.get(16..32) == Some(&NV_DATA) && image.get(40..44) == Some(b"_FVH");
+    let Some(Ok(len)) = image.get(32..40).map(<[u8; 8]>::try_from) else {
+        return 0;
+    };
+    let len = u64::from_le_bytes(len);
+    let whole = len.is_multiple_of(4096) && len < image.len() as u64;
+    if is_volume && whole { len as usize } else { 0 }
+}
+
+fn read_all(backend: &mut dyn BlockBackend) -> Result<Vec<u8>> {
+    let sectors = backend.sectors();
+    if sectors == 0 || !sectors.is_multiple_of(8) || sectors > 16 << 11 {
+        bail!(
+            "--uefi-vars: expected UEFI variables, a multiple of 4K up to 16M, such as a copy of OVMF_VARS.fd"
+        );
+    }
+    let mut bytes = vec![0; sectors as usize * platform::block::SECTOR_BYTES];
+    backend
+        .read(0, &mut bytes)
+        .context("--uefi-vars: cannot be read")?;
+    Ok(bytes)
 }
 
 fn kernel_rom(loaded: &Loaded) -> Vec<u8> {

@@ -63,6 +63,9 @@ pub struct MachineSpec {
     /// A VGA BIOS in place of the built-in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vga_rom: Option<PathBuf>,
+    /// Where UEFI firmware keeps its variables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uefi_vars: Option<PathBuf>,
     /// An image that is told apart by its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<PathBuf>,
@@ -105,6 +108,7 @@ impl Default for MachineSpec {
             cpu: "max".into(),
             firmware: "builtin".into(),
             vga_rom: None,
+            uefi_vars: None,
             image: None,
             image_as: None,
             cdrom: None,

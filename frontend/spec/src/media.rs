@@ -55,6 +55,8 @@ pub struct Media {
     pub floppies: Vec<Box<dyn BlockBackend>>,
     /// The CD-ROM.
     pub cdrom: Option<Box<dyn BlockBackend>>,
+    /// Flash memory.
+    pub flash: Option<Box<dyn BlockBackend>>,
     /// A kernel to boot directly.
     pub kernel: Option<(KernelKind, KernelSetup)>,
     /// What to boot first when `--boot` says nothing.
@@ -139,6 +141,20 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
             &mut media,
         )?;
     }
+    if let Some(path) = &spec.uefi_vars {
+        if spec.firmware == "builtin" {
+            bail!(
+                "--uefi-vars: the built-in BIOS keeps no variables; add --firmware with OVMF's code, or leave it out"
+            );
+        }
+        let request = Request {
+            option: "--uefi-vars",
+            medium: Medium::Flash,
+            access: access(spec),
+            format: None,
+        };
+        media.flash = Some(opener.open(path, &request)?.backend);
+    }
     if let Some(path) = &spec.kernel
         && with_kernel
     {
@@ -187,6 +203,9 @@ impl Media {
         }
         for (number, floppy) in self.floppies.iter_mut().enumerate() {
             share(format!("floppy{number}"), floppy);
+        }
+        if let Some(flash) = &mut self.flash {
+            share("flash".to_owned(), flash);
         }
         self.handles = handles;
     }

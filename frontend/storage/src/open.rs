@@ -30,6 +30,8 @@ pub enum Medium {
     Floppy,
     /// A CD-ROM.
     CdRom,
+    /// Flash memory: as long as the file.
+    Flash,
 }
 
 impl Medium {
@@ -39,6 +41,7 @@ impl Medium {
             Self::Disk => "a raw disk image",
             Self::Floppy => "a raw floppy image",
             Self::CdRom => "an ISO 9660 image",
+            Self::Flash => "UEFI variables, such as a copy of OVMF_VARS.fd",
         }
     }
 }
@@ -123,7 +126,7 @@ impl Opener {
                 });
             }
             Medium::Floppy => floppy::medium_bytes(&content.head, content.len),
-            Medium::Disk | Medium::CdRom => content.len,
+            Medium::Disk | Medium::CdRom | Medium::Flash => content.len,
         };
         self.claim(&file, path, request)?;
         lock(&file, path, writes)?;

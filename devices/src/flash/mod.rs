@@ -1,0 +1,5 @@
+//! Flash memory.
+
+mod cfi;
+
+pub use cfi::CfiFlash;
