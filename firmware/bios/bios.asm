@@ -21,6 +21,7 @@
 %include "disk.asm"
 %include "edd.asm"
 %include "cdrom.asm"
+%include "eltorito.asm"
 %include "floppy.asm"
 %include "system.asm"
 %include "apm.asm"

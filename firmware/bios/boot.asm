@@ -14,6 +14,8 @@ int19:
         push    word EBDA
         pop     ds
         mov     word [E_BOOT], 0
+        call    et_stop
+        mov     byte [E_EMU], 0
         pop     ds
         mov     al, 38h
         call    cmos_read

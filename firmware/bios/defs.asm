@@ -145,12 +145,23 @@ E_BOOTDRV       equ 1E2h
 E_NMAP          equ 1E4h                ; number of E820 entries
 E_APM           equ 1E7h                ; bit 0: real-mode APM connected
 E_PCI           equ 1E8h                ; 1: configuration mechanism 1 answers
-E_CD            equ 1ECh                ; CD-ROM: base word, control word, select byte, drive number byte (0: none)
+E_CD            equ 1ECh                ; the CD-ROM drive that is spoken to: a record as in E_CDS
 E_PCIMEM        equ 1F4h                ; while POST hands out addresses: the next one, the next port, and the
 E_PCIPORT       equ 1F8h                ; segment for the next expansion ROM
 E_PCIROM        equ 1FAh
 E_MAP           equ 200h                ; E820 entries of 20 bytes, 12 at most
 E_PACKET        equ 2F0h                ; 12-byte ATAPI packet
+E_CDS           equ 300h                ; four CD-ROM records: base word, control word, select byte, lock byte
+E_NCDS          equ 318h
+E_CDSKIP        equ 31Ah                ; bytes of the data to leave out (word), and then to take (dword)
+E_CDTAKE        equ 31Ch
+E_CDDATA        equ 320h                ; 18 bytes: sense data, or a capacity
+E_EMU           equ 334h                ; El Torito: the specification packet of what was booted, 13h bytes
+E_EMUON         equ 347h                ; 1: the drive of that packet is a part of the disc
+E_EMUSPT        equ 348h                ; its sectors a track, heads, cylinders and sectors
+E_EMUHEADS      equ 34Ah
+E_EMUCYL        equ 34Ch
+E_EMUTOTAL      equ 350h
 E_RQLBA         equ 3E0h                ; disk request: LBA (8 bytes), sectors, sectors done, operation
 E_RQCNT         equ 3E8h
 E_RQDONE        equ 3EAh

@@ -1,19 +1,25 @@
-; Glassbox BIOS: INT 13h for hard disks (DL = 80h and up); diskettes go on to INT 40h's handler.
+; Glassbox BIOS: INT 13h for hard disks (DL = 80h and up); diskettes go on to INT 40h's handler, and CD-ROM drives
+; (E0h and up) to cdrom.asm.
 ; Sources: IBM PC/AT Technical Reference; Ralf Brown's Interrupt List, INT 13h.
 
 int13:
-        test    dl, dl
+        push    ds
+        push    ax
+        set_ds  EBDA
+        cmp     byte [E_EMUON], 0
+        pop     ax
+        jne     int13_emulating
+        pop     ds
+.plain: test    dl, dl
         jns     int40
         sti
         enter_service
         poll_reset
         set_ds  EBDA
         mov     al, [bp+F_DL]
-        test    al, al
-        jz      .disk
-        cmp     al, [E_CD+5]            ; the drive number of a CD-ROM we booted from
-        je      cd_int13
-.disk:  sub     al, 80h
+        sub     al, CD_DRIVE
+        jae     cd_int13
+        add     al, CD_DRIVE-80h
         cmp     al, [E_NDISKS]
         jae     .no_drive
         mov     ah, D_SIZE

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use emulator::Pacing;
 use emulator::saved::Saved;
-use spec::{MachineSpec, Media, build, media};
+use spec::{Drives, MachineSpec, Media, build, media};
 
 use crate::cli::{ClockChoice, DisplayChoice, EngineChoice, RunArgs};
 use crate::display::{self, Display, Host};
@@ -64,6 +64,7 @@ impl Plan {
 struct MadeOf {
     spec: MachineSpec,
     media: Media,
+    drives: Drives,
     saved: Option<Saved>,
 }
 
@@ -71,22 +72,27 @@ impl MadeOf {
     /// Opens the images that the options, or a saved machine, name.
     fn open(args: &RunArgs) -> Result<Self> {
         if let Some(dir) = &args.restore {
-            let (saved, spec, media) = spec::saved::open(dir)?.into_parts();
+            let (saved, spec, mut media) = spec::saved::open(dir)?.into_parts();
+            let drives = Drives::new(spec.clone(), &mut media);
             return Ok(Self {
                 spec,
                 media,
+                drives,
                 saved: Some(saved),
             });
         }
         let spec = args.spec()?;
         build::cpu_model(&spec.cpu)?;
-        let media = media::open(&spec)?;
+        let mut media = media::open(&spec)?;
         for note in &media.notes {
             outlet::say(&format!("glassbox: {note}"));
         }
+        let spec = media.settle(spec);
+        let drives = Drives::new(spec.clone(), &mut media);
         Ok(Self {
-            spec: media.settle(spec),
+            spec,
             media,
+            drives,
             saved: None,
         })
     }
@@ -106,7 +112,11 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let mut plan = check(args)?;
     let guard = Guard::start(plan.limits.timeout);
     let made_of = MadeOf::open(&plan.args)?;
-    check_outputs(&plan.args, &made_of.media)?;
+    check_outputs(&plan.args, &made_of.drives)?;
+    for change in plan.script.changes() {
+        let checked = made_of.drives.check(change);
+        checked.map_err(|error| anyhow!("--send: {error:#}"))?;
+    }
     let title = made_of.media.title.clone();
     #[cfg(feature = "window")]
     let window = open_window(&mut plan, &title)?;
@@ -276,7 +286,7 @@ fn refuse_unseen_tour(plan: &Plan) -> Result<()> {
     let chosen = args
         .display
         .is_some_and(|choice| choice != DisplayChoice::Auto);
-    let named = args.image.is_some() || args.kernel.is_some() || args.cdrom.is_some();
+    let named = args.image.is_some() || args.kernel.is_some() || !args.cdrom.is_empty();
     let is_tour = !named && args.disk.is_empty() && args.floppy.is_empty();
     if !is_tour || plan.display != Display::None || chosen || plan.stdio {
         return Ok(());
@@ -292,7 +302,7 @@ fn refuse_unseen_tour(plan: &Plan) -> Result<()> {
 }
 
 /// What the run writes must not go to one of its images.
-fn check_outputs(args: &RunArgs, media: &Media) -> Result<()> {
+fn check_outputs(args: &RunArgs, drives: &Drives) -> Result<()> {
     let file = |text: &str| text.strip_prefix("file:").map(std::path::PathBuf::from);
     let named = [
         ("--report", &args.report),
@@ -318,7 +328,7 @@ fn check_outputs(args: &RunArgs, media: &Media) -> Result<()> {
                 path.display()
             )
         };
-        if let Some(first) = media.opener.option_of(&path) {
+        if let Some(first) = drives.option_of(&path) {
             refuse(&format!("the image that {first} names"))?;
         }
         let whole = whole_path(&path);
@@ -339,7 +349,7 @@ fn check_outputs(args: &RunArgs, media: &Media) -> Result<()> {
         outputs.push((option, whole));
     }
     if let (Some(save), true) = (&args.save, args.restore != args.save) {
-        emulator::saved::check(save).map_err(|error| anyhow::anyhow!("--save {error}"))?;
+        emulator::saved::check(save).map_err(|error| anyhow!("--save {error}"))?;
     }
     Ok(())
 }
@@ -367,7 +377,12 @@ fn run_machine(
     shown: Option<Arc<Shown>>,
     ready: &Sender<()>,
 ) -> Result<Outcome> {
-    let MadeOf { spec, media, saved } = made_of;
+    let MadeOf {
+        spec,
+        media,
+        drives,
+        saved,
+    } = made_of;
     let rtc_start = match (spec.rtc, plan.pacing) {
         (Some(date), _) => date,
         (None, Pacing::Deterministic) => build::DETERMINISTIC_DATE,
@@ -375,7 +390,6 @@ fn run_machine(
             .duration_since(UNIX_EPOCH)
             .map_or(build::DETERMINISTIC_DATE, |now| now.as_secs() as i64),
     };
-    let mut disks = media.handles.clone();
     let no_reboot = plan.args.no_reboot;
     let restored = saved.is_some();
     let mut machine = build::build(&spec, media, plan.pacing, rtc_start, no_reboot, restored)?;
@@ -396,13 +410,15 @@ fn run_machine(
         shown,
         pacing: plan.pacing,
         hash_state: plan.args.report.is_some(),
+        drives,
     };
-    let (mut outcome, mut machine) = runner::run(machine, session);
+    let (mut outcome, mut machine, mut drives) = runner::run(machine, session);
     if let Some(dir) = &plan.args.save {
         let picture = report::to_png(outcome.frame.as_ref()).ok();
         let end = outcome.report.end.cause.name();
         let picture = picture.as_deref();
-        let saved = spec::saved::save(dir, &mut machine, &spec, &mut disks, picture, &end);
+        let (spec, disks) = (&drives.spec, &mut drives.handles);
+        let saved = spec::saved::save(dir, &mut machine, spec, disks, picture, &end);
         outcome.unsaved = saved.err().map(|error| format!("--save {error:#}"));
     }
     Ok(outcome)

@@ -52,6 +52,7 @@ Examples:
   glassbox run os-image.bin                      a boot sector with a kernel behind it: a floppy disk
   glassbox run --floppy setup.img --disk new.img --boot floppy
   glassbox run system.img --disk data.img,readonly
+  glassbox run install.iso --disk new.img        from a CD-ROM onto a disk
   glassbox run --kernel bzImage --initrd initrd.img --append console=ttyS0 \\
       --display none --serial stdio              Linux on this terminal; Ctrl-] leaves
   glassbox run boot.img --display none --until 'login: ' --timeout 60 --report report.json
@@ -62,6 +63,8 @@ TEXT of --send: \\n Enter, \\e Escape, \\t \\b \\xNN \\\\, keys such as <f1> <up
   <mouse DX DY>             moves the mouse by so many counts to the right and down, as <mouse 10 -5>
   <click BUTTON>            left, right or middle; <mouse-down BUTTON> and <mouse-up BUTTON> to drag
   <wheel N>                 turns the wheel by N notches, down on the screen; up where N is negative
+  <insert DRIVE FILE>       puts an image into cdrom, cdrom2, floppy or floppy2 in place of what is there
+  <eject DRIVE>             takes it out, also where the guest has locked the drive
 
 A window: a click lends the guest the mouse, Ctrl+Alt gives it back; Ctrl+Alt+P presses the power button,
 Ctrl+Alt+R the reset button, Ctrl+Alt+Q leaves; Ctrl+Alt+Del is the guest's. In a terminal Ctrl-Alt-P, Ctrl-Alt-R
@@ -166,11 +169,11 @@ pub struct RunArgs {
         help_heading = "Images"
     )]
     pub disk: Vec<OsString>,
-    /// A CD-ROM image
-    #[arg(hide = true, long, value_name = "FILE", help_heading = "Images")]
-    pub cdrom: Option<PathBuf>,
-    /// A floppy disk image; repeat for a second drive
-    #[arg(long, value_name = "FILE", help_heading = "Images")]
+    /// A CD-ROM image, never written to; repeat for more drives; `none` is an empty drive
+    #[arg(long, value_name = "FILE|none", help_heading = "Images")]
+    pub cdrom: Vec<PathBuf>,
+    /// A floppy disk image; repeat for a second drive; `none` is an empty drive
+    #[arg(long, value_name = "FILE|none", help_heading = "Images")]
     pub floppy: Vec<PathBuf>,
     /// Boot order, first to last
     #[arg(

@@ -29,7 +29,8 @@ pub fn print() -> Result<()> {
         ("devices", names.join(", ")),
         (
             "boots",
-            "disk, floppy, bzImage, multiboot 1, multiboot 2, PVH ELF, boot sector".to_owned(),
+            "disk, CD-ROM, floppy, bzImage, multiboot 1, multiboot 2, PVH ELF, boot sector"
+                .to_owned(),
         ),
     ];
     let lines = rows.map(|(name, value)| format!("{name:<12} {value}\n"));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select};
 use emulator::{Exit, Leap, Limit, Machine, Pacing};
 use platform::{Frame, Said};
+use spec::{Change, Drives};
 
 use crate::hostio::{Loss, Port, Wires};
 use crate::outlet::{self, Unwritten};
@@ -141,6 +142,8 @@ pub struct Session {
     pub pacing: Pacing,
     /// Whether somebody will read the hash of the whole state.
     pub hash_state: bool,
+    /// The machine's drives, whose media the script may change.
+    pub drives: Drives,
 }
 
 /// Slices end at multiples of this virtual time: there the script is looked at.
@@ -182,8 +185,8 @@ struct Run {
     stopped: Option<Instant>,
 }
 
-/// Runs `machine` to its end, and gives it back.
-pub fn run(machine: Machine, session: Session) -> (Outcome, Machine) {
+/// Runs `machine` to its end, and gives it back with its drives.
+pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives) {
     let started = Instant::now();
     let pacer = (session.pacing == Pacing::Realtime).then(|| Pacer::new(started, machine.now_ns()));
     let mut run = Run {
@@ -217,7 +220,7 @@ pub fn run(machine: Machine, session: Session) -> (Outcome, Machine) {
             .for_each(|f| shown.show(f));
     }
     outcome.report.wall_ns = wall_ns.max(1);
-    (outcome, run.machine)
+    (outcome, run.machine, run.session.drives)
 }
 
 impl Run {
@@ -231,7 +234,9 @@ impl Run {
             return Some(end);
         }
         self.take_stdin();
-        self.typist.pump(&mut self.machine);
+        for change in self.typist.pump(&mut self.machine) {
+            self.change_medium(&change);
+        }
         let exit = self.run_to_border();
         self.drain();
         if self.session.script.wants_screen() && self.machine.now_ns() >= self.next_screen_ns {
@@ -244,6 +249,15 @@ impl Run {
         }
         self.show();
         self.ended(exit)
+    }
+
+    /// Changes what is in a drive. Where that cannot be done any more the guest goes on without.
+    fn change_medium(&mut self, change: &Change) {
+        if let Err(error) = self.session.drives.change(&mut self.machine, change) {
+            outlet::say(&format!(
+                "glassbox: --send: {error:#}; the drive is left as it is"
+            ));
+        }
     }
 
     /// Runs to the next slice border, past those at which nothing can have happened, as the machine only waits.

@@ -6,10 +6,11 @@
 use anyhow::{Result, anyhow};
 use platform::TextScreen;
 use regex::bytes::{Regex, RegexBuilder};
+use spec::Change;
 
 use crate::cp437;
 use crate::hostio::Port;
-use crate::typing::{self, Piece, Typist};
+use crate::typing::{self, Act, Piece, Typist};
 
 /// How far back of what is new a search over a stream goes: a kernel's log need not be searched again for every byte.
 const WINDOW_BYTES: usize = 64 << 10;
@@ -281,6 +282,15 @@ impl Script {
             until,
             sends: sends.collect::<Result<_>>()?,
             ..Self::default()
+        })
+    }
+
+    /// The changes of media that it will make.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        let pieces = self.sends.iter().flat_map(|send| &send.pieces);
+        pieces.filter_map(|piece| match piece {
+            Piece::Act(Act::Change(change)) => Some(change),
+            _ => None,
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use emulator::Machine;
 use platform::{Key, Motion, PhysAddr};
+use spec::{Change, DriveName};
 
 /// One stroke: a key with what is held down meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +39,12 @@ pub enum Piece {
     Char(char),
     /// A key by name, such as `<f1>` or `<ctrl-alt-delete>`.
     Key(Stroke),
-    /// The mouse or a button of the case, such as `<click left>` or `<power>`.
+    /// The mouse, a button of the case or a drive, such as `<click left>`, `<power>` or `<eject cdrom>`.
     Act(Act),
 }
 
 /// What can be done beside typing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// `<power>`: the power button.
     Power,
@@ -59,6 +60,8 @@ pub enum Act {
     Click(u8),
     /// `<wheel N>`: turns the wheel by so many notches, down on a screen.
     Wheel(i32),
+    /// `<insert DRIVE FILE>` puts a medium into a drive, `<eject DRIVE>` takes it out.
+    Change(Change),
 }
 
 /// Parses the text of `--send`: `\n` Enter, `\r`, `\t`, `\e` Escape, `\\`, `\xNN`, `<f1>`, `<ctrl-c>`,
@@ -82,7 +85,9 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, String> {
                 .filter(|(name, _)| looks_like_name(name) || looks_like_act(name))
             {
                 Some((name, after)) => {
-                    pieces.push(match name.to_ascii_lowercase().as_str() {
+                    let lower = name.to_ascii_lowercase();
+                    pieces.push(match lower.as_str() {
+                        _ if is_change(&lower) => Piece::Act(parse_change(name)?),
                         "lt" => Piece::Char('<'),
                         "gt" => Piece::Char('>'),
                         name => match parse_act(name) {
@@ -125,7 +130,38 @@ fn looks_like_act(text: &str) -> bool {
     known || alike && !name.is_empty() && name.chars().all(is_name)
 }
 
-const ACTS_WITH_ARGUMENTS: [&str; 5] = ["mouse", "mouse-down", "mouse-up", "click", "wheel"];
+const ACTS_WITH_ARGUMENTS: [&str; 7] = [
+    "mouse",
+    "mouse-down",
+    "mouse-up",
+    "click",
+    "wheel",
+    "insert",
+    "eject",
+];
+
+/// Whether a text in lower case has to do with a drive; `<insert>` alone is a key.
+fn is_change(text: &str) -> bool {
+    text.starts_with("insert ") || text.starts_with("eject ") || text == "eject"
+}
+
+/// Parses `insert cdrom FILE`, whose name may have blanks, and `eject cdrom`.
+fn parse_change(text: &str) -> Result<Act, String> {
+    let (act, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let is_insert = act.eq_ignore_ascii_case("insert");
+    let (drive, file) = match rest.split_once(' ') {
+        Some((drive, file)) if is_insert => (drive, Some(file.trim())),
+        _ => (rest, None),
+    };
+    let medium = file.filter(|file| !file.is_empty()).map(Into::into);
+    match DriveName::parse(&drive.to_ascii_lowercase()) {
+        Some(drive) if medium.is_some() == is_insert => Ok(Act::Change(Change { drive, medium })),
+        _ => Err(format!(
+            "found <{text}>; expected <insert DRIVE FILE> or <eject DRIVE> with cdrom, cdrom2, floppy or floppy2; or \
+             <lt> for <"
+        )),
+    }
+}
 
 /// The farthest that the mouse goes at a time: that takes a guest seconds.
 const MOST_COUNTS: i32 = 10_000;
@@ -159,8 +195,8 @@ fn parse_act(text: &str) -> Option<Result<Act, String>> {
         (_, []) => return None,
         _ => {
             return Some(Err(format!(
-                "unknown <{text}>; expected <mouse DX DY>, <mouse-down BUTTON>, <mouse-up BUTTON>, <click BUTTON> \
-                 or <wheel N>, or <lt> for <"
+                "unknown <{text}>; expected <mouse DX DY>, <mouse-down BUTTON>, <mouse-up BUTTON>, <click BUTTON>, \
+                 <wheel N>, <insert DRIVE FILE> or <eject DRIVE>, or <lt> for <"
             )));
         }
     };
@@ -474,13 +510,13 @@ struct Queue {
 }
 
 /// Something that is handed over in one piece, and the virtual time before the next step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
     what: What,
     then_ns: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     /// A key goes down or up.
     Key {
@@ -497,6 +533,8 @@ enum What {
     Power,
     /// The reset button.
     Reset,
+    /// A medium goes in or out.
+    Change(Change),
 }
 
 impl Typist {
@@ -512,7 +550,7 @@ impl Typist {
                 },
                 Piece::Key(stroke) => self.stroke(*stroke),
                 Piece::Act(act) => {
-                    let steps = self.steps_of(*act);
+                    let steps = self.steps_of(act);
                     self.keys.steps.extend(steps);
                 }
             }
@@ -550,7 +588,7 @@ impl Typist {
     pub fn type_serial(&mut self, port: u8, pieces: &[Piece]) {
         for piece in pieces {
             if let Piece::Act(act) = piece {
-                let steps = self.steps_of(*act);
+                let steps = self.steps_of(act);
                 self.serial.steps.extend(steps);
             }
             let bytes = serial_bytes(piece).into_iter();
@@ -562,9 +600,10 @@ impl Typist {
     }
 
     /// The steps of what is done with the mouse or the case.
-    fn steps_of(&mut self, act: Act) -> Vec<Step> {
+    fn steps_of(&mut self, act: &Act) -> Vec<Step> {
         let step = |what, then_ns| Step { what, then_ns };
-        match act {
+        match *act {
+            Act::Change(ref change) => vec![step(What::Change(change.clone()), HOLD_NS)],
             Act::Power => vec![step(What::Power, HOLD_NS)],
             Act::Reset => vec![step(What::Reset, HOLD_NS)],
             Act::Press(button) => {
@@ -576,8 +615,8 @@ impl Typist {
                 vec![step(self.motion(Motion::default()), CLICK_NS)]
             }
             Act::Click(button) => {
-                let mut steps = self.steps_of(Act::Press(button));
-                steps.extend(self.steps_of(Act::Release(button)));
+                let mut steps = self.steps_of(&Act::Press(button));
+                steps.extend(self.steps_of(&Act::Release(button)));
                 steps
             }
             Act::Move(right, down) => {
@@ -619,41 +658,45 @@ impl Typist {
             queue.steps.front().is_some_and(|step| match step.what {
                 What::Key { first, .. } => !first || machine.takes_keys() && !buffered(),
                 What::Byte { port, .. } => machine.takes_serial(port),
-                What::Motion(_) | What::Power | What::Reset => true,
+                What::Motion(_) | What::Power | What::Reset | What::Change(_) => true,
             })
         };
         !comes(&self.keys) && !comes(&self.serial)
     }
 
-    /// Hands over what is due.
-    pub fn pump(&mut self, machine: &mut Machine) {
-        self.keys.pump(&mut self.bios, machine);
-        self.serial.pump(&mut self.bios, machine);
+    /// Hands over what is due, but for changes of media, which it returns.
+    pub fn pump(&mut self, machine: &mut Machine) -> Vec<Change> {
+        let mut changes = self.keys.pump(&mut self.bios, machine);
+        changes.extend(self.serial.pump(&mut self.bios, machine));
+        changes
     }
 }
 
 impl Queue {
-    fn pump(&mut self, bios: &mut BiosBuffer, machine: &mut Machine) {
+    fn pump(&mut self, bios: &mut BiosBuffer, machine: &mut Machine) -> Vec<Change> {
+        let mut changes = Vec::new();
         let now_ns = machine.now_ns();
         while now_ns >= self.next_ns
-            && let Some(step) = self.steps.front().copied()
-            && self.is_taken(step.what, bios, machine)
+            && let Some(step) = self.steps.front()
+            && self.is_taken(&step.what, bios, machine)
+            && let Some(step) = self.steps.pop_front()
         {
-            self.steps.pop_front();
             match step.what {
                 What::Key { key, pressed, .. } => machine.input_key(key, pressed),
                 What::Byte { port, byte } => machine.input_serial(port, vec![byte]),
                 What::Motion(motion) => machine.input_mouse(motion),
                 What::Power => machine.press_power(),
                 What::Reset => machine.press_reset(),
+                What::Change(change) => changes.push(change),
             }
             self.next_ns = now_ns + step.then_ns;
         }
+        changes
     }
 
     /// Whether a step gets through to the guest.
-    fn is_taken(&self, what: What, bios: &mut BiosBuffer, machine: &Machine) -> bool {
-        match what {
+    fn is_taken(&self, what: &What, bios: &mut BiosBuffer, machine: &Machine) -> bool {
+        match *what {
             What::Key { first, .. } => {
                 !first
                     || machine.takes_keys() && bios.has_room(&Bios::of(machine), machine.now_ns())
@@ -662,7 +705,7 @@ impl Queue {
             What::Motion(_) => {
                 machine.takes_motion() || machine.now_ns() >= self.next_ns + UNMOVED_NS
             }
-            What::Power | What::Reset => true,
+            What::Power | What::Reset | What::Change(_) => true,
         }
     }
 }
@@ -773,202 +816,4 @@ impl BiosBuffer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_and_key_names_are_parsed() {
-        let pieces = parse(r"a\n\e<f1><CTRL-c>\x41\\<lt>1 < 2").unwrap();
-        let ctrl_c = Stroke {
-            ctrl: true,
-            ..Stroke::plain(Key::C)
-        };
-        let expected = [
-            Piece::Char('a'),
-            Piece::Char('\n'),
-            Piece::Char('\x1B'),
-            Piece::Key(Stroke::plain(Key::F1)),
-            Piece::Key(ctrl_c),
-            Piece::Char('A'),
-            Piece::Char('\\'),
-            Piece::Char('<'),
-            Piece::Char('1'),
-            Piece::Char(' '),
-            Piece::Char('<'),
-            Piece::Char(' '),
-            Piece::Char('2'),
-        ];
-        assert_eq!(pieces, expected);
-    }
-
-    #[test]
-    fn modifiers_combine() {
-        let Piece::Key(stroke) = parse("<ctrl-alt-delete>").unwrap()[0] else {
-            panic!("a key");
-        };
-        assert!(stroke.ctrl && stroke.alt && !stroke.shift);
-        assert_eq!(stroke.key, Key::Delete);
-        let Piece::Key(stroke) = parse("<alt-->").unwrap()[0] else {
-            panic!("a key");
-        };
-        assert_eq!((stroke.key, stroke.alt), (Key::Minus, true));
-    }
-
-    #[test]
-    fn the_mouse_and_the_buttons_of_the_case_are_named() {
-        let pieces = parse(
-            "<power><RESET><mouse 10 -5><Mouse-Down Left><mouse-up middle><click right><wheel -1>",
-        );
-        let expected = [
-            Act::Power,
-            Act::Reset,
-            Act::Move(10, -5),
-            Act::Press(1),
-            Act::Release(4),
-            Act::Click(2),
-            Act::Wheel(-1),
-        ];
-        assert_eq!(pieces.unwrap(), expected.map(Piece::Act));
-        assert_eq!(parse("<left>").unwrap().len(), 1, "a key");
-        let text = "cat <a >b; a < 2 > 1; x <in 2>&1 <b c> <1 2>";
-        assert_eq!(parse(text).unwrap().len(), text.len(), "text as any other");
-    }
-
-    #[test]
-    fn long_ways_are_split_into_packets_along_a_straight_line() {
-        let way = |right, down| packets(right, down).collect::<Vec<_>>();
-        assert_eq!(way(0, 0), []);
-        assert_eq!(way(127, -127), [(127, -127)]);
-        assert_eq!(way(-256, 3), [(-85, 1), (-85, 1), (-86, 1)]);
-        let all = packets(-10_000, 9_999).fold((0, 0), |(x, y), (dx, dy)| (x + dx, y + dy));
-        assert_eq!(all, (-10_000, 9_999));
-    }
-
-    #[test]
-    fn a_button_stays_down_while_the_mouse_is_dragged() {
-        let mut typist = Typist::default();
-        typist.type_keys(&parse("<mouse-down left><mouse 1 2><mouse-up left><wheel 2>").unwrap());
-        let motions = typist.keys.steps.iter().map(|step| match step.what {
-            What::Motion(Motion {
-                dx,
-                dy,
-                dz,
-                buttons,
-            }) => [dx, dy, dz, buttons.into()],
-            other => panic!("{other:?}"),
-        });
-        let expected = [
-            [0, 0, 0, 1],
-            [1, -2, 0, 1],
-            [0, 0, 0, 0],
-            [0, 0, 1, 0],
-            [0, 0, 1, 0],
-        ];
-        assert_eq!(motions.collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (bad, says) in [
-            ("<mouse 1>", "<mouse DX DY>"),
-            ("<mouse 1 x>", "<mouse DX DY>"),
-            ("<mouse 10001 0>", "at most 10000"),
-            ("<wheel up>", "<wheel N>"),
-            ("<click>", "<click BUTTON>"),
-            ("<click top>", "left, right or middle"),
-            ("<muose 1 2>", "<mouse DX DY>"),
-            ("<clik left>", "<click BUTTON>"),
-            ("<powre>", "<power>"),
-        ] {
-            let said = parse(bad).unwrap_err();
-            assert!(said.contains(bad) && said.contains(says), "{said}");
-        }
-        for bad in ["\\", "\\q", "\\xZZ", "<nokey>", "<ctrl-nokey>"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn shifted_characters_hold_shift() {
-        let stroke = stroke_of_char('A').unwrap();
-        assert_eq!((stroke.key, stroke.shift), (Key::A, true));
-        let stroke = stroke_of_char('>').unwrap();
-        assert_eq!((stroke.key, stroke.shift), (Key::Period, true));
-        assert_eq!(stroke_of_char('\n').unwrap().key, Key::Enter);
-        assert_eq!(stroke_of_char('ß'), None);
-        for c in ' '..='~' {
-            assert!(stroke_of_char(c).is_some(), "{c}");
-        }
-    }
-
-    fn bios(head: u16, tail: u16) -> Bios {
-        Bios {
-            head,
-            tail,
-            start: 0x1E,
-            end: 0x3E,
-            protected: false,
-        }
-    }
-
-    #[test]
-    fn the_bios_buffer_is_full_with_two_words_left() {
-        assert!(!bios(0x1E, 0x1E).is_full());
-        assert!(!bios(0x1E, 0x1E + 26).is_full());
-        assert!(bios(0x1E, 0x1E + 28).is_full());
-        assert!(bios(0x22, 0x1E).is_full());
-        assert!(!bios(0x26, 0x1E).is_full());
-        // What is no such buffer is never full.
-        for (head, tail) in [(0, 28), (0x1F, 0x3D), (0xFFFE, 0xFFFC), (0x1E, 0x3E)] {
-            assert!(!bios(head, tail).is_full(), "{head:x} {tail:x}");
-        }
-        let backwards = Bios {
-            start: 0x3E,
-            end: 0x1E,
-            ..bios(0x1E, 0x3A)
-        };
-        assert!(!backwards.is_full());
-        assert!(!Bios::default().is_full());
-    }
-
-    #[test]
-    fn a_full_buffer_is_waited_for_unless_nobody_reads_it() {
-        const HOUR_NS: u64 = 3_600_000_000_000;
-        let mut buffer = BiosBuffer::default();
-        assert!(buffer.has_room(&bios(0x1E, 0x20), 0));
-        assert!(buffer.has_room(&bios(0x20, 0x20), 1));
-        let full = bios(0x20, 0x3C);
-        assert!(!buffer.has_room(&full, 2));
-        assert!(!buffer.has_room(&full, HOUR_NS), "a reader may be slow");
-        let stale = Bios {
-            protected: true,
-            ..full
-        };
-        assert!(!buffer.has_room(&stale, HOUR_NS));
-        assert!(buffer.has_room(&stale, HOUR_NS + PROTECTED_UNREAD_NS));
-
-        let mut buffer = BiosBuffer::default();
-        let full = bios(0x1E, 0x3A);
-        assert!(!buffer.has_room(&full, 0));
-        assert!(!buffer.has_room(&full, UNREAD_NS - 1));
-        assert!(buffer.has_room(&full, UNREAD_NS));
-        assert!(buffer.has_room(&bios(0x1E, 0x3C), UNREAD_NS + 1));
-        let read = bios(0x20, 0x3C);
-        assert!(
-            !buffer.has_room(&read, UNREAD_NS + 2),
-            "somebody reads it after all"
-        );
-    }
-
-    #[test]
-    fn serial_lines_carry_what_a_terminal_sends() {
-        let bytes = |text| -> Vec<u8> {
-            let pieces = parse(text).unwrap();
-            pieces.iter().flat_map(serial_bytes).collect()
-        };
-        assert_eq!(bytes("ls\n"), b"ls\r");
-        assert_eq!(bytes("<ctrl-c>"), b"\x03");
-        assert_eq!(bytes("<up>\\e"), b"\x1B[A\x1B");
-        assert_eq!(bytes("\\xff"), b"\xFF");
-    }
-}
+mod tests;

@@ -7,8 +7,9 @@ use platform::{
 
 use super::cmos::{self, Inventory};
 use crate::dma::{self, I8237};
-use crate::flash::CfiFlash;
+use crate::flash::{CfiFlash, FlashImage};
 use crate::floppy::{self, I82077};
+use crate::ide::Attached;
 use crate::ide::piix::{Drives, PiixIde};
 use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
@@ -28,6 +29,9 @@ const BIOS_SEGMENT_BASE: u64 = 0xF_0000;
 const FOUR_GIB: u64 = 1 << 32;
 /// Below FEC00000 are the interrupt controllers' addresses.
 const MOST_BIOS_BYTES: usize = 16 << 20;
+
+/// What an empty floppy drive is for: disks of 1.44 MiB.
+const USUAL_FLOPPY_SECTORS: u64 = 2880;
 
 /// Number, first port and interrupt of COM1 to COM4.
 const COM_PORTS: [(u8, u16, u8); 4] = [(0, 0x3F8, 4), (1, 0x2F8, 3), (2, 0x3E8, 4), (3, 0x2E8, 3)];
@@ -51,16 +55,20 @@ pub struct PcConfig {
     pub cpus: u16,
     /// 0 = primary master, 1 = primary slave, 2 = secondary master, 3 = secondary slave.
     pub disks: Vec<Option<Box<dyn BlockBackend>>>,
+    /// CD-ROM drives: in which of the same places, instead of a disk, and with what in them.
+    pub cdroms: Vec<(usize, Option<Box<dyn BlockBackend>>)>,
     /// Drives A and B.
     pub floppies: Vec<Option<Box<dyn BlockBackend>>>,
+    /// Which of them are there with nothing in them.
+    pub empty_floppies: Vec<usize>,
     /// What the BIOS tries, in order.
     pub boot_order: Vec<BootDevice>,
     /// The date at power-on, in seconds since 1970 UTC.
     pub rtc_start_unix: i64,
     /// The system BIOS: a multiple of 4 KiB from 64 KiB on, which ends at 4 GiB and (its last 128 KiB) at 1 MiB.
     pub bios: Vec<u8>,
-    /// Flash memory below the system BIOS: its content, whole blocks, and what keeps it.
-    pub flash: Option<(Vec<u8>, Option<Box<dyn BlockBackend>>)>,
+    /// Flash memory below the system BIOS.
+    pub flash: Option<FlashImage>,
     /// What a BIOS finds in the firmware configuration device.
     pub firmware_files: Vec<fw_cfg::File>,
     /// The VGA BIOS at C0000.
@@ -80,7 +88,9 @@ impl PcConfig {
             memory_bytes,
             cpus: 1,
             disks: Vec::new(),
+            cdroms: Vec::new(),
             floppies: Vec::new(),
+            empty_floppies: Vec::new(),
             boot_order: vec![BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom],
             rtc_start_unix: 0,
             bios: Vec::new(),
@@ -123,6 +133,9 @@ pub enum BuildError {
         /// How many fit.
         most: usize,
     },
+    /// A CD-ROM drive in no place, or in a disk's.
+    #[error("a CD-ROM drive at IDE connector {0}: expected one of 0 to 3 that no other drive has")]
+    Cdrom(usize),
     /// A clock ratio with a zero.
     #[error("{0}/{1} ns per instruction: expected two numbers above zero")]
     Clock(u64, u64),
@@ -151,11 +164,11 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     if ns == 0 || instructions == 0 {
         return Err(BuildError::Clock(ns, instructions));
     }
-    let disks: Drives = connectors("disks", config.disks)?;
+    let disks: [_; 4] = connectors("disks", config.disks)?;
     let floppies = connectors("floppy drives", config.floppies)?;
-    if let Some((content, _)) = &config.flash {
-        let bytes = config.bios.len() + content.len();
-        if bytes > MOST_BIOS_BYTES || !content.len().is_multiple_of(CfiFlash::BLOCK_BYTES) {
+    if let Some(flash) = &config.flash {
+        let bytes = config.bios.len() + flash.content.len();
+        if bytes > MOST_BIOS_BYTES || !flash.content.len().is_multiple_of(CfiFlash::BLOCK_BYTES) {
             return Err(BuildError::BiosSize(bytes));
         }
     }
@@ -168,10 +181,18 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let sectors = |drive: &Option<Box<dyn BlockBackend>>| drive.as_ref().map(|d| d.sectors());
     let cmos = cmos::contents(&Inventory {
         memory: &memory,
-        floppies: [sectors(&floppies[0]), sectors(&floppies[1])],
+        floppies: [0, 1].map(|drive| {
+            let empty = config.empty_floppies.contains(&drive);
+            sectors(&floppies[drive]).or(empty.then_some(USUAL_FLOPPY_SECTORS))
+        }),
         disks: [sectors(&disks[0]), sectors(&disks[1])],
         boot_order: &config.boot_order,
     });
+    let mut drives: Drives = disks.map(|disk| disk.map(Attached::Disk));
+    for (place, disc) in config.cdroms {
+        let drive = drives.get_mut(place).filter(|drive| drive.is_none());
+        *drive.ok_or(BuildError::Cdrom(place))? = Some(Attached::Cdrom(disc));
+    }
 
     let mut bus = Bus::new(memory, Clock::new(ns, instructions));
     let a20 = A20Gates::add(&mut bus);
@@ -194,17 +215,18 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     });
     let display = bus.add(Box::new(Vga::new()));
     vga::map(&mut bus, display);
-    let fdc = bus.add(Box::new(I82077::new(floppies)));
+    let fdc = I82077::new(floppies).with_empty_drives(&config.empty_floppies);
+    let fdc = bus.add(Box::new(fdc));
     floppy::i82077::map(&mut bus, fdc);
     let port_a = add(&mut bus, PortA::new(a20), PortA::MAP);
     add(&mut bus, Apm::new(), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
     let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus, config.firmware_files);
     add(&mut bus, fw_cfg, FwCfg::MAP);
-    if let Some((content, backend)) = config.flash {
-        let base = FOUR_GIB - (config.bios.len() + content.len()) as u64;
-        let len = content.len() as u64;
-        let flash = bus.add(Box::new(CfiFlash::new(content, backend)));
+    if let Some(image) = config.flash {
+        let base = FOUR_GIB - (config.bios.len() + image.content.len()) as u64;
+        let len = image.content.len() as u64;
+        let flash = bus.add(Box::new(CfiFlash::new(image)));
         bus.map_mmio(flash, CfiFlash::ARRAY, PhysAddr(base), len);
     }
     let tester = add(&mut bus, TestDevice::new(), TestDevice::MAP);
@@ -220,7 +242,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     bus.set_cost(display, PCI_NS, 0);
     i440fx::host_bridge().plug(&mut bus, "i440fx", Bdf::new(0, 0));
     let bridge = piix3::IsaBridge::device(pirqs).plug(&mut bus, "piix3", Bdf::new(1, 0));
-    PiixIde::plug(&mut bus, disks, Bdf::new(1, 1));
+    PiixIde::plug(&mut bus, drives, Bdf::new(1, 1));
     PowerManagement::device(block).plug(&mut bus, "piix4", Bdf::new(1, 3));
 
     bus.connect(IrqLine::FERR, fpu_error);

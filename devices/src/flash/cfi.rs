@@ -7,9 +7,10 @@
 //! |---|---|---|
 //! | [`CfiFlash::ARRAY`] | as long as the flash | content, or status, or what it says of itself; a write is a command |
 //!
-//! The bus is 8 bits wide; a wider access is one for each byte. Programming and erasing take no time. Programming clears
-//! bits, and only erasing a block of 4 KiB sets them. Changes reach the backend, where there is one, as soon as
-//! software reads the array again, or at the latest with the next command.
+//! The bus is 8 bits wide; a wider access is one for each byte. Programming and erasing take no time.
+//! Programming clears bits, and only erasing a block of 4 KiB sets them. Changes reach the backend,
+//! where there is one, as soon as software reads the array again, or at the latest with the next
+//! command.
 //!
 //! As QEMU's flash, and by that OVMF knows it: clearing the status clears the ready bit too, until the
 //! next operation is done.
@@ -84,6 +85,14 @@ impl Default for Registers {
     }
 }
 
+/// What a flash memory holds, and what keeps it.
+pub struct FlashImage {
+    /// Whole blocks.
+    pub content: Vec<u8>,
+    /// Has the same content, and gets what is changed.
+    pub backend: Option<Box<dyn BlockBackend>>,
+}
+
 /// The chip.
 pub struct CfiFlash {
     registers: Registers,
@@ -101,8 +110,9 @@ impl CfiFlash {
 
     const VERSION: u32 = 1;
 
-    /// A flash with this content, whole blocks, which `backend` has as well.
-    pub fn new(content: Vec<u8>, backend: Option<Box<dyn BlockBackend>>) -> Self {
+    /// The flash after power-on.
+    pub fn new(image: FlashImage) -> Self {
+        let FlashImage { content, backend } = image;
         assert!(
             content.len().is_multiple_of(Self::BLOCK_BYTES),
             "whole blocks"
@@ -334,14 +344,18 @@ mod tests {
 
     platform::device_contract!(
         contract,
-        CfiFlash::new(vec![0xFF; LEN], None),
+        chip(None),
         [(CfiFlash::ARRAY, LEN as u64, 8)],
         survives_reset
     );
 
+    fn chip(backend: Option<Box<dyn BlockBackend>>) -> CfiFlash {
+        let content = vec![0xFF; LEN];
+        CfiFlash::new(FlashImage { content, backend })
+    }
+
     fn flash(backend: Option<Box<dyn BlockBackend>>) -> Bus {
-        let chip = CfiFlash::new(vec![0xFF; LEN], backend);
-        let mut bus = bus_with_regions(Box::new(chip), &[]);
+        let mut bus = bus_with_regions(Box::new(chip(backend)), &[]);
         bus.map_mmio(DeviceId(0), CfiFlash::ARRAY, PhysAddr(BASE), LEN as u64);
         bus
     }
@@ -406,7 +420,7 @@ mod tests {
     #[test]
     fn changes_reach_the_backend() {
         let disk = MemoryDisk::new(vec![0xFF; LEN]);
-        let mut chip = CfiFlash::new(vec![0xFF; LEN], Some(Box::new(disk)));
+        let mut chip = chip(Some(Box::new(disk)));
         for byte in [0x40, 0x12, 0xFF] {
             chip.write_byte(0x207, byte);
         }

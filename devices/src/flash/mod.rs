@@ -2,4 +2,4 @@
 
 mod cfi;
 
-pub use cfi::CfiFlash;
+pub use cfi::{CfiFlash, FlashImage};

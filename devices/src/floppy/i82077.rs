@@ -218,6 +218,16 @@ impl I82077 {
         }
     }
 
+    /// The same with drives in which nothing is.
+    pub fn with_empty_drives(mut self, drives: &[usize]) -> Self {
+        for &drive in drives {
+            if let Some(there) = self.drives.get_mut(drive) {
+                *there = true;
+            }
+        }
+        self
+    }
+
     fn drive_irq(&self, ctx: &mut DeviceCtx<'_>) {
         ctx.set_line(IRQ, self.state.irq && self.state.dor & DOR_DMA_GATE != 0);
     }

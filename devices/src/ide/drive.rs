@@ -4,11 +4,12 @@ mod dma;
 
 use std::io;
 
-use platform::BlockBackend;
 use platform::block::SECTOR_BYTES;
+use platform::{BlockBackend, DmaDirection};
 use serde::{Deserialize, Serialize};
 
 use super::identify::{self, Geometry};
+use super::{Unit, UnitState};
 
 pub(super) const STATUS_BSY: u8 = 0x80;
 pub(super) const STATUS_DRDY: u8 = 0x40;
@@ -173,49 +174,55 @@ impl Drive {
             complained: false,
         }
     }
+}
 
-    pub(super) fn state(&self) -> &DriveState {
-        &self.state
+impl Unit for Drive {
+    fn state(&self) -> UnitState {
+        UnitState::Disk(self.state.clone())
     }
 
-    pub(super) fn set_state(&mut self, state: DriveState) {
-        self.state = state;
+    fn accepts(&self, state: &UnitState) -> bool {
+        matches!(state, UnitState::Disk(state) if state.is_sound())
     }
 
-    pub(super) fn power_on(&mut self) {
+    fn set_state(&mut self, state: UnitState) {
+        if let UnitState::Disk(state) = state {
+            self.state = state;
+        }
+    }
+
+    fn power_on(&mut self) {
         self.state = DriveState::new(self.disk.sectors());
     }
 
-    pub(super) fn enter_reset(&mut self) {
+    fn enter_reset(&mut self) {
         self.state.phase = Phase::Reset;
         self.state.status = STATUS_BSY;
         self.state.irq = false;
         self.state.device = 0;
     }
 
-    pub(super) fn leave_reset(&mut self) {
+    fn leave_reset(&mut self) {
         self.state.sign();
     }
 
-    pub(super) fn status(&self) -> u8 {
+    fn status(&self) -> u8 {
         self.state.status
     }
 
-    pub(super) fn interrupting(&self) -> bool {
+    fn interrupting(&self) -> bool {
         self.state.irq
     }
 
-    /// The host has read the status register.
-    pub(super) fn acknowledge(&mut self) {
+    fn acknowledge(&mut self) {
         self.state.irq = false;
     }
 
-    pub(super) fn last_command(&self) -> u8 {
+    fn last_command(&self) -> u8 {
         self.state.command
     }
 
-    /// Reads register 1 to 6.
-    pub(super) fn read_register(&self, register: u8, previous: bool) -> u8 {
+    fn read_register(&self, register: u8, previous: bool) -> u8 {
         let state = &self.state;
         let side = usize::from(previous);
         match register {
@@ -228,7 +235,7 @@ impl Drive {
     }
 
     /// Writes register 1 to 6. Each remembers what it held before, for the 48-bit commands.
-    pub(super) fn write_register(&mut self, register: u8, value: u8) {
+    fn write_register(&mut self, register: u8, value: u8) {
         let state = &mut self.state;
         if state.status & STATUS_BSY != 0 {
             return;
@@ -243,8 +250,7 @@ impl Drive {
         }
     }
 
-    /// Takes a command; whether the drive is now busy with it. A transfer under way is given up.
-    pub(super) fn start(&mut self, command: u8) -> bool {
+    fn start(&mut self, command: u8) -> bool {
         let state = &mut self.state;
         if state.status & STATUS_BSY != 0 {
             return false;
@@ -272,8 +278,7 @@ impl Drive {
         false
     }
 
-    /// The time of being busy is over.
-    pub(super) fn proceed(&mut self) {
+    fn proceed(&mut self) {
         let result = match self.state.phase {
             Phase::Command => {
                 self.state.error = 0;
@@ -289,18 +294,7 @@ impl Drive {
         self.conclude(result);
     }
 
-    /// Ends the command if it has failed.
-    fn conclude(&mut self, result: Result<(), Failure>) {
-        if let Err(Failure(error)) = result {
-            let storing = matches!(self.state.phase, Phase::WriteBlock | Phase::DmaOut);
-            let fault = storing && error & ERROR_ABRT != 0;
-            self.state.error = error;
-            self.finish(STATUS_ERR | if fault { STATUS_DF } else { 0 });
-        }
-    }
-
-    /// Takes up to eight bytes from the buffer; and whether the drive is now busy with the next block.
-    pub(super) fn read_data(&mut self, size: u8) -> (u64, bool) {
+    fn read_data(&mut self, size: u8) -> (u64, bool) {
         let state = &mut self.state;
         if state.phase != Phase::DataIn {
             return (!0, false);
@@ -314,8 +308,7 @@ impl Drive {
         (u64::from_le_bytes(bytes), block_ended)
     }
 
-    /// Puts up to eight bytes into the buffer; whether the drive is now busy with storing it.
-    pub(super) fn write_data(&mut self, size: u8, value: u64) -> bool {
+    fn write_data(&mut self, size: u8, value: u64) -> bool {
         let state = &mut self.state;
         if state.phase != Phase::DataOut {
             return false;
@@ -330,6 +323,42 @@ impl Drive {
             state.status = STATUS_BSY;
         }
         filled
+    }
+
+    fn dma_request(&self) -> Option<DmaDirection> {
+        match self.state.phase {
+            Phase::DmaIn => Some(DmaDirection::ToMemory),
+            Phase::DmaOut => Some(DmaDirection::FromMemory),
+            _ => None,
+        }
+    }
+
+    fn dma_buffer(&mut self) -> &mut [u8] {
+        let from = self.state.position as usize;
+        &mut self.state.buffer[from..]
+    }
+
+    fn dma_moved(&mut self, bytes: usize) {
+        self.state.position += bytes as u32;
+        if self.state.position as usize == self.state.buffer.len() {
+            let result = match self.state.phase {
+                Phase::DmaIn => self.dma_block_read(),
+                _ => self.dma_block_written(),
+            };
+            self.conclude(result);
+        }
+    }
+}
+
+impl Drive {
+    /// Ends the command if it has failed.
+    fn conclude(&mut self, result: Result<(), Failure>) {
+        if let Err(Failure(error)) = result {
+            let storing = matches!(self.state.phase, Phase::WriteBlock | Phase::DmaOut);
+            let fault = storing && error & ERROR_ABRT != 0;
+            self.state.error = error;
+            self.finish(STATUS_ERR | if fault { STATUS_DF } else { 0 });
+        }
     }
 
     fn execute(&mut self, command: u8) -> Result<(), Failure> {

@@ -1,4 +1,5 @@
-//! What a disk says of itself: IDENTIFY DEVICE data (ATA/ATAPI-6 §8.15) and its CHS translation.
+//! What drives say of themselves: IDENTIFY DEVICE data (ATA/ATAPI-6 §8.15) with the CHS translation
+//! of disks, and IDENTIFY PACKET DEVICE data (§8.16).
 
 use platform::block::SECTOR_BYTES;
 use serde::{Deserialize, Serialize};
@@ -6,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::drive::{MAX_DMA_MODE, MAX_MULTIPLE};
 
 const MODEL: &str = "GLASSBOX HARDDISK";
+const CD_MODEL: &str = "GLASSBOX CD-ROM";
 const FIRMWARE: &str = "1.0";
 
 /// Cylinders, heads and sectors in a track.
@@ -128,8 +130,40 @@ pub(super) fn block(facts: &Facts<'_>) -> Vec<u8> {
     words[87] = 0x4000;
     words[93] = 0x6001; // Hardware reset result: an 80-conductor cable.
     put_number(&mut words[100..104], facts.sectors.min((1 << 48) - 1));
-    words[255] = 0x00A5;
+    sealed(words)
+}
 
+/// The 512 bytes of IDENTIFY PACKET DEVICE.
+pub(super) fn packet_block(serial: &str, dma_mode: u8) -> Vec<u8> {
+    let mut words = [0u16; 256];
+    // A removable CD-ROM device that takes packets of 12 bytes, within 50 us and without an interrupt.
+    words[0] = 0x85C0;
+    put_text(&mut words[10..20], serial);
+    put_text(&mut words[23..27], FIRMWARE);
+    put_text(&mut words[27..47], CD_MODEL);
+    words[48] = 1; // 32-bit data port.
+    words[49] = 0x0F00; // IORDY, IORDY can be disabled, LBA, DMA.
+    words[50] = 0x4000;
+    words[51] = 0x0200;
+    words[53] = 0x0002; // Words 64-70 are valid; 88 is not: no Ultra DMA.
+    words[63] = (0x0100 << dma_mode) | ((2 << MAX_DMA_MODE) - 1);
+    words[64] = 0x0003;
+    words[65..69].fill(120);
+    words[80] = 0x007E;
+    // Supported and enabled: NOP, DEVICE RESET, PACKET, power management.
+    words[82] = 0x4218;
+    words[83] = 0x4000;
+    words[84] = 0x4000;
+    words[85] = 0x4218;
+    words[87] = 0x4000;
+    words[93] = 0x6001;
+    words[125] = 0xFFFE; // What a byte count limit of 0 stands for.
+    sealed(words)
+}
+
+/// The words with their checksum.
+fn sealed(mut words: [u16; 256]) -> Vec<u8> {
+    words[255] = 0x00A5;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let sum = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     bytes[SECTOR_BYTES - 1] = sum.wrapping_neg();

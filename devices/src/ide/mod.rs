@@ -1,5 +1,5 @@
-//! An ATA channel with up to two hard disks (ATA/ATAPI-6, T13 1410D), with its bus master; `piix` is the PCI function
-//! that has two of them.
+//! An ATA channel with up to two drives, hard disks or CD-ROM drives (ATA/ATAPI-6, T13 1410D), with its bus master;
+//! `piix` is the PCI function that has two of them.
 //!
 //! | offset | region | read | write |
 //! |---|---|---|---|
@@ -12,27 +12,29 @@
 //! | 0 | [`CONTROL`] | alternate status | device control: SRST, nIEN, HOB |
 //! | 0-7 | [`BUS_MASTER`] | command, status, table: see `bus_master` | the same |
 //!
-//! The channel has the selection, the control register and the interrupt; `drive` has a task file and the
-//! commands, `identify` what a disk says of itself, `bus_master` moves DMA data. A command keeps
+//! The channel has the selection, the control register and the interrupt; `drive` has a hard disk's task file and
+//! commands, `cdrom` those of a packet device, `identify` what they say of themselves, `bus_master` moves DMA data.
+//! To the channel each is a [`Unit`]. A command keeps
 //! BSY for a few microseconds of virtual time, then it has its effect; only the first block of a
 //! PIO write is asked for at once. An empty channel floats, with DD7 pulled down: it reads 7Fh.
 //!
 //! A DMA command waits, with DRQ, for a bus master that is started, in the same direction, and let on to the
 //! bus by the PCI function; then its sectors move a block at a time.
 //!
-//! Not modelled: Ultra DMA (a PIIX3 has none), packet devices, queued commands, security, host protected
-//! area, SMART, APM; and SLEEP ends with any command, as standby does. A packet device would be a second
-//! kind of drive behind the same calls.
+//! Not modelled: Ultra DMA (a PIIX3 has none), queued commands, security, host protected
+//! area, SMART, APM; and SLEEP ends with any command, as standby does.
 
 mod bus_master;
+mod cdrom;
 mod drive;
 mod identify;
 pub mod piix;
 
-use platform::{BlockBackend, DeviceCtx, DmaDirection, IrqLine, StateError};
+use platform::{BlockBackend, DeviceCtx, DmaDirection, IrqLine, NoSuchDrive, StateError};
 use serde::{Deserialize, Serialize};
 
 use bus_master::BusMaster;
+use cdrom::{CdDrive, CdState};
 use drive::{Drive, DriveState};
 
 /// Region of the command block: eight ports, of which the first is up to 32 bits wide.
@@ -62,6 +64,86 @@ const TIMERS: u32 = 4;
 /// What an empty channel reads as.
 const FLOATING: u8 = 0x7F;
 
+/// What is on a cable's connector.
+pub enum Attached {
+    /// A hard disk.
+    Disk(Box<dyn BlockBackend>),
+    /// A CD-ROM drive, with what is in it.
+    Cdrom(Option<Box<dyn BlockBackend>>),
+}
+
+/// A drive, as its channel sees it.
+trait Unit: Send {
+    /// The status register.
+    fn status(&self) -> u8;
+
+    /// Whether it asserts INTRQ.
+    fn interrupting(&self) -> bool;
+
+    /// The host has read the status register.
+    fn acknowledge(&mut self);
+
+    /// The last command that it took.
+    fn last_command(&self) -> u8;
+
+    /// Reads register 1 to 6; `previous`: what it held before, for the 48-bit commands.
+    fn read_register(&self, register: u8, previous: bool) -> u8;
+
+    /// Writes register 1 to 6.
+    fn write_register(&mut self, register: u8, value: u8);
+
+    /// Takes a command; whether the drive is now busy with it. A transfer under way is given up.
+    fn start(&mut self, command: u8) -> bool;
+
+    /// The time of being busy is over.
+    fn proceed(&mut self);
+
+    /// Takes up to eight bytes from the buffer; and whether the drive is now busy with the next block.
+    fn read_data(&mut self, size: u8) -> (u64, bool);
+
+    /// Puts up to eight bytes into the buffer; whether the drive is now busy with what they are.
+    fn write_data(&mut self, size: u8, value: u64) -> bool;
+
+    /// DMARQ: which way data is to go.
+    fn dma_request(&self) -> Option<DmaDirection>;
+
+    /// What the bus master has still to move of the current block.
+    fn dma_buffer(&mut self) -> &mut [u8];
+
+    /// The bus master has moved `bytes` of the [`dma_buffer`](Self::dma_buffer).
+    fn dma_moved(&mut self, bytes: usize);
+
+    /// The software reset begins.
+    fn enter_reset(&mut self);
+
+    /// It ends.
+    fn leave_reset(&mut self);
+
+    /// The reset wire.
+    fn power_on(&mut self);
+
+    /// Somebody changes what is in the drive.
+    fn change_medium(&mut self, _medium: Option<Box<dyn BlockBackend>>) -> Result<(), NoSuchDrive> {
+        Err(NoSuchDrive)
+    }
+
+    /// All of it that is saved.
+    fn state(&self) -> UnitState;
+
+    /// Whether a decoded state is one of this drive.
+    fn accepts(&self, state: &UnitState) -> bool;
+
+    /// Takes over a state that it [`accepts`](Self::accepts).
+    fn set_state(&mut self, state: UnitState);
+}
+
+/// The state of a drive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum UnitState {
+    Disk(DriveState),
+    Cdrom(CdState),
+}
+
 /// One cable: two port ranges, one interrupt, up to two drives.
 struct IdeChannel {
     irq: IrqLine,
@@ -69,7 +151,7 @@ struct IdeChannel {
     timers: u32,
     /// The PCI function lets it on to the bus, as it does after a reset.
     may_master: bool,
-    drives: [Option<Drive>; 2],
+    drives: [Option<Box<dyn Unit>>; 2],
     control: u8,
     selected: usize,
     bus_master: BusMaster,
@@ -77,20 +159,45 @@ struct IdeChannel {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct ChannelState {
+    drives: [Option<UnitState>; 2],
+    control: u8,
+    selected: u8,
+    bus_master: BusMaster,
+}
+
+/// The state of a channel as it was when all drives were hard disks.
+#[derive(Deserialize)]
+struct DisksState {
     drives: [Option<DriveState>; 2],
     control: u8,
     selected: u8,
     bus_master: BusMaster,
 }
 
+impl From<DisksState> for ChannelState {
+    fn from(state: DisksState) -> Self {
+        Self {
+            drives: state.drives.map(|drive| drive.map(UnitState::Disk)),
+            control: state.control,
+            selected: state.selected,
+            bus_master: state.bus_master,
+        }
+    }
+}
+
 impl IdeChannel {
-    /// A channel with a drive for each disk, the first as device 0, and its timers from `timers` on.
-    fn new(irq: IrqLine, timers: u32, drives: [Option<Box<dyn BlockBackend>>; 2]) -> Self {
+    /// A channel with these drives, the first as device 0, and its timers from `timers` on.
+    fn new(irq: IrqLine, timers: u32, drives: [Option<Attached>; 2]) -> Self {
         let mut index = 0;
-        let drives = drives.map(|disk| {
+        let drives = drives.map(|attached| {
             let serial = format!("GB{:02}{index:02}", irq.0);
             index += 1;
-            disk.map(|disk| Drive::new(disk, serial))
+            attached.map(|attached| -> Box<dyn Unit> {
+                match attached {
+                    Attached::Disk(disk) => Box::new(Drive::new(disk, serial)),
+                    Attached::Cdrom(disc) => Box::new(CdDrive::new(disc, serial)),
+                }
+            })
         });
         Self {
             irq,
@@ -108,10 +215,10 @@ impl IdeChannel {
     }
 
     /// The drive whose registers are read: device 0 answers in place of an absent device 1.
-    fn responder(&self) -> Option<&Drive> {
+    fn responder(&self) -> Option<&dyn Unit> {
         match self.selected {
-            1 if self.drives[1].is_some() => self.drives[1].as_ref(),
-            _ => self.drives[0].as_ref(),
+            1 if self.drives[1].is_some() => self.drives[1].as_deref(),
+            _ => self.drives[0].as_deref(),
         }
     }
 
@@ -204,7 +311,7 @@ impl IdeChannel {
     fn drive_irq(&mut self, ctx: &mut DeviceCtx<'_>) {
         let pending = self.drives[self.selected]
             .as_ref()
-            .is_some_and(Drive::interrupting);
+            .is_some_and(|drive| drive.interrupting());
         let intrq = pending && self.control & CONTROL_NIEN == 0;
         self.bus_master.set_intrq(intrq);
         ctx.set_line(self.irq, intrq);
@@ -315,6 +422,16 @@ impl IdeChannel {
         self.await_dma(ctx);
     }
 
+    /// Somebody changes what is in a drive.
+    fn change_medium(
+        &mut self,
+        drive: usize,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        let drive = self.drives.get_mut(drive).and_then(Option::as_mut);
+        drive.ok_or(NoSuchDrive)?.change_medium(medium)
+    }
+
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
         for timer in [0, 1, RESET_TIMER] {
             ctx.cancel(self.timers + timer);
@@ -331,7 +448,7 @@ impl IdeChannel {
     fn state(&self) -> ChannelState {
         let [first, second] = &self.drives;
         ChannelState {
-            drives: [first, second].map(|drive| drive.as_ref().map(|drive| drive.state().clone())),
+            drives: [first, second].map(|drive| drive.as_ref().map(|drive| drive.state())),
             control: self.control,
             selected: self.selected as u8,
             bus_master: self.bus_master.clone(),
@@ -340,9 +457,12 @@ impl IdeChannel {
 
     /// Whether a decoded state is one of this channel.
     fn check_state(&self, state: &ChannelState) -> Result<(), StateError> {
-        let fits = |(drive, state): (&Option<Drive>, &Option<DriveState>)| {
-            drive.is_some() == state.is_some() && state.as_ref().is_none_or(DriveState::is_sound)
-        };
+        let fits =
+            |(drive, state): (&Option<Box<dyn Unit>>, &Option<UnitState>)| match (drive, state) {
+                (Some(drive), Some(state)) => drive.accepts(state),
+                (None, None) => true,
+                _ => false,
+            };
         if !self.drives.iter().zip(&state.drives).all(fits) || !state.bus_master.is_sound() {
             return Err(StateError::Unsound("the state is of other drives"));
         }

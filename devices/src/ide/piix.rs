@@ -10,9 +10,11 @@
 //!
 //! Not modelled: that IDETIM can switch the old ports off.
 
-use platform::{BlockBackend, Bus, DeviceId, IrqLine, SavedState, StateError, StateView};
+use platform::{
+    BlockBackend, Bus, DeviceId, IrqLine, NoSuchDrive, SavedState, StateError, StateView,
+};
 
-use super::{BUS_MASTER, COMMAND, CONTROL, ChannelState, IdeChannel, TIMERS};
+use super::{Attached, BUS_MASTER, COMMAND, CONTROL, ChannelState, DisksState, IdeChannel, TIMERS};
 use crate::pci::config_space::{self, Bar, COMMAND_IO, COMMAND_MASTER};
 use crate::pci::{Bdf, ConfigSpace, PciCtx, PciDevice, PciFunction};
 
@@ -29,7 +31,9 @@ const PORTS: [(u8, u16, u16, u8); 4] = [
     (LEGACY + 3, 0x376, 1, 1),
 ];
 
-const STATE_VERSION: u32 = 3;
+const STATE_VERSION: u32 = 4;
+/// Before there were CD-ROM drives.
+const DISKS_VERSION: u32 = 3;
 
 /// The chip.
 pub struct PiixIde {
@@ -37,10 +41,13 @@ pub struct PiixIde {
 }
 
 /// Units 0 and 1 are the primary channel's.
-pub type Drives = [Option<Box<dyn BlockBackend>>; 4];
+pub type Drives = [Option<Attached>; 4];
+
+/// What is saved: the channels, and whether they may master the bus.
+type State = ([ChannelState; 2], bool);
 
 impl PiixIde {
-    /// The function with a drive for each disk.
+    /// The function with these drives.
     ///
     /// What a BIOS assigns is assigned: the base address is C000h, and I/O and bus mastering are enabled.
     pub fn device(drives: Drives) -> PciDevice<Self> {
@@ -127,6 +134,16 @@ impl PciFunction for PiixIde {
         }
     }
 
+    fn change_medium(
+        &mut self,
+        _: &mut PciCtx<'_, '_>,
+        unit: usize,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        let channel = self.channels.get_mut(unit / 2).ok_or(NoSuchDrive)?;
+        channel.change_medium(unit % 2, medium)
+    }
+
     fn reset(&mut self, ctx: &mut PciCtx<'_, '_>) {
         for channel in &mut self.channels {
             channel.reset(ctx);
@@ -140,7 +157,8 @@ impl PciFunction for PiixIde {
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
-        let (channels, may_master): ([ChannelState; 2], bool) = state.decode(STATE_VERSION)?;
+        let (channels, may_master): State =
+            state.decode_or_migrate(STATE_VERSION, &[(DISKS_VERSION, from_disks)])?;
         for (channel, state) in self.channels.iter().zip(&channels) {
             channel.check_state(state)?;
         }
@@ -150,4 +168,10 @@ impl PciFunction for PiixIde {
         }
         Ok(())
     }
+}
+
+/// A state of the version whose drives were all hard disks.
+fn from_disks(state: &SavedState) -> Result<State, StateError> {
+    let (channels, may_master): ([DisksState; 2], bool) = state.decode(DISKS_VERSION)?;
+    Ok((channels.map(ChannelState::from), may_master))
 }

@@ -4,6 +4,7 @@ use platform::block::SECTOR_BYTES;
 use platform::testkit::Rng;
 use platform::{Bus, Clock, Device, GuestMemory, MemoryDisk};
 
+mod cdrom;
 mod dma;
 
 use super::drive::{
@@ -16,7 +17,7 @@ use crate::pci::{Bdf, PciDevice, PciHost};
 
 platform::device_contract!(
     contract,
-    PiixIde::device([Some(disk()), Some(disk()), None, None]),
+    PiixIde::device([disk(), disk(), disk(), disk()].map(|disk| Some(Attached::Disk(disk)))),
     [(8, 8, 4), (9, 1, 1), (4, 16, 4), (10, 8, 4), (11, 1, 1)]
 );
 
@@ -71,10 +72,15 @@ impl BlockBackend for BadDisk {
 }
 
 fn device_of([first, second]: [Option<Box<dyn BlockBackend>>; 2]) -> PciDevice<PiixIde> {
+    let [first, second] = [first, second].map(|disk| disk.map(Attached::Disk));
     PiixIde::device([first, second, None, None])
 }
 
-fn bus_of([first, second]: [Option<Box<dyn BlockBackend>>; 2]) -> Bus {
+fn bus_of(disks: [Option<Box<dyn BlockBackend>>; 2]) -> Bus {
+    bus_with(disks.map(|disk| disk.map(Attached::Disk)))
+}
+
+fn bus_with([first, second]: [Option<Attached>; 2]) -> Bus {
     let mut bus = Bus::new(GuestMemory::new(1 << 20).unwrap(), Clock::new(1, 1));
     PiixIde::plug(&mut bus, [first, second, None, None], Bdf::new(1, 1));
     let host = bus.add(Box::new(PciHost::new()));

@@ -7,8 +7,8 @@
 use std::ops::{Deref, DerefMut};
 
 use platform::{
-    Bus, CONFIGURATION, Device, DeviceCtx, DeviceId, DeviceRam, Input, IrqLine, MemoryWindow,
-    PCI_NS, PhysAddr, PortWindow, SavedState, StateError, StateView,
+    BlockBackend, Bus, CONFIGURATION, Device, DeviceCtx, DeviceId, DeviceRam, Input, IrqLine,
+    MemoryWindow, NoSuchDrive, PCI_NS, PhysAddr, PortWindow, SavedState, StateError, StateView,
 };
 
 use super::config_space::{BARS, Bar, ConfigSpace, ROM};
@@ -47,6 +47,19 @@ pub trait PciFunction: Send {
     /// Configuration registers were written, or reset: act on those that mean something to the
     /// chip. Base address registers and interrupts are looked after.
     fn on_config(&mut self, _ctx: &mut PciCtx<'_, '_>) {}
+
+    /// Somebody puts a medium into drive `unit`, or takes it out: see [`Device::change_medium`].
+    ///
+    /// # Errors
+    /// There is no such drive; nothing has happened.
+    fn change_medium(
+        &mut self,
+        _ctx: &mut PciCtx<'_, '_>,
+        _unit: usize,
+        _medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        Err(NoSuchDrive)
+    }
 
     /// The reset wire. The configuration space was reset before.
     fn reset(&mut self, ctx: &mut PciCtx<'_, '_>);
@@ -266,6 +279,17 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
 
     fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
         self.with(ctx, |function, pci| function.on_input(pci, input));
+    }
+
+    fn change_medium(
+        &mut self,
+        ctx: &mut DeviceCtx<'_>,
+        unit: usize,
+        medium: Option<Box<dyn BlockBackend>>,
+    ) -> Result<(), NoSuchDrive> {
+        self.with(ctx, |function, pci| {
+            function.change_medium(pci, unit, medium)
+        })
     }
 
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {

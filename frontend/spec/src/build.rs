@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use devices::boards::pc::{self, BootDevice, BuildError, PcConfig};
+use devices::flash::FlashImage;
 use emulator::boot::{self, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
 use firmware::KernelEntry;
@@ -86,9 +87,15 @@ pub fn build(
     // Firmware and variables in one file: without another place they are for this run only.
     let own = bios.drain(..variables_len(&bios)).collect::<Vec<u8>>();
     let flash = match media.flash.take() {
-        Some(mut backend) => Some((read_all(&mut *backend)?, Some(backend))),
+        Some(mut backend) => Some(FlashImage {
+            content: read_all(&mut *backend)?,
+            backend: Some(backend),
+        }),
         None if own.is_empty() => None,
-        None => Some((own, None)),
+        None => Some(FlashImage {
+            content: own,
+            backend: None,
+        }),
     };
     let vga_bios = match &spec.vga_rom {
         Some(path) if !restored => read_rom("--vga-rom", path, 512, 64 << 10)?,
@@ -111,11 +118,28 @@ pub fn build(
         option_roms.push((KERNEL_ROM, kernel_rom(loaded)));
     }
     let boot_order = boot_order(spec, &media);
+    let places = ide_places(media.disks.len(), media.cdroms.len())?;
+    let mut disks = Vec::new();
+    disks.resize_with(4, || None);
+    let mut discs = media.cdroms.into_iter();
+    let mut cdroms = Vec::new();
+    for (disk, place) in media.disks.into_iter().zip(places.disks) {
+        disks[place] = Some(disk);
+    }
+    for place in places.cdroms {
+        cdroms.push((place, discs.next().flatten()));
+    }
+    let empty = media.floppies.iter().enumerate();
+    let empty = empty
+        .filter(|(_, disk)| disk.is_none())
+        .map(|(drive, _)| drive);
     let config = PcConfig {
         memory_bytes: spec.memory,
         cpus: spec.cpus as u16,
-        disks: connect(media.disks, media.cdrom)?,
-        floppies: media.floppies.into_iter().map(Some).collect(),
+        disks,
+        cdroms,
+        empty_floppies: empty.collect(),
+        floppies: media.floppies,
         boot_order,
         rtc_start_unix: rtc_start,
         bios,
@@ -197,24 +221,29 @@ fn kernel_rom(loaded: &Loaded) -> Vec<u8> {
     })
 }
 
-/// Hard disks on the primary channel.
-fn connect(
-    disks: Vec<Box<dyn BlockBackend>>,
-    cdrom: Option<Box<dyn BlockBackend>>,
-) -> Result<Vec<Option<Box<dyn BlockBackend>>>> {
-    if cdrom.is_some() {
-        bail!(
-            "CD-ROM image: this build has no CD-ROM drive yet; use a disk or floppy image, or \
-             --kernel with a kernel from it"
-        );
+/// Which IDE unit each drive is: 0 and 1 on the primary channel, 2 and 3 on the secondary one.
+pub(crate) struct Places {
+    pub(crate) disks: Vec<usize>,
+    pub(crate) cdroms: Vec<usize>,
+}
+
+/// Disks come first, and the first CD-ROM drive is the master of the secondary channel, as with QEMU, unless
+/// disks fill all places before it.
+pub(crate) fn ide_places(disks: usize, cdroms: usize) -> Result<Places> {
+    if disks + cdroms > 4 {
+        bail!("{disks} hard disks and {cdroms} CD-ROM drives: expected at most 4 in all");
     }
-    if disks.len() > 4 {
-        bail!(
-            "{} hard disks: expected at most 4; leave some out",
-            disks.len()
-        );
-    }
-    Ok(disks.into_iter().map(Some).collect())
+    let order = if cdroms == 0 {
+        [0, 1, 2, 3]
+    } else {
+        [0, 1, 3, 2]
+    };
+    let disks = order[..disks].to_vec();
+    let free = [2, 3, 1, 0]
+        .into_iter()
+        .filter(|place| !disks.contains(place));
+    let cdroms = free.take(cdroms).collect();
+    Ok(Places { disks, cdroms })
 }
 
 fn boot_order(spec: &MachineSpec, media: &Media) -> Vec<BootDevice> {
@@ -285,4 +314,23 @@ fn rsdp(tables: &[u8]) -> Option<(u64, Vec<u8>)> {
     let len = if revision >= 2 { 36 } else { 20 };
     let bytes = tables.get(at..at + len)?.to_vec();
     Some((u64::from(firmware::TABLES_BASE) + at as u64, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drives_have_places_of_their_own() {
+        let places = |disks, cdroms| {
+            let places = ide_places(disks, cdroms).unwrap();
+            (places.disks, places.cdroms)
+        };
+        assert_eq!(places(3, 0), (vec![0, 1, 2], vec![]));
+        assert_eq!(places(1, 1), (vec![0], vec![2]));
+        assert_eq!(places(3, 1), (vec![0, 1, 3], vec![2]));
+        assert_eq!(places(1, 3), (vec![0], vec![2, 3, 1]));
+        assert_eq!(places(0, 4), (vec![], vec![2, 3, 1, 0]));
+        assert!(ide_places(3, 2).is_err());
+    }
 }

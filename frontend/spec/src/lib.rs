@@ -8,6 +8,7 @@
 
 pub mod build;
 mod drive;
+mod drives;
 pub mod media;
 pub mod saved;
 pub mod size;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use drive::DiskSpec;
+pub use drives::{Change, DriveName, Drives};
 pub use media::Media;
 
 /// A kind of drive.
@@ -72,9 +74,9 @@ pub struct MachineSpec {
     /// What kind of drive it goes into, whatever it looks like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_as: Option<DriveKind>,
-    /// A CD-ROM image.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cdrom: Option<PathBuf>,
+    /// CD-ROM images, a drive each; `none` is an empty drive.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cdrom: Vec<PathBuf>,
     /// Floppy images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub floppy: Vec<PathBuf>,
@@ -111,7 +113,7 @@ impl Default for MachineSpec {
             uefi_vars: None,
             image: None,
             image_as: None,
-            cdrom: None,
+            cdrom: Vec::new(),
             floppy: Vec::new(),
             boot: Vec::new(),
             ephemeral: false,

@@ -14,6 +14,9 @@ static TOUR: &[u8] = include_bytes!("../../../test-roms/tour/tour.img");
 
 const _: () = assert!(storage::HEAD_BYTES >= boot::HEAD_BYTES);
 
+/// What stands for an empty drive.
+pub(crate) const NO_MEDIUM: &str = "none";
+
 /// Kernels and initial RAM disks are read whole; beyond this it is some other file.
 const MOST_KERNEL_BYTES: u64 = 2 << 30;
 
@@ -51,10 +54,10 @@ const MODULE: Purpose = Purpose {
 pub struct Media {
     /// Hard disks.
     pub disks: Vec<Box<dyn BlockBackend>>,
-    /// Floppy disks.
-    pub floppies: Vec<Box<dyn BlockBackend>>,
-    /// The CD-ROM.
-    pub cdrom: Option<Box<dyn BlockBackend>>,
+    /// Floppy drives, and what is in them.
+    pub floppies: Vec<Option<Box<dyn BlockBackend>>>,
+    /// CD-ROM drives, and what is in them.
+    pub cdroms: Vec<Option<Box<dyn BlockBackend>>>,
     /// Flash memory.
     pub flash: Option<Box<dyn BlockBackend>>,
     /// A kernel to boot directly.
@@ -63,9 +66,11 @@ pub struct Media {
     pub boot_first: Option<DriveKind>,
     /// The guest's name, for the window.
     pub title: String,
+    /// What is booted first is a bare boot sector, which was made a floppy disk.
+    pub bare: bool,
     /// What the user should know of the images, though they can be used.
     pub notes: Vec<String>,
-    /// A handle of each disk and floppy, by name.
+    /// A handle of each disk, floppy and CD-ROM, by name.
     pub handles: Vec<(String, Shared)>,
     /// What opened them: it knows which files are images.
     pub opener: Opener,
@@ -113,6 +118,10 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
         media.disks.push(opener.open(&disk.path, &request)?.backend);
     }
     for path in &spec.floppy {
+        if path.as_os_str() == NO_MEDIUM {
+            media.floppies.push(None);
+            continue;
+        }
         open_drive(
             spec,
             path,
@@ -125,21 +134,20 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
     if media.floppies.len() > 2 {
         bail!("--floppy: expected at most two floppy disks; leave some out");
     }
-    if let Some(path) = &spec.cdrom {
-        if media.cdrom.is_some() {
-            bail!(
-                "{}: the image is a CD-ROM already; leave --cdrom out",
-                path.display()
-            );
+    for path in &spec.cdrom {
+        if path.as_os_str() == NO_MEDIUM {
+            media.cdroms.push(None);
+            continue;
         }
-        open_drive(
-            spec,
-            path,
-            "--cdrom",
-            DriveKind::Cdrom,
-            &mut opener,
-            &mut media,
-        )?;
+        let kind = DriveKind::Cdrom;
+        open_drive(spec, path, "--cdrom", kind, &mut opener, &mut media)?;
+    }
+    if media.disks.len() + media.cdroms.len() > 4 {
+        bail!(
+            "{} hard disks and {} CD-ROM drives: expected at most 4 in all; leave some out",
+            media.disks.len(),
+            media.cdroms.len()
+        );
     }
     if let Some(path) = &spec.uefi_vars {
         if spec.firmware == "builtin" {
@@ -163,7 +171,7 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
     if with_kernel && media.kernel.is_none() && (spec.initrd.is_some() || spec.append.is_some()) {
         bail!("--initrd and --append: expected a kernel to hand them to; add --kernel FILE");
     }
-    let nothing = media.disks.is_empty() && media.floppies.is_empty() && media.cdrom.is_none();
+    let nothing = media.disks.is_empty() && media.floppies.is_empty() && media.cdroms.is_empty();
     if nothing && media.kernel.is_none() && spec.kernel.is_none() {
         media.disks.push(Box::new(MemoryDisk::new(TOUR.to_vec())));
         media.title = "the tour".into();
@@ -171,7 +179,7 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
     if media.title.is_empty() {
         let disk = spec.disk.first().map(|disk| &disk.path);
         let named = [spec.kernel.as_ref(), spec.image.as_ref(), disk];
-        let others = [spec.cdrom.as_ref(), spec.floppy.first()];
+        let others = [spec.cdrom.first(), spec.floppy.first()];
         let path = named.into_iter().chain(others).flatten().next();
         media.title = path.map(|path| file_name(path)).unwrap_or_default();
     }
@@ -181,10 +189,20 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
 }
 
 impl Media {
-    /// The spec with a kernel where it is named as the image that is told apart by its content.
+    /// The spec with a kernel, CD-ROM or floppy where it is named as the image that is told apart by its content.
     pub fn settle(&self, mut spec: MachineSpec) -> MachineSpec {
         if self.kernel.is_some() && spec.kernel.is_none() {
             spec.kernel = spec.image.take();
+        }
+        let place = match self.boot_first {
+            Some(DriveKind::Cdrom) => Some(&mut spec.cdrom),
+            // A bare boot sector is no image that could be opened as a floppy disk.
+            Some(DriveKind::Floppy) if !self.bare => Some(&mut spec.floppy),
+            _ => None,
+        };
+        if let Some(place) = place {
+            place.splice(0..0, spec.image.take());
+            spec.image_as = None;
         }
         spec
     }
@@ -202,7 +220,14 @@ impl Media {
             share(format!("disk{number}"), disk);
         }
         for (number, floppy) in self.floppies.iter_mut().enumerate() {
-            share(format!("floppy{number}"), floppy);
+            if let Some(floppy) = floppy {
+                share(format!("floppy{number}"), floppy);
+            }
+        }
+        for (number, disc) in self.cdroms.iter_mut().enumerate() {
+            if let Some(disc) = disc {
+                share(format!("cdrom{number}"), disc);
+            }
         }
         if let Some(flash) = &mut self.flash {
             share("flash".to_owned(), flash);
@@ -245,8 +270,9 @@ fn open_image(
                 disk.resize(512, 0);
                 disk[510..].copy_from_slice(&[0x55, 0xAA]);
                 disk.resize(floppy::medium_bytes(&disk, 512) as usize, 0);
-                media.floppies.push(Box::new(MemoryDisk::new(disk)));
+                media.floppies.push(Some(Box::new(MemoryDisk::new(disk))));
                 media.boot_first = Some(DriveKind::Floppy);
+                media.bare = true;
                 return Ok(());
             }
         },
@@ -287,9 +313,31 @@ fn open_drive(
     opener: &mut Opener,
     media: &mut Media,
 ) -> Result<()> {
+    let backend = open_medium(spec.ephemeral, path, option, kind, opener)?;
+    match kind {
+        DriveKind::Disk => media.disks.push(backend),
+        DriveKind::Floppy => media.floppies.push(Some(backend)),
+        DriveKind::Cdrom => media.cdroms.push(Some(backend)),
+    }
+    Ok(())
+}
+
+/// Opens what goes into a drive of that kind.
+pub(crate) fn open_medium(
+    ephemeral: bool,
+    path: &Path,
+    option: &str,
+    kind: DriveKind,
+    opener: &mut Opener,
+) -> Result<Box<dyn BlockBackend>> {
+    let writes = if ephemeral {
+        Access::Ephemeral
+    } else {
+        Access::Write
+    };
     let (medium, access) = match kind {
-        DriveKind::Disk => (Medium::Disk, access(spec)),
-        DriveKind::Floppy => (Medium::Floppy, access(spec)),
+        DriveKind::Disk => (Medium::Disk, writes),
+        DriveKind::Floppy => (Medium::Floppy, writes),
         DriveKind::Cdrom => (Medium::CdRom, Access::ReadOnly),
     };
     let request = Request {
@@ -299,20 +347,24 @@ fn open_drive(
         format: None,
     };
     let image = opener.open(path, &request)?;
-    match kind {
-        DriveKind::Disk => media.disks.push(image.backend),
-        DriveKind::Floppy => media.floppies.push(image.backend),
-        DriveKind::Cdrom => {
-            if image.head.get(0x8001..0x8006) != Some(b"CD001") {
-                bail!(
-                    "{}: expected an ISO 9660 image, found none; attach other images with --disk",
-                    path.display()
-                );
-            }
-            boot::identify(&image.head, image.len)
-                .map_err(|error| anyhow!("{}: {error}", path.display()))?;
-            media.cdrom = Some(image.backend);
-        }
+    if kind == DriveKind::Cdrom {
+        check_disc(path, &image.head, image.len)?;
+    }
+    Ok(image.backend)
+}
+
+/// Whether a file is a disc's image: one with a volume descriptor of ISO 9660, High Sierra or UDF.
+fn check_disc(path: &Path, head: &[u8], len: u64) -> Result<()> {
+    let at = |place: usize, name: &[u8]| head.get(place..place + name.len()) == Some(name);
+    let is_iso = at(0x8001, b"CD001");
+    if !is_iso && !at(0x8009, b"CDROM") && !at(0x8001, b"BEA01") {
+        bail!(
+            "{}: expected an ISO 9660 image, found none; attach other images with --disk",
+            path.display()
+        );
+    }
+    if is_iso {
+        boot::identify(head, len).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
     Ok(())
 }

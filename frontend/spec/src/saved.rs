@@ -147,14 +147,11 @@ impl Restored {
 fn with_whole_paths(spec: &MachineSpec) -> io::Result<MachineSpec> {
     let mut spec = spec.clone();
     let disks = spec.disk.iter_mut().map(|disk| &mut disk.path);
-    let others = [
-        &mut spec.image,
-        &mut spec.cdrom,
-        &mut spec.kernel,
-        &mut spec.vga_rom,
-    ];
+    let others = [&mut spec.image, &mut spec.kernel, &mut spec.vga_rom];
     let others = others.into_iter().flatten();
-    for path in disks.chain(others).chain(&mut spec.floppy) {
+    let discs = spec.cdrom.iter_mut();
+    let discs = discs.filter(|path| path.as_os_str() != media::NO_MEDIUM);
+    for path in disks.chain(others).chain(discs).chain(&mut spec.floppy) {
         *path = std::path::absolute(&*path)?;
     }
     Ok(spec)

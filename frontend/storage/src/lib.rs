@@ -26,7 +26,9 @@ mod recognise;
 mod shared;
 
 pub use error::Error;
-pub use open::{Access, Content, Image, Medium, Opener, Purpose, Request, look, read_whole};
+pub use open::{
+    Access, Content, Image, Medium, Opened, Opener, Purpose, Request, look, read_whole,
+};
 pub use overlay::Overlay;
 pub use raw::Raw;
 pub use recognise::{Format, HEAD_BYTES, Kind, TAIL_BYTES, recognise};

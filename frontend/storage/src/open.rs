@@ -75,8 +75,9 @@ pub struct Opener {
     opened: Vec<Opened>,
 }
 
+/// A file that a machine has as an image, by whatever name.
 #[derive(Debug)]
-struct Opened {
+pub struct Opened {
     handle: Handle,
     path: PathBuf,
     option: String,
@@ -148,6 +149,18 @@ impl Opener {
         let handle = is_file.then(|| Handle::from_path(path).ok()).flatten()?;
         let same = self.opened.iter().find(|other| other.handle == handle);
         same.map(|other| other.option.as_str())
+    }
+
+    /// The machine gives up the image that was opened at `path`: another one of this machine may take it. The file
+    /// stays locked for as long as the image, or what this returns, is there.
+    pub fn release(&mut self, path: &Path) -> Option<Opened> {
+        let at = self.opened.iter().position(|other| other.path == path)?;
+        Some(self.opened.remove(at))
+    }
+
+    /// The machine has kept the image after all.
+    pub fn take_back(&mut self, opened: Opened) {
+        self.opened.push(opened);
     }
 
     /// Notes a file, whatever it is called; where one of two users writes there can be only one.

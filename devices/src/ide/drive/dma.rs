@@ -1,6 +1,5 @@
 //! The drive's side of DMA: it loads and stores blocks, which the bus master empties and fills.
 
-use platform::DmaDirection;
 use platform::block::SECTOR_BYTES;
 
 use super::{Drive, ERROR_ABRT, ERROR_UNC, Failure, Phase};
@@ -9,33 +8,6 @@ use super::{Drive, ERROR_ABRT, ERROR_UNC, Failure, Phase};
 const DMA_BLOCK: u8 = 16;
 
 impl Drive {
-    /// DMARQ: which way data is to go.
-    pub(in crate::ide) fn dma_request(&self) -> Option<DmaDirection> {
-        match self.state.phase {
-            Phase::DmaIn => Some(DmaDirection::ToMemory),
-            Phase::DmaOut => Some(DmaDirection::FromMemory),
-            _ => None,
-        }
-    }
-
-    /// What the bus master has still to move of the current block.
-    pub(in crate::ide) fn dma_buffer(&mut self) -> &mut [u8] {
-        let from = self.state.position as usize;
-        &mut self.state.buffer[from..]
-    }
-
-    /// The bus master has moved `bytes` of the [`dma_buffer`](Self::dma_buffer).
-    pub(in crate::ide) fn dma_moved(&mut self, bytes: usize) {
-        self.state.position += bytes as u32;
-        if self.state.position as usize == self.state.buffer.len() {
-            let result = match self.state.phase {
-                Phase::DmaIn => self.dma_block_read(),
-                _ => self.dma_block_written(),
-            };
-            self.conclude(result);
-        }
-    }
-
     pub(super) fn start_dma_read(&mut self, extended: bool) -> Result<(), Failure> {
         self.start_transfer(extended, DMA_BLOCK)?;
         self.load_dma_block()
@@ -53,7 +25,7 @@ impl Drive {
         Ok(())
     }
 
-    fn dma_block_read(&mut self) -> Result<(), Failure> {
+    pub(super) fn dma_block_read(&mut self) -> Result<(), Failure> {
         if self.advance() {
             return self.load_dma_block();
         }
@@ -71,7 +43,7 @@ impl Drive {
         Ok(())
     }
 
-    fn dma_block_written(&mut self) -> Result<(), Failure> {
+    pub(super) fn dma_block_written(&mut self) -> Result<(), Failure> {
         let mut lba = self.state.transfer.lba;
         if self.disk.write(lba, &self.state.buffer).is_err() {
             // Once more, to tell the sector that cannot be stored from those before it.
