@@ -170,6 +170,13 @@ impl<F: PciFunction + 'static> PciDevice<F> {
         self
     }
 
+    /// Base address register `number` places `window`, which may be another device's: a chip that is on the bus by itself
+    /// as well.
+    pub fn with_window(mut self, number: u8, window: MemoryWindow) -> Self {
+        self.windows[usize::from(number)] = Some(Window::Memory(window));
+        self
+    }
+
     /// Puts the device on the bus under an instance name, at `bdf`.
     pub fn plug(mut self, bus: &mut Bus, name: &str, bdf: Bdf) -> DeviceId {
         // Devices get their numbers in order, and windows name their device.
@@ -179,7 +186,7 @@ impl<F: PciFunction + 'static> PciDevice<F> {
             let window = &mut windows[usize::from(number)];
             *window = match (bar, *window) {
                 (None, _) => None,
-                (Some(_), Some(ram)) => Some(ram),
+                (Some(_), Some(known)) => Some(known),
                 (Some(Bar::Ports(len)), None) => {
                     Some(Window::Ports(bus.add_port_window(id, number, len, 4)))
                 }

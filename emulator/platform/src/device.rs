@@ -153,9 +153,15 @@ impl DeviceCtx<'_> {
         *self.activity |= self.memory.place(ram, base);
     }
 
-    /// The content of a device's own memory.
+    /// The content of a device's own memory. Who writes to it says so by [`wrote_ram`](Self::wrote_ram).
     pub fn ram(&mut self, ram: DeviceRam) -> &mut [u8] {
         self.memory.device_ram(ram)
+    }
+
+    /// Says that the device wrote these bytes of its own memory.
+    pub fn wrote_ram(&mut self, ram: DeviceRam, bytes: std::ops::Range<usize>) {
+        self.memory.note_device_write(ram, bytes);
+        *self.activity |= self.memory.has_code_writes();
     }
 
     /// Which pages of a device's own memory, counted from its start, were written since this was last asked; all of

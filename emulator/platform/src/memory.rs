@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::ops::{ControlFlow, Range};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -402,7 +403,8 @@ impl GuestMemory {
     /// # Errors
     /// It is of another board; nothing is changed then.
     pub fn set_map(&mut self, map: &MemoryMap) -> Result<(), StateError> {
-        if map.device_ram.len() != self.device_ram.len() {
+        // A board to which a device was added reads an older map too: the new one's memory is nowhere.
+        if map.device_ram.len() > self.device_ram.len() {
             return Err(StateError::Unsound("other memory of devices"));
         }
         for number in 0..SHADOW_PAGES as u64 {
@@ -414,8 +416,9 @@ impl GuestMemory {
             let shadow = known.map_or(Shadow::Off, |&(_, shadow)| shadow);
             self.shadow(PhysAddr(addr), shadow);
         }
-        for (number, &base) in (0u8..).zip(&map.device_ram) {
-            self.place(DeviceRam(number), base);
+        for number in 0..self.device_ram.len() {
+            let base = map.device_ram.get(number).copied().flatten();
+            self.place(DeviceRam(number as u8), base);
         }
         Ok(())
     }
@@ -649,9 +652,30 @@ impl GuestMemory {
         dirty
     }
 
+    /// The device itself wrote these bytes of its own memory: pages become dirty, and decoded code is recorded as for
+    /// [`write`](Self::write).
+    pub fn note_device_write(&mut self, ram: DeviceRam, bytes: Range<usize>) {
+        let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
+            return;
+        };
+        let end = (bytes.end as u64).min(placed.len);
+        let mut at = bytes.start as u64;
+        while at < end {
+            let len = (PAGE_BYTES - at % PAGE_BYTES).min(end - at);
+            let host = self.host(placed.offset + at);
+            self.note_write(host);
+            if self.code_mask_at(host) & granules(at % PAGE_BYTES, len) != 0
+                && let Some(base) = placed.base
+            {
+                self.code_writes.push((PhysAddr(base + at), len));
+            }
+            at += len;
+        }
+    }
+
     /// The content of a device's own memory.
     ///
-    /// A write to it by the device is not noted by [`take_dirty`](Self::take_dirty).
+    /// A write to it by the device is to be followed by [`note_device_write`](Self::note_device_write).
     pub fn device_ram(&mut self, ram: DeviceRam) -> &mut [u8] {
         let placed = self.device_ram[usize::from(ram.0)];
         // SAFETY: the part lies within the mapping. While the reference lives nobody else has the memory, so that no
@@ -720,27 +744,46 @@ impl GuestMemory {
 
     /// Puts the content of `file` in place of RAM and the devices' own memory: mapped
     /// copy-on-write, so that it costs the same whatever its size. The file must not change as long
-    /// as the memory lives.
+    /// as the memory lives. A file of a board whose last devices had no memory yet is read instead.
     ///
     /// # Errors
     /// A file of another size, or the host's refusal; nothing is changed then.
     pub fn map_ram(&mut self, file: &File) -> Result<(), MemoryError> {
         let bytes = self.mapped_bytes();
         let host = |source| MemoryError::Host { bytes, source };
-        if file.metadata().map_err(host)?.len() != bytes {
-            return Err(MemoryError::Size(bytes));
+        let found = file.metadata().map_err(host)?.len();
+        if found != bytes {
+            let mut older = self.device_ram.iter().map(|placed| placed.offset);
+            if !older.any(|end| end == found) {
+                return Err(MemoryError::Size(bytes));
+            }
+            let mut map = MmapOptions::new()
+                .len(bytes as usize)
+                .map_anon()
+                .map_err(host)?;
+            let mut source = file;
+            source.rewind().map_err(host)?;
+            source
+                .read_exact(&mut map[..found as usize])
+                .map_err(host)?;
+            self.replace_ram(MmapRaw::from(map));
+            return Ok(());
         }
         // SAFETY: only copies go in and out of the mapping, so that even a file that changes does
         // no more than change what the guest reads; one that is cut short would end the process,
         // and the caller keeps it from that.
         let map = unsafe { MmapOptions::new().len(bytes as usize).map_copy(file) }.map_err(host)?;
-        self.ram = MmapRaw::from(map);
+        self.replace_ram(MmapRaw::from(map));
+        Ok(())
+    }
+
+    fn replace_ram(&mut self, map: MmapRaw) {
+        self.ram = map;
         self.code.fill(0);
         self.clean.fill(0);
         self.code_writes.clear();
         self.map_low(0..LOW_PAGES);
         self.leads_elsewhere(0..u64::MAX);
-        Ok(())
     }
 }
 

@@ -12,11 +12,13 @@ pub fn bus_with(device: Box<dyn Device>, region: u8, width: u8) -> Bus {
     bus_with_regions(device, &[(region, 0, 0x1000, width)])
 }
 
-/// A bus with 1 MiB of RAM and `device` on the ports of each `(region, base, length, width)`.
+/// A bus with 1 MiB of RAM and `device` on the ports of each `(region, base, length, width)`. There are 16 MiB more for
+/// a device that has memory of its own.
 ///
 /// Virtual time passes at one nanosecond per retired instruction, so [`advance`] counts nanoseconds.
 pub fn bus_with_regions(device: Box<dyn Device>, regions: &[(u8, u16, u16, u8)]) -> Bus {
-    let memory = GuestMemory::new(1 << 20).expect("a host has a megabyte");
+    let memory = GuestMemory::with_device_ram(1 << 20, &[16 << 20]);
+    let memory = memory.expect("a host has a few megabytes");
     let mut bus = Bus::new(memory, Clock::new(1, 1));
     let id = bus.add(device);
     for &(region, base, len, width) in regions {
