@@ -61,7 +61,8 @@ pub trait PciFunction: Send {
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError>;
 }
 
-/// What a function may touch while it is called: all that a device may, and its configuration space.
+/// What a function may touch while it is called: all that a device may, and its configuration
+/// space.
 pub struct PciCtx<'a, 'b> {
     ctx: &'a mut DeviceCtx<'b>,
     /// The function's configuration space.
@@ -120,7 +121,8 @@ impl PciCtx<'_, '_> {
         }
     }
 
-    /// Writes guest memory as a bus master. Of a function that may not master the bus nothing is written.
+    /// Writes guest memory as a bus master. Of a function that may not master the bus nothing is
+    /// written.
     pub fn dma_write(&mut self, addr: PhysAddr, buf: &[u8]) {
         if self.config.may_master() {
             self.ctx.dma_write(addr, buf);
@@ -164,14 +166,15 @@ impl<F: PciFunction + 'static> PciDevice<F> {
         self
     }
 
-    /// Base address register `number` places `ram`, which the processors reach without a call of the device.
+    /// Base address register `number` places `ram`, which the processors reach without a call of
+    /// the device.
     pub fn with_ram(mut self, number: u8, ram: DeviceRam) -> Self {
         self.windows[usize::from(number)] = Some(Window::Ram(ram));
         self
     }
 
-    /// Base address register `number` places `window`, which may be another device's: a chip that is on the bus by itself
-    /// as well.
+    /// Base address register `number` places `window`, which may be another device's: a chip that
+    /// is on the bus by itself as well.
     pub fn with_window(mut self, number: u8, window: MemoryWindow) -> Self {
         self.windows[usize::from(number)] = Some(Window::Memory(window));
         self

@@ -1,7 +1,9 @@
-//! The Bochs display interface: a few 16-bit registers that switch the adapter to packed pixels of any size.
+//! The Bochs display interface: a few 16-bit registers that switch the adapter to packed pixels of
+//! any size.
 //!
-//! Source: the interface as Bochs (`iodev/display/vga.h`, ids B0C0h to B0C5h) and QEMU (`docs/specs/standard-vga.rst`)
-//! have it; where they differ, QEMU's is taken, whose drivers are in use.
+//! Source: the interface as Bochs (`iodev/display/vga.h`, ids B0C0h to B0C5h) and QEMU
+//! (`docs/specs/standard-vga.rst`) have it; where they differ, QEMU's is taken, whose drivers are
+//! in use.
 //!
 //! | index | register |
 //! |---|---|
@@ -104,7 +106,8 @@ impl Dispi {
         self.enable & WIDE_DAC != 0
     }
 
-    /// Where what A0000 shows starts in memory, in bytes (in addresses of a plane, with 4 bits a pixel).
+    /// Where what A0000 shows starts in memory, in bytes (in addresses of a plane, with 4 bits a
+    /// pixel).
     pub(super) fn bank_start(&self) -> usize {
         usize::from(self.bank) * BANK_BYTES
     }
@@ -154,7 +157,8 @@ impl Dispi {
         }
     }
 
-    /// Writes register `index`. Returns how many bytes of memory are to be cleared from its start on.
+    /// Writes register `index`. Returns how many bytes of memory are to be cleared from its start
+    /// on.
     pub(super) fn write(&mut self, index: u16, value: u16, memory: usize) -> usize {
         match index {
             INDEX_ID if (FIRST_ID..=LAST_ID).contains(&value) => self.id = value,

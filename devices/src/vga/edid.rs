@@ -1,13 +1,13 @@
 //! What the monitor says of itself.
 //!
-//! Source: VESA Enhanced EDID Standard, release A, revision 2 (EDID 1.4 structure); timings by VESA CVT with reduced
-//! blanking, and by VESA DMT for the established and standard ones.
+//! Source: VESA Enhanced EDID Standard, release A, revision 2 (EDID 1.4 structure); timings by VESA
+//! CVT with reduced blanking, and by VESA DMT for the established and standard ones.
 
 /// Bytes in a block.
 pub const BYTES: usize = 128;
 
-/// A detailed timing: pixel clock in units of 10 kHz, then pixels shown, front porch, width of the pulse and blanking in
-/// all, across and down.
+/// A detailed timing: pixel clock in units of 10 kHz, then pixels shown, front porch, width of the
+/// pulse and blanking in all, across and down.
 struct Detailed {
     clock: u16,
     across: [u16; 4],
@@ -28,7 +28,8 @@ const TIMINGS: [Detailed; 2] = [
     },
 ];
 
-/// Standard timings: width, then what its height follows from (0: 16:10, 1: 4:3, 2: 5:4, 3: 16:9). All at 60 Hz.
+/// Standard timings: width, then what its height follows from (0: 16:10, 1: 4:3, 2: 5:4, 3: 16:9).
+/// All at 60 Hz.
 const STANDARD: [(u16, u8); 8] = [
     (1024, 1),
     (1152, 1),
@@ -58,7 +59,8 @@ pub const fn block() -> [u8; BYTES] {
     edid[17] = (2026 - 1990) as u8;
     edid[18] = 1;
     edid[19] = 4;
-    // Digital, 8 bits a colour; 34 by 21 cm; gamma 2.2; RGB 4:4:4, sRGB, the first timing is what it likes best.
+    // Digital, 8 bits a colour; 34 by 21 cm; gamma 2.2; RGB 4:4:4, sRGB, the first timing is what
+    // it likes best.
     edid[20] = 0xA0;
     edid[21] = 34;
     edid[22] = 21;

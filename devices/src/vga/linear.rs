@@ -50,7 +50,8 @@ impl<'a> Painter<'a> {
         frame
     }
 
-    /// Paints the rows that lie in these pages of memory into a picture; says whether there are any.
+    /// Paints the rows that lie in these pages of memory into a picture; says whether there are
+    /// any.
     pub(super) fn repaint(&self, pages: &[u64], pixels: &mut [u32]) -> bool {
         let Surface {
             start,

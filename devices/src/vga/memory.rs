@@ -1,7 +1,9 @@
-//! The processor's way to video memory through the aperture: planes, latches, write and read modes, banks.
+//! The processor's way to video memory through the aperture: planes, latches, write and read modes,
+//! banks.
 //!
-//! Byte 4a + n of memory is plane n at address a, so that planes and linear memory are one. In the VGA's own modes a plane
-//! has 64 KiB; in those of the Bochs display interface all of memory is reached, a bank at a time.
+//! Byte 4a + n of memory is plane n at address a, so that planes and linear memory are one. In the
+//! VGA's own modes a plane has 64 KiB; in those of the Bochs display interface all of memory is
+//! reached, a bank at a time.
 
 use std::ops::Range;
 
@@ -360,7 +362,8 @@ impl Aperture {
     }
 }
 
-/// Bytes that go to the first `PLANES` planes in turn, at the word that `index` gives of an address.
+/// Bytes that go to the first `PLANES` planes in turn, at the word that `index` gives of an
+/// address.
 #[inline]
 fn write_in_turn<const PLANES: u32>(
     planes: &mut Planes<'_>,

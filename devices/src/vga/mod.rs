@@ -1,5 +1,6 @@
-//! The display adapter: an IBM VGA (IBM PS/2 Hardware Interface Technical Reference, Video Subsystem, 1992) with the Bochs
-//! display interface and 16 MiB of memory, as QEMU's `-vga std` has them together (docs/specs/standard-vga.rst).
+//! The display adapter: an IBM VGA (IBM PS/2 Hardware Interface Technical Reference, Video
+//! Subsystem, 1992) with the Bochs display interface and 16 MiB of memory, as QEMU's `-vga std` has
+//! them together (docs/specs/standard-vga.rst).
 //!
 //! | ports | region | what |
 //! |---|---|---|
@@ -15,18 +16,20 @@
 //! | 3D4-3D5, 3DA | [`PORTS_3D4`], [`PORT_3DA`] | as 3B4-3B5, 3BA, while bit 0 is 1 |
 //! | A0000-BFFFF | [`APERTURE`] | video memory, where graphics register 6 puts it, or a bank of 64 KiB |
 //!
-//! [`REGISTERS`] is the same once more, for those who know no ports: 4096 bytes with the monitor's EDID at 0, ports 3C0-3DF
-//! at 400h, the Bochs registers at 500h, 16 bits each, and at 604h the byte order of pixels.
+//! [`REGISTERS`] is the same once more, for those who know no ports: 4096 bytes with the monitor's
+//! EDID at 0, ports 3C0-3DF at 400h, the Bochs registers at 500h, 16 bits each, and at 604h the
+//! byte order of pixels.
 //!
-//! The memory is the board's [`MEMORY`]: processors reach it as they reach RAM, where the [PCI function](pci) puts it, and
-//! what they write there is found by its pages. `registers` and `dispi` are the register files, `memory` the way through
-//! the aperture, `timing` the raster, and `render` and `linear` turn all of it into a [`Frame`](platform::Frame) on
-//! [`Input::Render`], at the guest's own resolution: a row of text is shown dot by dot, a doubled scan line of a graphics
+//! The memory is the board's [`MEMORY`]: processors reach it as they reach RAM, where the [PCI
+//! function](pci) puts it, and what they write there is found by its pages. `registers` and `dispi`
+//! are the register files, `memory` the way through the aperture, `timing` the raster, and `render`
+//! and `linear` turn all of it into a [`Frame`](platform::Frame) on [`Input::Render`], at the
+//! guest's own resolution: a row of text is shown dot by dot, a doubled scan line of a graphics
 //! mode once.
 //!
-//! Not modelled: the vertical interrupt, the overscan border, the DAC comparator behind input status 0 (it
-//! reports a colour monitor), the diagnostic bits of input status 1, horizontal skews, counting by two and
-//! by four, the odd/even page bit, and changes of registers within a frame.
+//! Not modelled: the vertical interrupt, the overscan border, the DAC comparator behind input
+//! status 0 (it reports a colour monitor), the diagnostic bits of input status 1, horizontal skews,
+//! counting by two and by four, the odd/even page bit, and changes of registers within a frame.
 
 mod dispi;
 pub mod edid;

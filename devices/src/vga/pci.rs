@@ -1,4 +1,5 @@
-//! The adapter's PCI function: identifiers as QEMU's `-vga std` has them, and where memory, registers and ROM lie.
+//! The adapter's PCI function: identifiers as QEMU's `-vga std` has them, and where memory,
+//! registers and ROM lie.
 //!
 //! | base address | bytes | what |
 //! |---|---|---|
@@ -20,7 +21,8 @@ pub struct VgaFunction {
 }
 
 impl VgaFunction {
-    /// A function with the content of its expansion ROM, which may be empty for none. Its windows are nowhere yet.
+    /// A function with the content of its expansion ROM, which may be empty for none. Its windows
+    /// are nowhere yet.
     pub fn device(rom: &[u8]) -> PciDevice<Self> {
         let config = ConfigSpace::new(0x1234, 0x1111, 0x03_00_00, 2)
             .subsystem(0x1AF4, 0x1100)

@@ -8,7 +8,8 @@ use super::timing::Timing;
 const SEQUENCER_BITS: [u8; 5] = [0x03, 0x3D, 0x0F, 0x3F, 0x0E];
 /// Bits of each graphics controller register that exist.
 const GRAPHICS_BITS: [u8; 9] = [0x0F, 0x0F, 0x0F, 0x1F, 0x03, 0x7B, 0x0F, 0x0F, 0xFF];
-/// Bits of each attribute controller register that exist; the sixteen palette registers are the first.
+/// Bits of each attribute controller register that exist; the sixteen palette registers are the
+/// first.
 const ATTRIBUTE_BITS: [u8; 21] = [
     0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F,
     0xEF, 0xFF, 0x3F, 0x0F, 0x0F,
@@ -21,7 +22,8 @@ const CRTC_BITS: [u8; 25] = [
 
 /// CRTC 11h: registers 0 to 7 are write protected.
 const CRTC_PROTECT: u8 = 0x80;
-/// The attribute index's palette address source: 0 hands the palette to the processor and blanks the screen.
+/// The attribute index's palette address source: 0 hands the palette to the processor and blanks
+/// the screen.
 const PALETTE_TO_SCREEN: u8 = 0x20;
 /// Input status 0: the monitor's comparator answers, as a colour monitor does.
 const SWITCH_SENSE: u8 = 0x10;
@@ -57,7 +59,8 @@ pub(super) struct Registers {
     dac_latch: [u8; 3],
     #[serde(with = "fixed")]
     dac: [u8; 768],
-    /// The DAC has eight bits a component, not six: the Bochs display interface says so, which keeps it too.
+    /// The DAC has eight bits a component, not six: the Bochs display interface says so, which
+    /// keeps it too.
     #[serde(skip)]
     pub(super) wide_dac: bool,
 }
@@ -100,7 +103,8 @@ impl Registers {
         })
     }
 
-    /// Whether a picture of the Bochs display interface is shown: the VGA's clocks do not matter to it.
+    /// Whether a picture of the Bochs display interface is shown: the VGA's clocks do not matter to
+    /// it.
     pub(super) fn lit(&self) -> bool {
         self.enabled
             && self.sequencer[1] & 0x20 == 0

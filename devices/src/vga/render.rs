@@ -288,8 +288,8 @@ impl<'a> Screen<'a> {
         colours(self.registers)
     }
 
-    /// The colours of a graphics mode: with blinking, bit 3 of the attribute changes all the time, whether its plane is
-    /// enabled or not. The palette of mode 0Fh relies on that.
+    /// The colours of a graphics mode: with blinking, bit 3 of the attribute changes all the time,
+    /// whether its plane is enabled or not. The palette of mode 0Fh relies on that.
     fn blinking_colours(&self) -> [u32; 16] {
         if !blinks(self.registers) || self.frame_number & CHARACTER_FRAMES == 0 {
             return self.colours();
@@ -318,7 +318,8 @@ impl<'a> Screen<'a> {
         let mut row = vec![0; (columns + 1) * dots];
         let mut cells: Vec<Cell> = Vec::with_capacity(columns + 1);
         let mut shown = None;
-        // Lines of a character show the same cells, unless the row scan counter reaches the address.
+        // Lines of a character show the same cells, unless the row scan counter reaches the
+        // address.
         let banks = match self.registers.crtc[0x17] & 3 {
             3 => 0,
             _ => 3,
@@ -381,7 +382,8 @@ impl<'a> Screen<'a> {
     fn graphics(&self) -> Frame {
         let crtc = &self.registers.crtc;
         let doubled = if crtc[9] & 0x80 != 0 { 2 } else { 1 };
-        // Lines of a character show the same memory, unless the row scan counter reaches the address.
+        // Lines of a character show the same memory, unless the row scan counter reaches the
+        // address.
         let same_memory = match crtc[0x17] & 3 {
             3 => usize::from(crtc[9] & 0x1F) + 1,
             1 => 2,

@@ -60,8 +60,8 @@ impl Timing {
         }
     }
 
-    /// The raster of a picture of the Bochs display interface, which has no registers for it: 60 frames a second, with
-    /// the retrace behind the last line.
+    /// The raster of a picture of the Bochs display interface, which has no registers for it: 60
+    /// frames a second, with the retrace behind the last line.
     pub(super) fn linear(width: usize, height: usize) -> Self {
         const BLANK_LINES: u64 = 32;
         let line_dots = width as u64 * 5 / 4;

@@ -1,4 +1,5 @@
-//! Guest-physical memory: RAM, ROM, shadow RAM and the devices' own memory, and where each of it lies.
+//! Guest-physical memory: RAM, ROM, shadow RAM and the devices' own memory, and where each of it
+//! lies.
 //!
 //! | addresses | what is there |
 //! |---|---|
@@ -27,7 +28,8 @@ pub struct PhysAddr(pub u64);
 /// Bytes in the smallest page, the grain of every map here.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// Bytes in a granule, the grain in which guest memory knows where decoded code is: 64 in a page, a bit each.
+/// Bytes in a granule, the grain in which guest memory knows where decoded code is: 64 in a page, a
+/// bit each.
 pub const GRANULE_BYTES: u64 = 64;
 
 /// RAM below 4 GiB ends here at the latest; the rest of it continues at 4 GiB.
@@ -72,7 +74,8 @@ pub enum Page {
     None,
 }
 
-/// Where accesses to a page of C0000-FFFFF go, as the PAM registers of a host bridge say (82441FX, 290549).
+/// Where accesses to a page of C0000-FFFFF go, as the PAM registers of a host bridge say (82441FX,
+/// 290549).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shadow {
     /// To ROM, or to the bus.
@@ -109,9 +112,10 @@ struct Placed {
 
 /// RAM, ROM and device memory of a machine, with a bitmap of the granules that hold decoded code.
 ///
-/// RAM and device memory are one private mapping. All access is by copying through raw pointers into it, so that the
-/// processor's TLB may hold such pointers too: but for [`device_ram`](Self::device_ram), which needs the whole of
-/// `self` to itself, no Rust reference into guest memory ever exists.
+/// RAM and device memory are one private mapping. All access is by copying through raw pointers
+/// into it, so that the processor's TLB may hold such pointers too: but for
+/// [`device_ram`](Self::device_ram), which needs the whole of `self` to itself, no Rust reference
+/// into guest memory ever exists.
 pub struct GuestMemory {
     ram: MmapRaw,
     ram_bytes: u64,
@@ -156,7 +160,8 @@ fn prefer_large_pages(memory: &memmap2::MmapMut) {
     let _ = memory;
 }
 
-/// A private mapping of the host's memory, zeroed, in large pages where it is large and the host has them.
+/// A private mapping of the host's memory, zeroed, in large pages where it is large and the host
+/// has them.
 pub struct HostMemory(MmapRaw);
 
 impl HostMemory {
@@ -403,7 +408,8 @@ impl GuestMemory {
     /// # Errors
     /// It is of another board; nothing is changed then.
     pub fn set_map(&mut self, map: &MemoryMap) -> Result<(), StateError> {
-        // A board to which a device was added reads an older map too: the new one's memory is nowhere.
+        // A board to which a device was added reads an older map too: the new one's memory is
+        // nowhere.
         if map.device_ram.len() > self.device_ram.len() {
             return Err(StateError::Unsound("other memory of devices"));
         }
@@ -430,7 +436,8 @@ impl GuestMemory {
         self.map_revision
     }
 
-    /// Takes the addresses that lead elsewhere since this was last taken: code decoded there is no more.
+    /// Takes the addresses that lead elsewhere since this was last taken: code decoded there is no
+    /// more.
     pub fn take_remapped(&mut self) -> Vec<Range<u64>> {
         std::mem::take(&mut self.remapped)
     }
@@ -554,7 +561,8 @@ impl GuestMemory {
 
     /// Copies bytes into RAM, as a bus master does. ROM and unbacked addresses ignore them.
     ///
-    /// Writes to granules that hold decoded code are recorded for [`take_code_writes`](Self::take_code_writes).
+    /// Writes to granules that hold decoded code are recorded for
+    /// [`take_code_writes`](Self::take_code_writes).
     pub fn write(&mut self, addr: PhysAddr, buf: &[u8]) {
         let mut done = 0;
         while done < buf.len() {
@@ -584,7 +592,8 @@ impl GuestMemory {
         buf
     }
 
-    /// The granules of the page that holds `addr` in which decoded code is: see [`granules`]. Only RAM has any.
+    /// The granules of the page that holds `addr` in which decoded code is: see [`granules`]. Only
+    /// RAM has any.
     #[inline]
     pub fn code_mask(&self, addr: PhysAddr) -> u64 {
         match self.page_offset(addr) {
@@ -630,8 +639,8 @@ impl GuestMemory {
         self.clean_revision
     }
 
-    /// The pages of a device's own memory, counted from its start, that were written since this was last asked: all of
-    /// them the first time. They are clean from now on.
+    /// The pages of a device's own memory, counted from its start, that were written since this was
+    /// last asked: all of them the first time. They are clean from now on.
     pub fn take_dirty(&mut self, ram: DeviceRam) -> Vec<u64> {
         let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
             return Vec::new();
@@ -652,8 +661,8 @@ impl GuestMemory {
         dirty
     }
 
-    /// The device itself wrote these bytes of its own memory: pages become dirty, and decoded code is recorded as for
-    /// [`write`](Self::write).
+    /// The device itself wrote these bytes of its own memory: pages become dirty, and decoded code
+    /// is recorded as for [`write`](Self::write).
     pub fn note_device_write(&mut self, ram: DeviceRam, bytes: Range<usize>) {
         let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
             return;
@@ -675,11 +684,12 @@ impl GuestMemory {
 
     /// The content of a device's own memory.
     ///
-    /// A write to it by the device is to be followed by [`note_device_write`](Self::note_device_write).
+    /// A write to it by the device is to be followed by
+    /// [`note_device_write`](Self::note_device_write).
     pub fn device_ram(&mut self, ram: DeviceRam) -> &mut [u8] {
         let placed = self.device_ram[usize::from(ram.0)];
-        // SAFETY: the part lies within the mapping. While the reference lives nobody else has the memory, so that no
-        // processor uses its pointers into it.
+        // SAFETY: the part lies within the mapping. While the reference lives nobody else has the
+        // memory, so that no processor uses its pointers into it.
         unsafe { std::slice::from_raw_parts_mut(self.host(placed.offset), placed.len as usize) }
     }
 
@@ -698,7 +708,8 @@ impl GuestMemory {
 
     // ---- as a whole ----------------------------------------------------------------------------
 
-    /// Calls `visit` with all of RAM and the devices' own memory, a megabyte or less at a time, in order.
+    /// Calls `visit` with all of RAM and the devices' own memory, a megabyte or less at a time, in
+    /// order.
     pub fn visit_ram(&self, mut visit: impl FnMut(&[u8])) {
         let _ = self.visit_ram_while(|part| {
             visit(part);

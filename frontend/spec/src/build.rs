@@ -247,3 +247,14 @@ fn rsdp(tables: &[u8]) -> Option<(u64, Vec<u8>)> {
     let bytes = tables.get(at..at + len)?.to_vec();
     Some((u64::from(firmware::TABLES_BASE) + at as u64, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    /// Who asks the BIOS and who reads the registers see the same monitor.
+    #[test]
+    fn the_vga_bios_has_the_monitors_edid() {
+        let edid = devices::vga::edid::block();
+        let rom = firmware::vga_bios();
+        assert!(rom.windows(edid.len()).any(|bytes| bytes == edid));
+    }
+}
