@@ -10,7 +10,7 @@
 //! The assembled images are committed beside their sources; `build.sh` makes them anew, and a test compares them where
 //! nasm is installed. Nothing here depends on the host.
 //!
-//! Not modelled: VBE and System Management Mode.
+//! Not modelled: System Management Mode.
 
 #![forbid(unsafe_code)]
 

@@ -30,7 +30,8 @@ set_mode:
         call    lookup_mode
         jnc     .known
         ret
-.known: and     byte [B_VIDEO], 7Fh
+.known: call    dispi_off
+        and     byte [B_VIDEO], 7Fh
         and     ah, 80h
         or      [B_VIDEO], ah
         mov     [B_MODE], al

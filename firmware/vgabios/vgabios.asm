@@ -28,7 +28,22 @@ B_SAVEPTR       equ 0A8h
 
         db      55h, 0AAh, 64           ; 32 KiB
         jmp     init
+        times   18h-($-$$) db 0
+        dw      pci_data
+        db      0, 0
         db      "Glassbox VGA BIOS", 0
+        align   4, db 0
+pci_data:                               ; for firmware that finds us in an expansion ROM (PCI 3.0 §6.3.1.2)
+        db      "PCIR"
+        dw      1234h, 1111h
+        dw      0                       ; no device list
+        dw      18h
+        db      0                       ; revision of this structure
+        db      0, 0, 3                 ; class
+        dw      64                      ; length in units of 512 bytes
+        dw      1                       ; revision of the image
+        db      0, 80h                  ; for PCs; the last image
+        dw      0
 
 init:   push    ds
         push    es
@@ -76,9 +91,9 @@ int10:
         call    [cs:.table+si]
 .ret:   leave_service
 .extended:
-        cmp     ah, 4Fh                 ; VBE: not here
+        cmp     ah, 4Fh
         jne     .ret
-        mov     word [bp+F_AX], 0100h
+        call    vbe
         leave_service
 .table  dw      set_mode, cursor_shape, cursor_set, cursor_get, light_pen, page_set, scroll_up, scroll_down     ; 00
         dw      char_read, char_attr, char_only, cga_palette, pixel_write, pixel_read, teletype, mode_get       ; 08
@@ -110,6 +125,7 @@ mode_get:
 %include "fonts.asm"
 %include "info.asm"
 %include "state.asm"
+%include "vbe.asm"
 
         align   16, db 0
 font16: incbin  "font8x16.bin"

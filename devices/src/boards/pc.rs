@@ -19,7 +19,7 @@ use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
 use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
 use crate::time::{I8254, Mc146818};
 use crate::uart::Uart16550;
-use crate::vga::{self, Vga};
+use crate::vga::{self, Vga, pci::VgaFunction};
 
 const KIB: usize = 1 << 10;
 const VGA_BIOS_BASE: u64 = 0xC_0000;
@@ -172,7 +172,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
             return Err(BuildError::BiosSize(bytes));
         }
     }
-    let mut memory = GuestMemory::new(config.memory_bytes)?;
+    let display_bytes = vga::MEMORY_BYTES as u64;
+    let mut memory = GuestMemory::with_device_ram(config.memory_bytes, &[display_bytes])?;
     place_bios(&mut memory, &config.bios, &config.tables)?;
     place_option_rom(&mut memory, VGA_BIOS_BASE, &config.vga_bios)?;
     for (base, image) in &config.option_roms {
@@ -244,6 +245,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let bridge = piix3::IsaBridge::device(pirqs).plug(&mut bus, "piix3", Bdf::new(1, 0));
     PiixIde::plug(&mut bus, drives, Bdf::new(1, 1));
     PowerManagement::device(block).plug(&mut bus, "piix4", Bdf::new(1, 3));
+    VgaFunction::plug(&mut bus, display, &config.vga_bios, Bdf::new(2, 0));
 
     bus.connect(IrqLine::FERR, fpu_error);
     a20.connect(&mut bus, port_a);

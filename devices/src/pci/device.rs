@@ -74,7 +74,8 @@ pub trait PciFunction: Send {
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError>;
 }
 
-/// What a function may touch while it is called: all that a device may, and its configuration space.
+/// What a function may touch while it is called: all that a device may, and its configuration
+/// space.
 pub struct PciCtx<'a, 'b> {
     ctx: &'a mut DeviceCtx<'b>,
     /// The function's configuration space.
@@ -133,7 +134,8 @@ impl PciCtx<'_, '_> {
         }
     }
 
-    /// Writes guest memory as a bus master. Of a function that may not master the bus nothing is written.
+    /// Writes guest memory as a bus master. Of a function that may not master the bus nothing is
+    /// written.
     pub fn dma_write(&mut self, addr: PhysAddr, buf: &[u8]) {
         if self.config.may_master() {
             self.ctx.dma_write(addr, buf);
@@ -177,9 +179,17 @@ impl<F: PciFunction + 'static> PciDevice<F> {
         self
     }
 
-    /// Base address register `number` places `ram`, which the processors reach without a call of the device.
+    /// Base address register `number` places `ram`, which the processors reach without a call of
+    /// the device.
     pub fn with_ram(mut self, number: u8, ram: DeviceRam) -> Self {
         self.windows[usize::from(number)] = Some(Window::Ram(ram));
+        self
+    }
+
+    /// Base address register `number` places `window`, which may be another device's: a chip that
+    /// is on the bus by itself as well.
+    pub fn with_window(mut self, number: u8, window: MemoryWindow) -> Self {
+        self.windows[usize::from(number)] = Some(Window::Memory(window));
         self
     }
 
@@ -192,7 +202,7 @@ impl<F: PciFunction + 'static> PciDevice<F> {
             let window = &mut windows[usize::from(number)];
             *window = match (bar, *window) {
                 (None, _) => None,
-                (Some(_), Some(ram)) => Some(ram),
+                (Some(_), Some(known)) => Some(known),
                 (Some(Bar::Ports(len)), None) => {
                     Some(Window::Ports(bus.add_port_window(id, number, len, 4)))
                 }

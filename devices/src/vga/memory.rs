@@ -1,11 +1,23 @@
-//! The processor's way to video memory: aperture, planes, latches, write and read modes.
+//! The processor's way to video memory through the aperture: planes, latches, write and read modes,
+//! banks.
+//!
+//! Byte 4a + n of memory is plane n at address a, so that planes and linear memory are one. In the
+//! VGA's own modes a plane has 64 KiB; in those of the Bochs display interface all of memory is
+//! reached, a bank at a time.
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::dispi::Dispi;
 use super::registers::Registers;
 
-/// Addresses in a plane.
+/// Addresses in a plane of the VGA.
 pub(super) const PLANE_BYTES: usize = 0x1_0000;
+/// Bytes of memory that the VGA's own modes reach.
+pub(super) const VGA_BYTES: usize = 4 * PLANE_BYTES;
+/// The grain in which memory knows what was written.
+pub(super) const PAGE_BYTES: usize = platform::PAGE_BYTES as usize;
 
 /// How the processor's accesses go, derived from the registers whenever they change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,9 +26,23 @@ enum Path {
     Text,
     /// Bytes go to the four planes in turn, unchanged: 256 colours.
     Chained,
+    /// Bytes are bytes of memory.
+    Linear,
     /// Anything else: through the whole of the graphics controller.
     #[default]
     General,
+}
+
+/// How an address of the aperture chooses planes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Addressing {
+    /// Bits 0 and 1 choose the plane.
+    chained: bool,
+    /// Bit 0 chooses among planes on writes, and on reads.
+    odd_even_writes: bool,
+    odd_even_reads: bool,
+    /// Bit 0 is no part of the address in a plane.
+    bit_0_replaced: bool,
 }
 
 /// The part of the aperture, in bytes from A0000, that graphics register 6 opens.
@@ -46,11 +72,51 @@ impl Window {
     }
 }
 
-/// Four planes: byte n of word a is plane n at address a, the shape of the latches.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct VideoMemory {
-    #[serde(with = "planes")]
-    words: Box<[u32; PLANE_BYTES]>,
+/// Video memory, while it is accessed: the four planes at an address are a word.
+pub(super) struct Planes<'a> {
+    words: &'a mut [[u8; 4]],
+    written: Range<usize>,
+}
+
+impl<'a> Planes<'a> {
+    pub(super) fn new(memory: &'a mut [u8]) -> Self {
+        Self {
+            words: memory.as_chunks_mut::<4>().0,
+            written: Range {
+                start: usize::MAX,
+                end: 0,
+            },
+        }
+    }
+
+    /// The bytes from the first to the last one that were written.
+    pub(super) fn written(&self) -> Option<Range<usize>> {
+        let Range { start, end } = self.written;
+        (start < end).then(|| start * 4..end * 4)
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> u32 {
+        self.words
+            .get(at)
+            .map_or(!0, |&word| u32::from_le_bytes(word))
+    }
+
+    /// Writes the bits of `mask`.
+    #[inline]
+    fn set(&mut self, at: usize, mask: u32, value: u32) {
+        if let Some(word) = self.words.get_mut(at) {
+            let before = u32::from_le_bytes(*word);
+            *word = (before & !mask | value & mask).to_le_bytes();
+            self.written.start = self.written.start.min(at);
+            self.written.end = self.written.end.max(at + 1);
+        }
+    }
+}
+
+/// What the aperture remembers, and how it is set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Aperture {
     latch: u32,
     #[serde(skip)]
     window: Window,
@@ -60,31 +126,57 @@ pub(super) struct VideoMemory {
     /// A read gives the bytes of the four planes in turn.
     #[serde(skip)]
     reads_chained: bool,
+    #[serde(skip)]
+    addressing: Addressing,
+    /// Added to an address in the planes, or in linear memory.
+    #[serde(skip)]
+    bank_start: usize,
+    /// The addresses in the planes that there are.
+    #[serde(skip)]
+    plane_mask: usize,
 }
 
-impl VideoMemory {
-    pub(super) fn new() -> Self {
+impl Aperture {
+    /// As after a reset, but for this latch.
+    pub(super) fn with_latch(latch: u32) -> Self {
         Self {
-            words: zeroed(),
-            latch: 0,
-            window: Window::default(),
-            path: Path::General,
-            reads_chained: false,
+            latch,
+            ..Self::default()
         }
     }
 
-    pub(super) fn words(&self) -> &[u32; PLANE_BYTES] {
-        &self.words
-    }
-
     /// Finds the short way that the registers allow. To be called when a register may have changed.
-    pub(super) fn classify(&mut self, registers: &Registers) {
+    pub(super) fn classify(&mut self, registers: &Registers, dispi: &Dispi) {
         let (sequencer, graphics) = (&registers.sequencer, &registers.graphics);
         let unchanged =
             graphics[5] & 3 == 0 && graphics[3] == 0 && graphics[1] == 0 && graphics[8] == 0xFF;
         let chained = sequencer[4] & 0x08 != 0;
         let odd_even = sequencer[4] & 0x04 == 0 && graphics[6] & 0x02 != 0;
+        self.bank_start = 0;
+        self.plane_mask = PLANE_BYTES - 1;
+        if let Some(surface) = dispi.surface() {
+            // What is shown at A0000 does not depend on the VGA's own idea of its memory.
+            self.window = Window {
+                base: 0,
+                len: 0x1_0000,
+            };
+            self.bank_start = dispi.bank_start();
+            self.plane_mask = super::MEMORY_BYTES / 4 - 1;
+            self.addressing = Addressing::default();
+            self.reads_chained = false;
+            self.path = match surface.bits {
+                4 => Path::General,
+                _ => Path::Linear,
+            };
+            return;
+        }
         self.window = Window::new(registers);
+        self.addressing = Addressing {
+            chained,
+            odd_even_writes: sequencer[4] & 0x04 == 0,
+            odd_even_reads: graphics[5] & 0x10 != 0,
+            bit_0_replaced: graphics[6] & 0x02 != 0,
+        };
         self.reads_chained = chained && graphics[5] & 0x08 == 0;
         self.path = if unchanged && chained && sequencer[2] == 0x0F {
             Path::Chained
@@ -101,31 +193,51 @@ impl VideoMemory {
     }
 
     /// Reads `size` bytes at `offset` from A0000.
-    pub(super) fn read(&mut self, registers: &Registers, offset: u64, size: u8) -> u64 {
+    pub(super) fn read(
+        &mut self,
+        registers: &Registers,
+        planes: &Planes<'_>,
+        offset: u64,
+        size: u8,
+    ) -> u64 {
         let size = u64::from(size.min(8));
         let Some(at) = self.window.locate(offset, size) else {
-            return self.read_across_edge(registers, offset, size);
+            return self.read_across_edge(registers, planes, offset, size);
         };
+        if self.path == Path::Linear {
+            return self.read_linear(planes, at, size);
+        }
         if self.reads_chained {
-            return self.read_chained(at, size);
+            return self.read_chained(planes, at, size);
         }
         (0..size as u32).fold(0, |value, n| {
-            value | u64::from(self.read_byte(registers, at + n)) << (8 * n)
+            value | u64::from(self.read_byte(registers, planes, at + n)) << (8 * n)
         })
     }
 
     /// Writes `size` bytes at `offset` from A0000.
-    pub(super) fn write(&mut self, registers: &Registers, offset: u64, size: u8, value: u64) {
+    pub(super) fn write(
+        &mut self,
+        registers: &Registers,
+        planes: &mut Planes<'_>,
+        offset: u64,
+        size: u8,
+        value: u64,
+    ) {
         let size = u64::from(size.min(8));
         let Some(at) = self.window.locate(offset, size) else {
-            return self.write_across_edge(registers, offset, size, value);
+            return self.write_across_edge(registers, planes, offset, size, value);
         };
         match self.path {
-            Path::Text => self.write_in_turn::<2>(at, size, value),
-            Path::Chained => self.write_in_turn::<4>(at, size, value),
+            Path::Text => write_in_turn::<2>(planes, at, size, value, |at| at & 0xFFFE),
+            Path::Chained => write_in_turn::<4>(planes, at, size, value, |at| at & 0xFFFC),
+            Path::Linear => {
+                let start = self.bank_start;
+                write_in_turn::<4>(planes, at, size, value, |at| (start + at) / 4);
+            }
             Path::General => {
                 for n in 0..size as u32 {
-                    self.write_byte(registers, at + n, (value >> (8 * n)) as u8);
+                    self.write_byte(registers, planes, at + n, (value >> (8 * n)) as u8);
                 }
             }
         }
@@ -133,10 +245,17 @@ impl VideoMemory {
 
     /// An access that is not as a whole in the window; outside of it bytes read as FFh.
     #[cold]
-    fn read_across_edge(&mut self, registers: &Registers, offset: u64, size: u64) -> u64 {
+    fn read_across_edge(
+        &mut self,
+        registers: &Registers,
+        planes: &Planes<'_>,
+        offset: u64,
+        size: u64,
+    ) -> u64 {
         (0..size).fold(0, |value, n| {
-            let byte = match self.window.locate(offset.wrapping_add(n), 1) {
-                Some(_) => self.read(registers, offset.wrapping_add(n), 1),
+            let at = offset.wrapping_add(n);
+            let byte = match self.window.locate(at, 1) {
+                Some(_) => self.read(registers, planes, at, 1),
                 None => 0xFF,
             };
             value | byte << (8 * n)
@@ -144,48 +263,45 @@ impl VideoMemory {
     }
 
     #[cold]
-    fn write_across_edge(&mut self, registers: &Registers, offset: u64, size: u64, value: u64) {
+    fn write_across_edge(
+        &mut self,
+        registers: &Registers,
+        planes: &mut Planes<'_>,
+        offset: u64,
+        size: u64,
+        value: u64,
+    ) {
         for n in 0..size {
-            if self.window.locate(offset.wrapping_add(n), 1).is_some() {
-                let byte = value >> (8 * n) & 0xFF;
-                self.write(registers, offset.wrapping_add(n), 1, byte);
+            let at = offset.wrapping_add(n);
+            if self.window.locate(at, 1).is_some() {
+                self.write(registers, planes, at, 1, value >> (8 * n) & 0xFF);
             }
         }
     }
 
-    /// Bytes that go to the first `PLANES` planes in turn.
-    #[inline]
-    fn write_in_turn<const PLANES: u32>(&mut self, at: u32, size: u64, value: u64) {
-        let (mut at, mut left, mut value) = (at, size as u32, value);
-        while left > 0 {
-            let plane = at & (PLANES - 1);
-            let bytes = left.min(PLANES - plane);
-            let mask = !0 >> (32 - 8 * bytes) << (8 * plane);
-            let word = &mut self.words[(at & 0xFFFF & !(PLANES - 1)) as usize];
-            *word = *word & !mask | (value as u32) << (8 * plane) & mask;
-            value >>= 8 * bytes;
-            at += bytes;
-            left -= bytes;
-        }
+    fn read_linear(&self, planes: &Planes<'_>, at: u32, size: u64) -> u64 {
+        let first = self.bank_start + at as usize;
+        let words = [0, 1, 2].map(|n| u128::from(planes.get(first / 4 + n)) << (32 * n));
+        let value = (words[0] | words[1] | words[2]) >> (8 * (first % 4));
+        value as u64 & (!0 >> (64 - 8 * size))
     }
 
     #[inline]
-    fn read_chained(&mut self, at: u32, size: u64) -> u64 {
+    fn read_chained(&mut self, planes: &Planes<'_>, at: u32, size: u64) -> u64 {
         let mut value = 0;
         let mut done = 0;
         while done < size as u32 {
             let plane = (at + done) & 3;
-            self.latch = self.words[((at + done) & 0xFFFC) as usize];
+            self.latch = planes.get(((at + done) & 0xFFFC) as usize);
             value |= u64::from(self.latch >> (8 * plane)) << (8 * done);
             done += 4 - plane;
         }
         value & (!0 >> (64 - 8 * size))
     }
 
-    fn read_byte(&mut self, registers: &Registers, at: u32) -> u8 {
+    fn read_byte(&mut self, registers: &Registers, planes: &Planes<'_>, at: u32) -> u8 {
         let graphics = &registers.graphics;
-        let chained = registers.sequencer[4] & 0x08 != 0;
-        self.latch = self.words[address(registers, at)];
+        self.latch = planes.get(self.address(at));
         if graphics[5] & 0x08 != 0 {
             let differs = (self.latch ^ planes_of(graphics[2])) & planes_of(graphics[7]);
             return !differs
@@ -193,9 +309,9 @@ impl VideoMemory {
                 .iter()
                 .fold(0, |any, plane| any | plane);
         }
-        let plane = if chained {
+        let plane = if self.addressing.chained {
             at & 3
-        } else if graphics[5] & 0x10 != 0 {
+        } else if self.addressing.odd_even_reads {
             u32::from(graphics[4] & 2) | at & 1
         } else {
             graphics[4].into()
@@ -203,7 +319,7 @@ impl VideoMemory {
         (self.latch >> (8 * plane)) as u8
     }
 
-    fn write_byte(&mut self, registers: &Registers, at: u32, byte: u8) {
+    fn write_byte(&mut self, registers: &Registers, planes: &mut Planes<'_>, at: u32, byte: u8) {
         let graphics = &registers.graphics;
         let latch = self.latch;
         let rotated = byte.rotate_right(u32::from(graphics[3] & 7));
@@ -221,30 +337,51 @@ impl VideoMemory {
                 mix(graphics[3], data, latch, bit_mask & splat(rotated))
             }
         };
-        let selected = if registers.sequencer[4] & 0x08 != 0 {
+        let selected = if self.addressing.chained {
             1 << (at & 3)
-        } else if registers.sequencer[4] & 0x04 == 0 {
+        } else if self.addressing.odd_even_writes {
             5 << (at & 1)
         } else {
             0x0F
         };
         let mask = planes_of(selected & registers.sequencer[2]);
-        let word = &mut self.words[address(registers, at)];
-        *word = *word & !mask | data & mask;
+        planes.set(self.address(at), mask, data);
+    }
+
+    /// The address in the planes of `at` in the window.
+    fn address(&self, at: u32) -> usize {
+        let address = if self.addressing.chained {
+            at & 0xFFFC
+        } else if self.addressing.bit_0_replaced {
+            // Bit 0 chose the planes; the bit above the planes takes its place.
+            at & 0xFFFE | at >> 16 & 1
+        } else {
+            at
+        };
+        (self.bank_start + address as usize) & self.plane_mask
     }
 }
 
-/// The address in the planes of `at` in the window.
-fn address(registers: &Registers, at: u32) -> usize {
-    let address = if registers.sequencer[4] & 0x08 != 0 {
-        at & 0xFFFC
-    } else if registers.graphics[6] & 0x02 != 0 {
-        // Bit 0 chose the planes; the bit above the planes takes its place.
-        at & 0xFFFE | at >> 16 & 1
-    } else {
-        at
-    };
-    address as usize & (PLANE_BYTES - 1)
+/// Bytes that go to the first `PLANES` planes in turn, at the word that `index` gives of an
+/// address.
+#[inline]
+fn write_in_turn<const PLANES: u32>(
+    planes: &mut Planes<'_>,
+    at: u32,
+    size: u64,
+    value: u64,
+    index: impl Fn(usize) -> usize,
+) {
+    let (mut at, mut left, mut value) = (at, size as u32, value);
+    while left > 0 {
+        let plane = at & (PLANES - 1);
+        let bytes = left.min(PLANES - plane);
+        let mask = !0 >> (32 - 8 * bytes) << (8 * plane);
+        planes.set(index(at as usize), mask, (value as u32) << (8 * plane));
+        value >>= 8 * bytes;
+        at += bytes;
+        left -= bytes;
+    }
 }
 
 /// The logic function of graphics register 3 on data and latches, in the bits of `bit_mask`.
@@ -277,40 +414,4 @@ fn planes_of(nibble: u8) -> u32 {
 /// The same byte in all planes.
 fn splat(byte: u8) -> u32 {
     u32::from(byte) * 0x0101_0101
-}
-
-fn zeroed() -> Box<[u32; PLANE_BYTES]> {
-    vec![0; PLANE_BYTES]
-        .try_into()
-        .expect("a vector of the array's length")
-}
-
-/// Video memory as bytes in a saved state.
-mod planes {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use super::{PLANE_BYTES, zeroed};
-
-    pub fn serialize<S: Serializer>(
-        words: &[u32; PLANE_BYTES],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        serializer.serialize_bytes(&bytes)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Box<[u32; PLANE_BYTES]>, D::Error> {
-        let bytes = Vec::<u8>::deserialize(deserializer)?;
-        let (quads, rest) = bytes.as_chunks::<4>();
-        if quads.len() != PLANE_BYTES || !rest.is_empty() {
-            return Err(D::Error::invalid_length(bytes.len(), &"256 KiB"));
-        }
-        let mut words = zeroed();
-        for (word, quad) in words.iter_mut().zip(quads) {
-            *word = u32::from_le_bytes(*quad);
-        }
-        Ok(words)
-    }
 }

@@ -8,7 +8,8 @@ use super::timing::Timing;
 const SEQUENCER_BITS: [u8; 5] = [0x03, 0x3D, 0x0F, 0x3F, 0x0E];
 /// Bits of each graphics controller register that exist.
 const GRAPHICS_BITS: [u8; 9] = [0x0F, 0x0F, 0x0F, 0x1F, 0x03, 0x7B, 0x0F, 0x0F, 0xFF];
-/// Bits of each attribute controller register that exist; the sixteen palette registers are the first.
+/// Bits of each attribute controller register that exist; the sixteen palette registers are the
+/// first.
 const ATTRIBUTE_BITS: [u8; 21] = [
     0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F,
     0xEF, 0xFF, 0x3F, 0x0F, 0x0F,
@@ -21,7 +22,8 @@ const CRTC_BITS: [u8; 25] = [
 
 /// CRTC 11h: registers 0 to 7 are write protected.
 const CRTC_PROTECT: u8 = 0x80;
-/// The attribute index's palette address source: 0 hands the palette to the processor and blanks the screen.
+/// The attribute index's palette address source: 0 hands the palette to the processor and blanks
+/// the screen.
 const PALETTE_TO_SCREEN: u8 = 0x20;
 /// Input status 0: the monitor's comparator answers, as a colour monitor does.
 const SWITCH_SENSE: u8 = 0x10;
@@ -57,6 +59,10 @@ pub(super) struct Registers {
     dac_latch: [u8; 3],
     #[serde(with = "fixed")]
     dac: [u8; 768],
+    /// The DAC has eight bits a component, not six: the Bochs display interface says so, which
+    /// keeps it too.
+    #[serde(skip)]
+    pub(super) wide_dac: bool,
 }
 
 impl Registers {
@@ -81,15 +87,28 @@ impl Registers {
             dac_component: 0,
             dac_latch: [0; 3],
             dac: [0; 768],
+            wide_dac: false,
         }
     }
 
     /// The colour of DAC entry `index`, 0x00RRGGBB.
     pub(super) fn colour(&self, index: u8) -> u32 {
         let entry = usize::from(index & self.dac_mask) * 3;
-        self.dac[entry..entry + 3]
-            .iter()
-            .fold(0, |rgb, &six| rgb << 8 | u32::from(six << 2 | six >> 4))
+        self.dac[entry..entry + 3].iter().fold(0, |rgb, &part| {
+            let part = match self.wide_dac {
+                true => part,
+                false => part << 2 | part >> 4 & 3,
+            };
+            rgb << 8 | u32::from(part)
+        })
+    }
+
+    /// Whether a picture of the Bochs display interface is shown: the VGA's clocks do not matter to
+    /// it.
+    pub(super) fn lit(&self) -> bool {
+        self.enabled
+            && self.sequencer[1] & 0x20 == 0
+            && self.attribute_index & PALETTE_TO_SCREEN != 0
     }
 
     /// Whether the processor reaches video memory.
@@ -99,11 +118,7 @@ impl Registers {
 
     /// Whether a picture is shown at all.
     pub(super) fn screen_on(&self) -> bool {
-        self.enabled
-            && self.sequencer[0] == 3
-            && self.sequencer[1] & 0x20 == 0
-            && self.attribute_index & PALETTE_TO_SCREEN != 0
-            && self.crtc[0x17] & 0x80 != 0
+        self.lit() && self.sequencer[0] == 3 && self.crtc[0x17] & 0x80 != 0
     }
 
     /// The raster that the registers describe.
@@ -111,7 +126,8 @@ impl Registers {
         Timing::new(self.misc, self.sequencer[1], &self.crtc)
     }
 
-    pub(super) fn read(&mut self, port: u16, now_ns: u64) -> u8 {
+    /// Reads a port; `timing` is the raster of what is shown.
+    pub(super) fn read(&mut self, port: u16, now_ns: u64, timing: impl Fn(&Self) -> Timing) -> u8 {
         if !self.answers(port) {
             return 0xFF;
         }
@@ -120,7 +136,7 @@ impl Registers {
             0x3B5 | 0x3D5 => get(&self.crtc, self.crtc_index),
             0x3BA | 0x3DA => {
                 self.attribute_data = false;
-                self.timing().input_status_1(now_ns)
+                timing(self).input_status_1(now_ns)
             }
             0x3C0 => self.attribute_index,
             0x3C1 => get(&self.attribute, self.attribute_index & 0x1F),
@@ -230,7 +246,8 @@ impl Registers {
 
     /// An entry changes as a whole, with its third component.
     fn write_dac(&mut self, value: u8) {
-        self.dac_latch[usize::from(self.dac_component % 3)] = value & 0x3F;
+        self.dac_latch[usize::from(self.dac_component % 3)] =
+            if self.wide_dac { value } else { value & 0x3F };
         self.dac_component = (self.dac_component + 1) % 3;
         if self.dac_component == 0 {
             let entry = usize::from(self.dac_write_index) * 3;

@@ -2,6 +2,8 @@
 
 use platform::{Frame, TextScreen};
 
+use super::dispi::{Dispi, Surface};
+use super::linear::Painter;
 use super::memory::PLANE_BYTES;
 use super::registers::Registers;
 use super::timing::Timing;
@@ -16,45 +18,130 @@ const CHARACTER_FRAMES: u64 = 16;
 /// Bytes that plane 2 keeps for each character.
 const GLYPH_BYTES: usize = 32;
 
-/// The picture at `now_ns`.
-pub(super) fn render(registers: &Registers, memory: &[u32; PLANE_BYTES], now_ns: u64) -> Frame {
-    let screen = Screen::new(registers, memory, now_ns);
-    if !registers.screen_on() {
-        screen.blank()
-    } else if registers.graphics[6] & 1 == 0 {
-        screen.text()
-    } else {
-        screen.graphics()
+/// All that a picture is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) registers: &'a Registers,
+    pub(super) dispi: &'a Dispi,
+    pub(super) memory: &'a [u8],
+    /// Of packed pixels.
+    pub(super) big_endian: bool,
+}
+
+impl<'a> Scene<'a> {
+    /// The picture at `now_ns`.
+    pub(super) fn render(&self, now_ns: u64) -> Frame {
+        let Some(surface) = self.dispi.surface() else {
+            let screen = Screen::new(self.registers, self.memory, now_ns);
+            return if !self.registers.screen_on() {
+                screen.blank()
+            } else if self.registers.graphics[6] & 1 == 0 {
+                screen.text()
+            } else {
+                screen.graphics()
+            };
+        };
+        if !self.registers.lit() {
+            blank(surface.width, surface.height)
+        } else if surface.bits == 4 {
+            planar(self.registers, &surface, self.memory)
+        } else {
+            self.painter(surface).frame()
+        }
+    }
+
+    /// For a picture of packed pixels, which can be painted in part.
+    pub(super) fn packed(&self) -> Option<Painter<'a>> {
+        let surface = self.dispi.surface()?;
+        (surface.bits != 4 && self.registers.lit()).then(|| self.painter(surface))
+    }
+
+    fn painter(&self, surface: Surface) -> Painter<'a> {
+        Painter::new(self.registers, surface, self.memory, self.big_endian)
+    }
+
+    /// What of `now_ns` the picture depends on: how far the cursor and blinking characters are.
+    pub(super) fn phase(&self, now_ns: u64) -> u64 {
+        let registers = self.registers;
+        if self.dispi.enabled() || !registers.screen_on() {
+            return 0;
+        }
+        let phase = registers.timing().frame_number(now_ns) & (CURSOR_FRAMES | CHARACTER_FRAMES);
+        let text = registers.graphics[6] & 1 == 0;
+        let cursor = if text && cursor_shown(registers) {
+            CURSOR_FRAMES
+        } else {
+            0
+        };
+        // Which characters blink is not looked for: where some may, each change of theirs is drawn.
+        let characters = if blinks(registers) && (text || registers.graphics[5] & 0x40 == 0) {
+            CHARACTER_FRAMES
+        } else {
+            0
+        };
+        phase & (cursor | characters)
+    }
+
+    /// The characters on the screen at `now_ns`, in a frame without pixels.
+    pub(super) fn read_text(&self, now_ns: u64) -> Frame {
+        let registers = self.registers;
+        let is_text =
+            !self.dispi.enabled() && registers.screen_on() && registers.graphics[6] & 1 == 0;
+        Frame {
+            text: is_text.then(|| Screen::new(registers, self.memory, now_ns).cells()),
+            ..Frame::default()
+        }
     }
 }
 
-/// What of `now_ns` the picture depends on: how far the cursor and blinking characters are.
-pub(super) fn phase(registers: &Registers, now_ns: u64) -> u64 {
-    if !registers.screen_on() || registers.graphics[6] & 1 != 0 {
-        return 0;
-    }
-    let phase = registers.timing().frame_number(now_ns) & (CURSOR_FRAMES | CHARACTER_FRAMES);
-    let cursor = if cursor_shown(registers) {
-        CURSOR_FRAMES
-    } else {
-        0
-    };
-    // Which characters blink is not looked for: where some may, each change of theirs is drawn.
-    let characters = if blinks(registers) {
-        CHARACTER_FRAMES
-    } else {
-        0
-    };
-    phase & (cursor | characters)
-}
-
-/// The characters on the screen at `now_ns`, in a frame without pixels.
-pub(super) fn read_text(registers: &Registers, memory: &[u32; PLANE_BYTES], now_ns: u64) -> Frame {
-    let is_text = registers.screen_on() && registers.graphics[6] & 1 == 0;
+fn blank(width: usize, height: usize) -> Frame {
     Frame {
-        text: is_text.then(|| Screen::new(registers, memory, now_ns).cells()),
-        ..Frame::default()
+        width,
+        height,
+        pixels: vec![0; width * height],
+        mode: "blank".to_owned(),
+        text: None,
     }
+}
+
+/// A picture of the Bochs display interface with four bits a pixel, a plane each.
+fn planar(registers: &Registers, surface: &Surface, memory: &[u8]) -> Frame {
+    let (words, _) = memory.as_chunks::<4>();
+    let painter = GraphicsPainter::Planar(colours(registers));
+    let mut pixels = vec![0; surface.width * surface.height];
+    for (row, dots) in pixels.chunks_exact_mut(surface.width).enumerate() {
+        let first = (surface.start + row * surface.pitch) / 4;
+        for (column, dots) in dots.chunks_mut(8).enumerate() {
+            let word = words.get(first + column).copied().unwrap_or_default();
+            painter.paint(u32::from_le_bytes(word), dots);
+        }
+    }
+    Frame {
+        width: surface.width,
+        height: surface.height,
+        pixels,
+        mode: format!("graphics {}x{}x16", surface.width, surface.height),
+        text: None,
+    }
+}
+
+/// The colours of the sixteen attributes.
+fn colours(registers: &Registers) -> [u32; 16] {
+    let attribute = &registers.attribute;
+    std::array::from_fn(|index| {
+        let index = index & usize::from(attribute[0x12] & 0x0F);
+        palette_colour(registers, index)
+    })
+}
+
+/// The colour of palette register `index`.
+fn palette_colour(registers: &Registers, index: usize) -> u32 {
+    let attribute = &registers.attribute;
+    let mut entry = attribute[index & 0xF];
+    if attribute[0x10] & 0x80 != 0 {
+        entry = entry & 0x0F | (attribute[0x14] & 0x03) << 4;
+    }
+    registers.colour(entry & 0x3F | (attribute[0x14] & 0x0C) << 4)
 }
 
 /// Whether there is a cursor, blinked out or not.
@@ -82,7 +169,7 @@ struct ScanLine {
 
 struct Screen<'a> {
     registers: &'a Registers,
-    memory: &'a [u32; PLANE_BYTES],
+    words: &'a [[u8; 4]],
     timing: Timing,
     lines: Vec<ScanLine>,
     frame_number: u64,
@@ -153,11 +240,11 @@ fn pixel_pan(registers: &Registers, char_dots: usize) -> usize {
 }
 
 impl<'a> Screen<'a> {
-    fn new(registers: &'a Registers, memory: &'a [u32; PLANE_BYTES], now_ns: u64) -> Self {
+    fn new(registers: &'a Registers, memory: &'a [u8], now_ns: u64) -> Self {
         let timing = registers.timing();
         Self {
             registers,
-            memory,
+            words: memory.as_chunks::<4>().0,
             lines: scan_lines(registers, &timing),
             frame_number: timing.frame_number(now_ns),
             timing,
@@ -188,38 +275,37 @@ impl<'a> Screen<'a> {
 
     /// The four planes `column` characters from the start of `line`.
     fn fetch(&self, line: &ScanLine, column: usize) -> u32 {
-        self.memory[self.address(line.address.wrapping_add(column as u32), line.row)]
+        self.word(self.address(line.address.wrapping_add(column as u32), line.row))
     }
 
-    /// The colours of the sixteen attributes.
+    /// The four planes at an address.
+    fn word(&self, address: usize) -> u32 {
+        let word = self.words.get(address & (PLANE_BYTES - 1));
+        word.map_or(0, |&word| u32::from_le_bytes(word))
+    }
+
     fn colours(&self) -> [u32; 16] {
-        let attribute = &self.registers.attribute;
-        std::array::from_fn(|index| {
-            let index = index & usize::from(attribute[0x12] & 0x0F);
-            let mut entry = attribute[index];
-            if attribute[0x10] & 0x80 != 0 {
-                entry = entry & 0x0F | (attribute[0x14] & 0x03) << 4;
-            }
-            self.registers
-                .colour(entry & 0x3F | (attribute[0x14] & 0x0C) << 4)
-        })
+        colours(self.registers)
+    }
+
+    /// The colours of a graphics mode: with blinking, bit 3 of the attribute changes all the time,
+    /// whether its plane is enabled or not. The palette of mode 0Fh relies on that.
+    fn blinking_colours(&self) -> [u32; 16] {
+        if !blinks(self.registers) || self.frame_number & CHARACTER_FRAMES == 0 {
+            return self.colours();
+        }
+        let enabled = usize::from(self.registers.attribute[0x12] & 0x0F);
+        std::array::from_fn(|index| palette_colour(self.registers, index & enabled ^ 8))
     }
 
     fn blank(&self) -> Frame {
-        let (width, height) = if self.timing.lines < 100 {
-            (720, 400)
+        if self.timing.lines < 100 {
+            blank(720, 400)
         } else {
-            (
+            blank(
                 self.timing.columns * self.timing.char_dots,
                 self.timing.lines,
             )
-        };
-        Frame {
-            width,
-            height,
-            pixels: vec![0; width * height],
-            mode: "blank".to_owned(),
-            text: None,
         }
     }
 
@@ -232,7 +318,8 @@ impl<'a> Screen<'a> {
         let mut row = vec![0; (columns + 1) * dots];
         let mut cells: Vec<Cell> = Vec::with_capacity(columns + 1);
         let mut shown = None;
-        // Lines of a character show the same cells, unless the row scan counter reaches the address.
+        // Lines of a character show the same cells, unless the row scan counter reaches the
+        // address.
         let banks = match self.registers.crtc[0x17] & 3 {
             3 => 0,
             _ => 3,
@@ -295,7 +382,8 @@ impl<'a> Screen<'a> {
     fn graphics(&self) -> Frame {
         let crtc = &self.registers.crtc;
         let doubled = if crtc[9] & 0x80 != 0 { 2 } else { 1 };
-        // Lines of a character show the same memory, unless the row scan counter reaches the address.
+        // Lines of a character show the same memory, unless the row scan counter reaches the
+        // address.
         let same_memory = match crtc[0x17] & 3 {
             3 => usize::from(crtc[9] & 0x1F) + 1,
             1 => 2,
@@ -392,7 +480,7 @@ impl<'a> TextPainter<'a> {
     /// Paints scan line `row` of a cell.
     fn paint(&self, cell: &Cell, row: u8, dots: &mut [u32]) {
         let glyph = cell.glyph + usize::from(row);
-        let byte = u16::from((self.screen.memory[glyph & (PLANE_BYTES - 1)] >> 16) as u8);
+        let byte = u16::from((self.screen.word(glyph) >> 16) as u8);
         let mut pattern = byte << 1 | byte & cell.ninth;
         if cell.hidden {
             pattern = 0;
@@ -447,9 +535,9 @@ impl GraphicsPainter {
             let registers = screen.registers;
             Self::Chunky(Box::new(std::array::from_fn(|n| registers.colour(n as u8))))
         } else if mode & 0x20 != 0 {
-            Self::Interleaved(screen.colours())
+            Self::Interleaved(screen.blinking_colours())
         } else {
-            Self::Planar(screen.colours())
+            Self::Planar(screen.blinking_colours())
         }
     }
 

@@ -60,6 +60,26 @@ impl Timing {
         }
     }
 
+    /// The raster of a picture of the Bochs display interface, which has no registers for it: 60
+    /// frames a second, with the retrace behind the last line.
+    pub(super) fn linear(width: usize, height: usize) -> Self {
+        const BLANK_LINES: u64 = 32;
+        let line_dots = width as u64 * 5 / 4;
+        let frame_lines = height as u64 + BLANK_LINES;
+        Self {
+            dot_hz: line_dots * frame_lines * 60,
+            char_dots: 8,
+            columns: width / 8,
+            lines: height,
+            lines_per_count: 1,
+            line_dots,
+            shown_dots: width as u64,
+            frame_lines,
+            retrace: (height as u64, frame_lines),
+            running: true,
+        }
+    }
+
     /// Which frame since power-on is being shown, if the raster had never changed.
     pub(super) fn frame_number(&self, now_ns: u64) -> u64 {
         self.dots(now_ns) / (self.line_dots * self.frame_lines)

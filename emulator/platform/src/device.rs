@@ -14,7 +14,8 @@ use crate::message::{InterruptMessage, MessageQueue};
 use crate::state::{SavedState, StateError, StateView};
 use crate::window::{MemoryWindow, PortWindow, Windows};
 
-/// The region of configuration cycles, whose offset is the register: see [`Bus::plug`](crate::Bus::plug).
+/// The region of configuration cycles, whose offset is the register: see
+/// [`Bus::plug`](crate::Bus::plug).
 pub const CONFIGURATION: u8 = 0xFF;
 
 /// A chip: a register file that the bus reads and writes.
@@ -58,7 +59,8 @@ pub trait Device: Send {
         Err(NoSuchDrive)
     }
 
-    /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on hardware.
+    /// The reset wire. Afterwards the device equals a new one, but for what survives a reset on
+    /// hardware.
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>);
 
     /// The whole state: what is saved, hashed and shown.
@@ -131,7 +133,8 @@ impl DeviceCtx<'_> {
         self.lines.level(line)
     }
 
-    /// Sends an interrupt message to the processors, which look for it before their next instruction.
+    /// Sends an interrupt message to the processors, which look for it before their next
+    /// instruction.
     pub fn interrupt_message(&mut self, message: InterruptMessage) {
         self.messages.send(message);
         *self.activity = true;
@@ -142,24 +145,33 @@ impl DeviceCtx<'_> {
         self.windows.set_ports(window, base);
     }
 
-    /// Moves a range of physical addresses to `base`, or takes it off the bus. The next access meets it there.
+    /// Moves a range of physical addresses to `base`, or takes it off the bus. The next access
+    /// meets it there.
     pub fn move_memory(&mut self, window: MemoryWindow, base: Option<u64>) {
         self.windows.set_memory(window, base);
     }
 
-    /// Moves memory of a device's own to `base` (whole pages), or takes it off the bus. The processors see that at the
-    /// next instruction.
+    /// Moves memory of a device's own to `base` (whole pages), or takes it off the bus. The
+    /// processors see that at the next instruction.
     pub fn move_ram(&mut self, ram: DeviceRam, base: Option<u64>) {
         *self.activity |= self.memory.place(ram, base);
     }
 
-    /// The content of a device's own memory.
+    /// The content of a device's own memory. Who writes to it says so by
+    /// [`wrote_ram`](Self::wrote_ram).
     pub fn ram(&mut self, ram: DeviceRam) -> &mut [u8] {
         self.memory.device_ram(ram)
     }
 
-    /// Which pages of a device's own memory, counted from its start, were written since this was last asked; all of
-    /// them the first time. From then on writes are watched, at no cost to those that follow the first one of a page.
+    /// Says that the device wrote these bytes of its own memory.
+    pub fn wrote_ram(&mut self, ram: DeviceRam, bytes: std::ops::Range<usize>) {
+        self.memory.note_device_write(ram, bytes);
+        *self.activity |= self.memory.has_code_writes();
+    }
+
+    /// Which pages of a device's own memory, counted from its start, were written since this was
+    /// last asked; all of them the first time. From then on writes are watched, at no cost to those
+    /// that follow the first one of a page.
     pub fn take_dirty(&mut self, ram: DeviceRam) -> Vec<u64> {
         let dirty = self.memory.take_dirty(ram);
         *self.activity |= !dirty.is_empty();
@@ -234,7 +246,8 @@ impl DeviceCtx<'_> {
 
     /// Hands a byte to the outside: a serial port, the debug console.
     pub fn output_byte(&mut self, byte: u8) {
-        // A guest that prints says most of it in a row, and an allocation a byte would be its price.
+        // A guest that prints says most of it in a row, and an allocation a byte would be its
+        // price.
         if let Some(Output {
             device,
             what: Said::Bytes(bytes),

@@ -1,4 +1,5 @@
-//! Guest-physical memory: RAM, ROM, shadow RAM and the devices' own memory, and where each of it lies.
+//! Guest-physical memory: RAM, ROM, shadow RAM and the devices' own memory, and where each of it
+//! lies.
 //!
 //! | addresses | what is there |
 //! |---|---|
@@ -12,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::ops::{ControlFlow, Range};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -26,7 +28,8 @@ pub struct PhysAddr(pub u64);
 /// Bytes in the smallest page, the grain of every map here.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// Bytes in a granule, the grain in which guest memory knows where decoded code is: 64 in a page, a bit each.
+/// Bytes in a granule, the grain in which guest memory knows where decoded code is: 64 in a page, a
+/// bit each.
 pub const GRANULE_BYTES: u64 = 64;
 
 /// RAM below 4 GiB ends here at the latest; the rest of it continues at 4 GiB.
@@ -71,7 +74,8 @@ pub enum Page {
     None,
 }
 
-/// Where accesses to a page of C0000-FFFFF go, as the PAM registers of a host bridge say (82441FX, 290549).
+/// Where accesses to a page of C0000-FFFFF go, as the PAM registers of a host bridge say (82441FX,
+/// 290549).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shadow {
     /// To ROM, or to the bus.
@@ -108,9 +112,10 @@ struct Placed {
 
 /// RAM, ROM and device memory of a machine, with a bitmap of the granules that hold decoded code.
 ///
-/// RAM and device memory are one private mapping. All access is by copying through raw pointers into it, so that the
-/// processor's TLB may hold such pointers too: but for [`device_ram`](Self::device_ram), which needs the whole of
-/// `self` to itself, no Rust reference into guest memory ever exists.
+/// RAM and device memory are one private mapping. All access is by copying through raw pointers
+/// into it, so that the processor's TLB may hold such pointers too: but for
+/// [`device_ram`](Self::device_ram), which needs the whole of `self` to itself, no Rust reference
+/// into guest memory ever exists.
 pub struct GuestMemory {
     ram: MmapRaw,
     ram_bytes: u64,
@@ -155,7 +160,8 @@ fn prefer_large_pages(memory: &memmap2::MmapMut) {
     let _ = memory;
 }
 
-/// A private mapping of the host's memory, zeroed, in large pages where it is large and the host has them.
+/// A private mapping of the host's memory, zeroed, in large pages where it is large and the host
+/// has them.
 pub struct HostMemory(MmapRaw);
 
 impl HostMemory {
@@ -402,7 +408,9 @@ impl GuestMemory {
     /// # Errors
     /// It is of another board; nothing is changed then.
     pub fn set_map(&mut self, map: &MemoryMap) -> Result<(), StateError> {
-        if map.device_ram.len() != self.device_ram.len() {
+        // A board to which a device was added reads an older map too: the new one's memory is
+        // nowhere.
+        if map.device_ram.len() > self.device_ram.len() {
             return Err(StateError::Unsound("other memory of devices"));
         }
         for number in 0..SHADOW_PAGES as u64 {
@@ -414,8 +422,9 @@ impl GuestMemory {
             let shadow = known.map_or(Shadow::Off, |&(_, shadow)| shadow);
             self.shadow(PhysAddr(addr), shadow);
         }
-        for (number, &base) in (0u8..).zip(&map.device_ram) {
-            self.place(DeviceRam(number), base);
+        for number in 0..self.device_ram.len() {
+            let base = map.device_ram.get(number).copied().flatten();
+            self.place(DeviceRam(number as u8), base);
         }
         Ok(())
     }
@@ -427,7 +436,8 @@ impl GuestMemory {
         self.map_revision
     }
 
-    /// Takes the addresses that lead elsewhere since this was last taken: code decoded there is no more.
+    /// Takes the addresses that lead elsewhere since this was last taken: code decoded there is no
+    /// more.
     pub fn take_remapped(&mut self) -> Vec<Range<u64>> {
         std::mem::take(&mut self.remapped)
     }
@@ -551,7 +561,8 @@ impl GuestMemory {
 
     /// Copies bytes into RAM, as a bus master does. ROM and unbacked addresses ignore them.
     ///
-    /// Writes to granules that hold decoded code are recorded for [`take_code_writes`](Self::take_code_writes).
+    /// Writes to granules that hold decoded code are recorded for
+    /// [`take_code_writes`](Self::take_code_writes).
     pub fn write(&mut self, addr: PhysAddr, buf: &[u8]) {
         let mut done = 0;
         while done < buf.len() {
@@ -581,7 +592,8 @@ impl GuestMemory {
         buf
     }
 
-    /// The granules of the page that holds `addr` in which decoded code is: see [`granules`]. Only RAM has any.
+    /// The granules of the page that holds `addr` in which decoded code is: see [`granules`]. Only
+    /// RAM has any.
     #[inline]
     pub fn code_mask(&self, addr: PhysAddr) -> u64 {
         match self.page_offset(addr) {
@@ -627,8 +639,8 @@ impl GuestMemory {
         self.clean_revision
     }
 
-    /// The pages of a device's own memory, counted from its start, that were written since this was last asked: all of
-    /// them the first time. They are clean from now on.
+    /// The pages of a device's own memory, counted from its start, that were written since this was
+    /// last asked: all of them the first time. They are clean from now on.
     pub fn take_dirty(&mut self, ram: DeviceRam) -> Vec<u64> {
         let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
             return Vec::new();
@@ -649,13 +661,35 @@ impl GuestMemory {
         dirty
     }
 
+    /// The device itself wrote these bytes of its own memory: pages become dirty, and decoded code
+    /// is recorded as for [`write`](Self::write).
+    pub fn note_device_write(&mut self, ram: DeviceRam, bytes: Range<usize>) {
+        let Some(&placed) = self.device_ram.get(usize::from(ram.0)) else {
+            return;
+        };
+        let end = (bytes.end as u64).min(placed.len);
+        let mut at = bytes.start as u64;
+        while at < end {
+            let len = (PAGE_BYTES - at % PAGE_BYTES).min(end - at);
+            let host = self.host(placed.offset + at);
+            self.note_write(host);
+            if self.code_mask_at(host) & granules(at % PAGE_BYTES, len) != 0
+                && let Some(base) = placed.base
+            {
+                self.code_writes.push((PhysAddr(base + at), len));
+            }
+            at += len;
+        }
+    }
+
     /// The content of a device's own memory.
     ///
-    /// A write to it by the device is not noted by [`take_dirty`](Self::take_dirty).
+    /// A write to it by the device is to be followed by
+    /// [`note_device_write`](Self::note_device_write).
     pub fn device_ram(&mut self, ram: DeviceRam) -> &mut [u8] {
         let placed = self.device_ram[usize::from(ram.0)];
-        // SAFETY: the part lies within the mapping. While the reference lives nobody else has the memory, so that no
-        // processor uses its pointers into it.
+        // SAFETY: the part lies within the mapping. While the reference lives nobody else has the
+        // memory, so that no processor uses its pointers into it.
         unsafe { std::slice::from_raw_parts_mut(self.host(placed.offset), placed.len as usize) }
     }
 
@@ -674,7 +708,8 @@ impl GuestMemory {
 
     // ---- as a whole ----------------------------------------------------------------------------
 
-    /// Calls `visit` with all of RAM and the devices' own memory, a megabyte or less at a time, in order.
+    /// Calls `visit` with all of RAM and the devices' own memory, a megabyte or less at a time, in
+    /// order.
     pub fn visit_ram(&self, mut visit: impl FnMut(&[u8])) {
         let _ = self.visit_ram_while(|part| {
             visit(part);
@@ -720,27 +755,46 @@ impl GuestMemory {
 
     /// Puts the content of `file` in place of RAM and the devices' own memory: mapped
     /// copy-on-write, so that it costs the same whatever its size. The file must not change as long
-    /// as the memory lives.
+    /// as the memory lives. A file of a board whose last devices had no memory yet is read instead.
     ///
     /// # Errors
     /// A file of another size, or the host's refusal; nothing is changed then.
     pub fn map_ram(&mut self, file: &File) -> Result<(), MemoryError> {
         let bytes = self.mapped_bytes();
         let host = |source| MemoryError::Host { bytes, source };
-        if file.metadata().map_err(host)?.len() != bytes {
-            return Err(MemoryError::Size(bytes));
+        let found = file.metadata().map_err(host)?.len();
+        if found != bytes {
+            let mut older = self.device_ram.iter().map(|placed| placed.offset);
+            if !older.any(|end| end == found) {
+                return Err(MemoryError::Size(bytes));
+            }
+            let mut map = MmapOptions::new()
+                .len(bytes as usize)
+                .map_anon()
+                .map_err(host)?;
+            let mut source = file;
+            source.rewind().map_err(host)?;
+            source
+                .read_exact(&mut map[..found as usize])
+                .map_err(host)?;
+            self.replace_ram(MmapRaw::from(map));
+            return Ok(());
         }
         // SAFETY: only copies go in and out of the mapping, so that even a file that changes does
         // no more than change what the guest reads; one that is cut short would end the process,
         // and the caller keeps it from that.
         let map = unsafe { MmapOptions::new().len(bytes as usize).map_copy(file) }.map_err(host)?;
-        self.ram = MmapRaw::from(map);
+        self.replace_ram(MmapRaw::from(map));
+        Ok(())
+    }
+
+    fn replace_ram(&mut self, map: MmapRaw) {
+        self.ram = map;
         self.code.fill(0);
         self.clean.fill(0);
         self.code_writes.clear();
         self.map_low(0..LOW_PAGES);
         self.leads_elsewhere(0..u64::MAX);
-        Ok(())
     }
 }
 

@@ -7,16 +7,20 @@ use crate::input::{Input, Key};
 use crate::line::IrqLine;
 use crate::memory::GuestMemory;
 
-/// A bus with 1 MiB of RAM and `device` on ports 0 to 0xFFF as region `region`, for a device's unit tests.
+/// A bus with 1 MiB of RAM and `device` on ports 0 to 0xFFF as region `region`, for a device's unit
+/// tests.
 pub fn bus_with(device: Box<dyn Device>, region: u8, width: u8) -> Bus {
     bus_with_regions(device, &[(region, 0, 0x1000, width)])
 }
 
-/// A bus with 1 MiB of RAM and `device` on the ports of each `(region, base, length, width)`.
+/// A bus with 1 MiB of RAM and `device` on the ports of each `(region, base, length, width)`. There
+/// are 16 MiB more for a device that has memory of its own.
 ///
-/// Virtual time passes at one nanosecond per retired instruction, so [`advance`] counts nanoseconds.
+/// Virtual time passes at one nanosecond per retired instruction, so [`advance`] counts
+/// nanoseconds.
 pub fn bus_with_regions(device: Box<dyn Device>, regions: &[(u8, u16, u16, u8)]) -> Bus {
-    let memory = GuestMemory::new(1 << 20).expect("a host has a megabyte");
+    let memory = GuestMemory::with_device_ram(1 << 20, &[16 << 20]);
+    let memory = memory.expect("a host has a few megabytes");
     let mut bus = Bus::new(memory, Clock::new(1, 1));
     let id = bus.add(device);
     for &(region, base, len, width) in regions {
@@ -25,7 +29,8 @@ pub fn bus_with_regions(device: Box<dyn Device>, regions: &[(u8, u16, u16, u8)])
     bus
 }
 
-/// Lets `ns` nanoseconds of virtual time pass on a bus of [`bus_with`], firing timers as they fall due.
+/// Lets `ns` nanoseconds of virtual time pass on a bus of [`bus_with`], firing timers as they fall
+/// due.
 pub fn advance(bus: &mut Bus, ns: u64) {
     let end_ns = bus.clock.now_ns() + ns;
     while let Some(deadline_ns) = bus.events.next_deadline_ns() {
@@ -44,8 +49,8 @@ pub fn saved(bus: &mut Bus) -> crate::SavedState {
     device.save()
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): numbers that are the same in every run. Every seed gives a
-/// good sequence.
+/// SplitMix64 (Steele, Lea and Flood, 2014): numbers that are the same in every run. Every seed
+/// gives a good sequence.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
@@ -226,8 +231,8 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
 
 /// Makes the tests that every device has to pass.
 ///
-/// `device_contract!(name, constructor, [(region, length, width), …])`; add `survives_reset` at the end
-/// for a device of which something outlives the reset wire on hardware too.
+/// `device_contract!(name, constructor, [(region, length, width), …])`; add `survives_reset` at the
+/// end for a device of which something outlives the reset wire on hardware too.
 #[macro_export]
 macro_rules! device_contract {
     ($name:ident, $new:expr, [$($region:expr),* $(,)?]) => {

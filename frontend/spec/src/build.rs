@@ -101,10 +101,7 @@ pub fn build(
         Some(path) if !restored => read_rom("--vga-rom", path, 512, 64 << 10)?,
         _ => firmware::vga_bios().to_vec(),
     };
-    let mut firmware_files = firmware::files(&description);
-    if spec.firmware != "builtin" {
-        firmware_files.push(("vgaroms/vgabios.bin".to_owned(), vga_bios.clone()));
-    }
+    let firmware_files = firmware::files(&description);
     let loaded = match &media.kernel {
         Some((kind, setup)) => {
             let mut setup = setup.clone();
@@ -332,5 +329,13 @@ mod tests {
         assert_eq!(places(1, 3), (vec![0], vec![2, 3, 1]));
         assert_eq!(places(0, 4), (vec![], vec![2, 3, 1, 0]));
         assert!(ide_places(3, 2).is_err());
+    }
+
+    /// Who asks the BIOS and who reads the registers see the same monitor.
+    #[test]
+    fn the_vga_bios_has_the_monitors_edid() {
+        let edid = devices::vga::edid::block();
+        let rom = firmware::vga_bios();
+        assert!(rom.windows(edid.len()).any(|bytes| bytes == edid));
     }
 }

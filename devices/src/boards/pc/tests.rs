@@ -106,7 +106,7 @@ fn of_a_large_bios_the_last_128_kib_lie_below_1_mib() {
 fn what_does_not_fit_is_refused_with_the_reason() {
     let refused = |config| build(config).err().unwrap().to_string();
     let bios = vec![0; 1000];
-    assert!(refused(PcConfig { bios, ..config() }).contains("multiple of 64K"));
+    assert!(refused(PcConfig { bios, ..config() }).contains("multiple of 4K"));
     let floppies = (0..3).map(|_| None).collect();
     assert!(
         refused(PcConfig {
