@@ -101,7 +101,8 @@ pub fn build(
         Some(path) if !restored => read_rom("--vga-rom", path, 512, 64 << 10)?,
         _ => firmware::vga_bios().to_vec(),
     };
-    let firmware_files = firmware::files(&description);
+    let mut firmware_files = firmware::files(&description);
+    firmware_files.push(("bootorder".to_owned(), boot_paths(spec, &media)?));
     let loaded = match &media.kernel {
         Some((kind, setup)) => {
             let mut setup = setup.clone();
@@ -259,6 +260,30 @@ fn boot_order(spec: &MachineSpec, media: &Media) -> Vec<BootDevice> {
         }
     }
     order
+}
+
+/// The boot order as other firmware reads it: a line for each drive, its path in the device tree of Open Firmware
+/// (QEMU, `bootorder` in the firmware configuration).
+fn boot_paths(spec: &MachineSpec, media: &Media) -> Result<Vec<u8>> {
+    let places = ide_places(media.disks.len(), media.cdroms.len())?;
+    let on_ide = |places: &[usize]| -> Vec<String> {
+        let path = |&place: &usize| {
+            let (channel, unit) = (place / 2, place % 2);
+            format!("/pci@i0cf8/ide@1,1/drive@{channel}/disk@{unit}")
+        };
+        places.iter().map(path).collect()
+    };
+    let floppies = 0..media.floppies.len();
+    let paths = |device: &BootDevice| match device {
+        BootDevice::Disk => on_ide(&places.disks),
+        BootDevice::Cdrom => on_ide(&places.cdroms),
+        BootDevice::Floppy => floppies
+            .clone()
+            .map(|unit| format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{unit}"))
+            .collect(),
+    };
+    let lines: Vec<String> = boot_order(spec, media).iter().flat_map(paths).collect();
+    Ok((lines.join("\n") + "\0").into_bytes())
 }
 
 /// Memory that the host does not have is the user's to mend: in the units of `-m`, with a size that would do.
