@@ -8,6 +8,7 @@ pub mod floppy;
 pub mod ide;
 pub mod input;
 pub mod irq;
+pub mod net;
 pub mod pci;
 pub mod power;
 pub mod qemu;

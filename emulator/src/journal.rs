@@ -43,7 +43,7 @@ impl Event {
     fn heap_bytes(&self) -> usize {
         match self {
             Self::Input { device, input } => match input {
-                Input::Serial { bytes, .. } => device.len() + bytes.len(),
+                Input::Serial { bytes, .. } | Input::Frame(bytes) => device.len() + bytes.len(),
                 _ => device.len(),
             },
             Self::Medium { device, .. } => device.len(),

@@ -580,6 +580,13 @@ impl Machine {
         device.is_none_or(|&device| self.bus().takes_input(device, &nothing))
     }
 
+    /// Whether the network card with this instance name takes a frame now: what comes before it does is lost.
+    pub fn takes_frame(&self, card: &str) -> bool {
+        let device = self.bus().device_named(card);
+        let frame = Input::Frame(Vec::new());
+        device.is_none_or(|device| self.bus().takes_input(device, &frame))
+    }
+
     // ---- to the outside ------------------------------------------------------------------------
 
     /// Takes what the devices handed out since it was last taken.

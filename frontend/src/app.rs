@@ -37,10 +37,12 @@ struct Plan {
 
 impl Plan {
     /// Chooses what virtual time follows, once it is known what shows the screen.
-    fn settle_pacing(&mut self) {
+    fn settle_pacing(&mut self, networked: bool) {
         self.pacing = match self.args.clock {
             Some(ClockChoice::Realtime) => Pacing::Realtime,
             Some(ClockChoice::Deterministic) => Pacing::Deterministic,
+            // What is at the other end of a network has clocks of its own.
+            None if networked => Pacing::Realtime,
             // A person at a serial terminal is as slow as one at a window.
             None if self.display != Display::None || self.stdio && Host::detect().terminal => {
                 Pacing::Realtime
@@ -102,6 +104,7 @@ impl MadeOf {
 struct FromHost {
     control: Receiver<Control>,
     stdin: Receiver<Vec<u8>>,
+    link: Option<net::Link>,
 }
 
 /// Runs one machine and returns the exit status.
@@ -121,7 +124,8 @@ pub fn run(args: RunArgs) -> Result<u8> {
     #[cfg(feature = "window")]
     let window = open_window(&mut plan, &title)?;
     refuse_unseen_tour(&plan)?;
-    plan.settle_pacing();
+    plan.settle_pacing(made_of.spec.net.is_some());
+    let link = made_of.spec.net.as_ref().map(start_network).transpose()?;
     let args = plan.args.clone();
     let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let (display, signals) = (plan.display, unbounded());
@@ -135,6 +139,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
         let host = FromHost {
             control: signals.1.clone(),
             stdin,
+            link,
         };
         let (shown, guard) = (shown.clone(), guard.clone());
         std::thread::Builder::new()
@@ -369,6 +374,22 @@ fn whole_path(path: &Path) -> std::path::PathBuf {
     }
 }
 
+/// Starts the network behind the card, and says which ports lead into it where the host chose them.
+fn start_network(spec: &spec::NetSpec) -> Result<net::Link> {
+    let config = net::Config {
+        resolvers: host::sockets::resolvers(),
+        ..spec.config()?
+    };
+    let wanted = config.forwards.clone();
+    let link = net::start(config).map_err(|error| anyhow::anyhow!("--net {error}"))?;
+    for (wanted, made) in wanted.iter().zip(link.forwards()) {
+        if wanted.host.port() == 0 {
+            outlet::say(&format!("glassbox: hostfwd={made}"));
+        }
+    }
+    Ok(link)
+}
+
 /// Builds and runs the machine; on a thread of its own.
 fn run_machine(
     plan: Plan,
@@ -406,7 +427,8 @@ fn run_machine(
         control: host.control,
         stdin: host.stdin,
         stdin_port: stdio_port.unwrap_or_default() as u8,
-        interactive: shown.is_some() || stdio_port.is_some(),
+        interactive: shown.is_some() || stdio_port.is_some() || host.link.is_some(),
+        link: host.link,
         shown,
         pacing: plan.pacing,
         hash_state: plan.args.report.is_some(),

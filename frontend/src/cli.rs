@@ -56,6 +56,7 @@ Examples:
   glassbox run --kernel bzImage --initrd initrd.img --append console=ttyS0 \\
       --display none --serial stdio              Linux on this terminal; Ctrl-] leaves
   glassbox run boot.img --display none --until 'login: ' --timeout 60 --report report.json
+  glassbox run system.img --net user,hostfwd=tcp:2222-22       on the network; `ssh -p 2222 localhost` reaches it
   glassbox run linux.img --display none --send 'login: =>root\\n' --send '# =>poweroff\\n'
 
 TEXT of --send: \\n Enter, \\e Escape, \\t \\b \\xNN \\\\, keys such as <f1> <up> <ctrl-alt-delete>, <lt> for <, and
@@ -65,6 +66,14 @@ TEXT of --send: \\n Enter, \\e Escape, \\t \\b \\xNN \\\\, keys such as <f1> <up
   <wheel N>                 turns the wheel by N notches, down on the screen; up where N is negative
   <insert DRIVE FILE>       puts an image into cdrom, cdrom2, floppy or floppy2 in place of what is there
   <eject DRIVE>             takes it out, also where the guest has locked the drive
+
+OPTION of --net user:
+  model=MODEL mac=MAC       the network card (`glassbox info` lists the models) and its address
+  hostfwd=tcp|udp:[HOST:]PORT-[GUEST:]PORT   leads a port of this host into the guest; HOST is 127.0.0.1 unless given
+  restrict                  keeps the guest from everything but hostfwd, DHCP and TFTP
+  host-loopback=off         keeps the guest from this host's own services, which it finds at 10.0.2.2
+  tftp=DIR bootfile=NAME    serves the files in DIR, and names one to who boots by network
+  rom=FILE                  what is in the card's boot ROM, such as iPXE's
 
 A window: a click lends the guest the mouse, Ctrl+Alt gives it back; Ctrl+Alt+P presses the power button,
 Ctrl+Alt+R the reset button, Ctrl+Alt+Q leaves; Ctrl+Alt+Del is the guest's. In a terminal Ctrl-Alt-P, Ctrl-Alt-R
@@ -232,10 +241,15 @@ pub struct RunArgs {
     /// variables keeps them for this run only, without this
     #[arg(long, value_name = "FILE", help_heading = "Machine")]
     pub uefi_vars: Option<PathBuf>,
+    /// Network: none, or user for a network card with address translation, which needs no rights:
+    /// the guest is 10.0.2.15, the host 10.0.2.2; hostfwd=tcp:2222-22 leads port 2222 of this host to
+    /// the guest's port 22; repeat hostfwd for more
+    #[arg(long, value_name = "none|user[,OPTION…]", help_heading = "Machine")]
+    pub net: Option<OsString>,
     /// Date of the machine's clock at the start: 2026-01-01, 2026-01-01T12:00:00 or Unix seconds
     #[arg(long, value_name = "DATE", value_parser = parse_date, help_heading = "Machine")]
     pub rtc: Option<i64>,
-    /// What virtual time follows [default: realtime with a display or terminal, else deterministic]
+    /// What virtual time follows [default: realtime with a display, a terminal or --net user, else deterministic]
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     pub clock: Option<ClockChoice>,
     /// Which execution tiers may run [default: auto]
@@ -368,7 +382,7 @@ pub fn without_run(arguments: &[OsString], error: &clap::Error) -> Option<String
 }
 
 /// What `--restore` brings along: the options that describe a machine.
-const OF_THE_MACHINE: [&str; 17] = [
+const OF_THE_MACHINE: [&str; 18] = [
     "image",
     "image_as",
     "disk",
@@ -385,6 +399,7 @@ const OF_THE_MACHINE: [&str; 17] = [
     "firmware",
     "vga_rom",
     "uefi_vars",
+    "net",
     "rtc",
 ];
 
@@ -412,6 +427,10 @@ impl RunArgs {
             initrd: self.initrd.clone(),
             append: self.append.clone(),
             rtc: self.rtc,
+            net: match &self.net {
+                Some(text) => spec::NetSpec::parse(text)?,
+                None => None,
+            },
             disk: disks.collect::<anyhow::Result<_>>()?,
         })
     }

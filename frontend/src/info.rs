@@ -28,6 +28,10 @@ pub fn print() -> Result<()> {
         ("displays", display::names().join(", ")),
         ("devices", names.join(", ")),
         (
+            "networks",
+            format!("user, with {}", spec::CardModel::names().join(", ")),
+        ),
+        (
             "boots",
             "disk, CD-ROM, floppy, bzImage, multiboot 1, multiboot 2, PVH ELF, boot sector"
                 .to_owned(),

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
+use devices::boards::pc::NETWORK_CARD;
 use emulator::{Exit, Leap, Limit, Machine, Pacing};
-use platform::{Frame, Said};
+use platform::{Frame, Input, Said};
 use spec::{Change, Drives};
 
 use crate::hostio::{Loss, Port, Wires};
@@ -134,6 +135,8 @@ pub struct Session {
     pub stdin: Receiver<Vec<u8>>,
     /// The port.
     pub stdin_port: u8,
+    /// The network behind the card.
+    pub link: Option<net::Link>,
     /// Whether anything may come from the host but a stop.
     pub interactive: bool,
     /// To the display, if there is one.
@@ -234,11 +237,16 @@ impl Run {
             return Some(end);
         }
         self.take_stdin();
+        self.take_frames();
         for change in self.typist.pump(&mut self.machine) {
             self.change_medium(&change);
         }
+        let before = (self.machine.retired(), self.machine.now_ns());
         let exit = self.run_to_border();
         self.drain();
+        if let Some(end) = self.wait_for_network(before) {
+            return Some(end);
+        }
         if self.session.script.wants_screen() && self.machine.now_ns() >= self.next_screen_ns {
             self.next_screen_ns = self.machine.now_ns() + SCREEN_NS;
             let text = self.machine.read_text();
@@ -268,7 +276,8 @@ impl Run {
             now_ns: (now_ns / SLICE_NS + 1) * SLICE_NS,
         };
         let Some(pacer) = &mut self.pacer else {
-            let look_ns = if !self.typist.is_idle() {
+            let owed = self.session.link.as_ref().is_some_and(net::Link::owes);
+            let look_ns = if !self.typist.is_idle() || owed {
                 0
             } else if self.session.script.wants_screen() {
                 self.next_screen_ns.next_multiple_of(SLICE_NS)
@@ -384,6 +393,10 @@ impl Run {
             return None;
         }
         let nothing = never();
+        let frames = match &self.session.link {
+            Some(link) if self.machine.takes_frame(NETWORK_CARD) => link.frames(),
+            _ => &nothing,
+        };
         let stdin = match self.takes_stdin() {
             true => &self.session.stdin,
             false => &nothing,
@@ -394,6 +407,7 @@ impl Run {
                 Err(_) => std::thread::sleep(duration),
             },
             recv(stdin) -> bytes => self.type_stdin(bytes.ok()),
+            recv(frames) -> frame => self.take_frame(frame.ok()),
             default(duration) => {}
         }
         None
@@ -418,6 +432,40 @@ impl Run {
             // Its end: a channel without a sender would never let the machine sleep.
             None => self.session.stdin = never(),
         }
+    }
+
+    /// Hands the network card what came for it, as far as it takes that.
+    fn take_frames(&mut self) {
+        while let Some(link) = &self.session.link
+            && self.machine.takes_frame(NETWORK_CARD)
+            && let Ok(frame) = link.frames().try_recv()
+        {
+            self.take_frame(Some(frame));
+        }
+        if let Some(link) = &self.session.link {
+            link.took();
+        }
+    }
+
+    fn take_frame(&mut self, frame: Option<Vec<u8>>) {
+        match frame {
+            Some(frame) => self.machine.input(NETWORK_CARD, Input::Frame(frame)),
+            // The network has ended, and said why.
+            None => self.session.link = None,
+        }
+    }
+
+    /// A deterministic machine that has waited while somebody on the network owes it an answer has done so too fast:
+    /// gives that as much of the host's time. `before` is when the slice began: instructions and virtual time.
+    fn wait_for_network(&mut self, before: (u64, u64)) -> Option<End> {
+        let link = self.session.link.as_ref()?;
+        if self.pacer.is_some() || !link.owes() {
+            return None;
+        }
+        let (ns, instructions) = self.machine.bus().clock.ratio();
+        let busy_ns = (self.machine.retired() - before.0) * ns / instructions.max(1);
+        let waited_ns = (self.machine.now_ns() - before.1).saturating_sub(busy_ns);
+        self.sleep(Duration::from_nanos(waited_ns.min(SLICE_NS)))
     }
 
     fn is_timed_out(&self) -> bool {
@@ -566,6 +614,7 @@ impl Run {
         if outputs.is_empty() {
             return;
         }
+        let mut sent = false;
         for output in outputs {
             match output.what {
                 Said::Bytes(bytes) => {
@@ -575,10 +624,19 @@ impl Run {
                     }
                 }
                 Said::NotBootable(drives) => self.not_bootable = Some(drives),
+                Said::Frame(frame) => {
+                    if let Some(link) = &self.session.link {
+                        link.send(frame);
+                        sent = true;
+                    }
+                }
                 Said::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
             }
         }
         self.session.wires.flush();
+        if let Some(link) = self.session.link.as_ref().filter(|_| sent) {
+            link.flush();
+        }
     }
 
     /// Hands a frame to the display, when one is due.

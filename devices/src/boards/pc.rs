@@ -13,6 +13,7 @@ use crate::ide::Attached;
 use crate::ide::piix::{Drives, PiixIde};
 use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
+use crate::net::{E1000, Mac};
 use crate::pci::piix4::PowerManagement;
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
 use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
@@ -47,6 +48,26 @@ pub enum BootDevice {
     Cdrom,
 }
 
+/// The instance name of the network card.
+pub const NETWORK_CARD: &str = "net0";
+
+/// A network card.
+pub struct NetworkCard {
+    /// Which one.
+    pub model: CardModel,
+    /// Its address.
+    pub mac: Mac,
+    /// What is in its expansion ROM; nothing, or a multiple of 512 bytes.
+    pub rom: Vec<u8>,
+}
+
+/// A model of network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardModel {
+    /// Intel 82540EM, at 00:03.0.
+    E1000,
+}
+
 /// What the board is made of.
 pub struct PcConfig {
     /// Installed RAM.
@@ -77,6 +98,8 @@ pub struct PcConfig {
     pub tables: Vec<u8>,
     /// More ROMs, at whole pages between C8000 and DFFFF.
     pub option_roms: Vec<(PhysAddr, Vec<u8>)>,
+    /// The network card.
+    pub network: Option<NetworkCard>,
     /// Virtual nanoseconds per retired instruction: numerator and denominator.
     pub ns_per_instruction: (u64, u64),
 }
@@ -99,6 +122,7 @@ impl PcConfig {
             vga_bios: Vec::new(),
             tables: Vec::new(),
             option_roms: Vec::new(),
+            network: None,
             ns_per_instruction: (1, 1),
         }
     }
@@ -247,6 +271,10 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     PowerManagement::device(block).plug(&mut bus, "piix4", Bdf::new(1, 3));
     VgaFunction::plug(&mut bus, display, &config.vga_bios, Bdf::new(2, 0));
 
+    if let Some(card) = config.network {
+        plug_network_card(&mut bus, pirqs, card);
+    }
+
     bus.connect(IrqLine::FERR, fpu_error);
     a20.connect(&mut bus, port_a);
     bus.connect(IrqLine::isa(8), power);
@@ -274,6 +302,16 @@ fn add(bus: &mut Bus, device: impl Device + 'static, ports: &[(u8, u16, u16, u8)
         bus.map_ports(id, region, base, len, width);
     }
     id
+}
+
+/// Puts the network card into its slot.
+fn plug_network_card(bus: &mut Bus, pirqs: [IrqLine; 4], card: NetworkCard) {
+    const SLOT: u8 = 3;
+    match card.model {
+        CardModel::E1000 => E1000::device(card.mac, card.rom)
+            .with_pin(pci::pirq_of(pirqs, SLOT, 1))
+            .plug(bus, NETWORK_CARD, Bdf::new(SLOT, 0)),
+    };
 }
 
 /// The drives on `N` connectors, of which the last ones may be free.

@@ -44,6 +44,11 @@ pub trait PciFunction: Send {
     /// Something arrived.
     fn on_input(&mut self, _ctx: &mut PciCtx<'_, '_>, _input: &Input) {}
 
+    /// Whether the guest has taken what came from outside before: see [`Device::takes_input`].
+    fn takes_input(&self, _input: &Input) -> bool {
+        true
+    }
+
     /// Configuration registers were written, or reset: act on those that mean something to the
     /// chip. Base address registers and interrupts are looked after.
     fn on_config(&mut self, _ctx: &mut PciCtx<'_, '_>) {}
@@ -289,6 +294,10 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
 
     fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
         self.with(ctx, |function, pci| function.on_input(pci, input));
+    }
+
+    fn takes_input(&self, input: &Input) -> bool {
+        self.function.takes_input(input)
     }
 
     fn change_medium(

@@ -121,6 +121,8 @@ pub enum Said {
     /// 2-3 of the hard disk, 4-5 of the CD-ROM: 0 not tried, 1 unreadable, 2 nothing on it to boot,
     /// 3 what was booted gave up.
     NotBootable(u8),
+    /// A network card sends a frame, without its checksum.
+    Frame(Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug)]

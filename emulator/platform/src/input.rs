@@ -78,6 +78,8 @@ pub enum Input {
     /// As [`Render`](Self::Render), but no frame is presented while the picture is as it was when it was last asked for
     /// this way: for a display that keeps what it shows.
     RenderChanged,
+    /// A frame arrived at a network card, without its checksum.
+    Frame(Vec<u8>),
 }
 
 /// What a mouse does at a time, or since it was last asked: see [`Input::Mouse`].

@@ -198,7 +198,7 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
         Key::ArrowUp,
         Key::NumpadEnter,
     ];
-    Some(match rng.below(7) {
+    Some(match rng.below(8) {
         0 => Input::Line {
             line: IrqLine(rng.below(IrqLine::COUNT as u64) as u8),
             level: rng.below(2) != 0,
@@ -225,8 +225,20 @@ fn random_input(rng: &mut Rng) -> Option<Input> {
             dz: rng.next_u64() as i32 >> rng.below(32),
             buttons: rng.next_u64() as u8,
         },
+        6 => Input::Frame(random_frame(rng)),
         _ => return None,
     })
+}
+
+/// A frame of any length, to anybody.
+fn random_frame(rng: &mut Rng) -> Vec<u8> {
+    let most = [70, 1600, 20_000][rng.below(3) as usize];
+    let mut frame: Vec<u8> = (0..rng.below(most)).map(|n| n as u8).collect();
+    if rng.below(2) == 0 {
+        let len = frame.len().min(6);
+        frame[..len].fill(0xFF);
+    }
+    frame
 }
 
 /// Makes the tests that every device has to pass.

@@ -11,6 +11,7 @@
 //! | `memory.rs` | the memory that is free | Linux: `/proc/meminfo` | not known |
 //! | `output.rs` | standard output that nobody can block | a copy of its descriptor | `std`'s, with a lock |
 //! | `signals.rs` | Ctrl-C and the like | SIGINT, SIGTERM, SIGHUP | what the `ctrlc` crate has |
+//! | `sockets.rs` | name servers, who has a port | `/etc/resolv.conf`; Linux: `/proc` | not known |
 //! | `terminal.rs` | raw mode, the screen of its own | by `crossterm` | by `crossterm` |
 //! | `threads.rs` | work that must not keep anybody | threads | threads |
 //!
@@ -23,5 +24,6 @@ pub mod files;
 pub mod memory;
 pub mod output;
 pub mod signals;
+pub mod sockets;
 pub mod terminal;
 pub mod threads;

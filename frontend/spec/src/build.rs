@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use devices::boards::pc::{self, BootDevice, BuildError, PcConfig};
+use devices::boards::pc::{self, BootDevice, BuildError, CardModel, NetworkCard, PcConfig};
 use devices::flash::FlashImage;
 use emulator::boot::{self, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
@@ -146,6 +146,7 @@ pub fn build(
         vga_bios,
         tables,
         option_roms,
+        network: network_card(spec)?,
         ns_per_instruction: DEFAULT_RATIO,
     };
     let board = pc::build(config).map_err(|error| in_users_words(error, spec.memory))?;
@@ -217,6 +218,24 @@ fn kernel_rom(loaded: &Loaded) -> Vec<u8> {
             ..KernelEntry::default()
         },
     })
+}
+
+/// The network card, with what is in its ROM.
+fn network_card(spec: &MachineSpec) -> Result<Option<NetworkCard>> {
+    let Some(net) = &spec.net else {
+        return Ok(None);
+    };
+    let rom = match &net.rom {
+        Some(path) => read_rom("--net rom", path, 512, 512 << 10)?,
+        None => Vec::new(),
+    };
+    Ok(Some(NetworkCard {
+        model: match net.model {
+            crate::CardModel::E1000 => CardModel::E1000,
+        },
+        mac: net.mac()?,
+        rom,
+    }))
 }
 
 /// Which IDE unit each drive is: 0 and 1 on the primary channel, 2 and 3 on the secondary one.

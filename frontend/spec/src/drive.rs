@@ -67,7 +67,7 @@ impl DiskSpec {
 }
 
 /// Splits at single commas; of two, one stays.
-fn fields(text: &OsStr) -> Vec<OsString> {
+pub(crate) fn fields(text: &OsStr) -> Vec<OsString> {
     let mut fields = vec![Vec::new()];
     let mut bytes = text.as_encoded_bytes().iter().peekable();
     while let Some(&byte) = bytes.next() {

@@ -10,6 +10,7 @@ pub mod build;
 mod drive;
 mod drives;
 pub mod media;
+mod network;
 pub mod saved;
 pub mod size;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use drive::DiskSpec;
 pub use drives::{Change, DriveName, Drives};
 pub use media::Media;
+pub use network::{CardModel, NetSpec};
 
 /// A kind of drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +99,9 @@ pub struct MachineSpec {
     /// The date at power-on in Unix seconds; none: the host's, or a fixed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtc: Option<i64>,
+    /// The network card; none: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<NetSpec>,
     /// Hard disks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disk: Vec<DiskSpec>,
@@ -121,6 +126,7 @@ impl Default for MachineSpec {
             initrd: None,
             append: None,
             rtc: None,
+            net: None,
             disk: Vec::new(),
         }
     }
