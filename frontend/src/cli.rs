@@ -76,8 +76,8 @@ OPTION of --net user:
   rom=FILE                  what is in the card's boot ROM, such as iPXE's
 
 A window: a click lends the guest the mouse, Ctrl+Alt gives it back; Ctrl+Alt+P presses the power button,
-Ctrl+Alt+R the reset button, Ctrl+Alt+Q leaves; Ctrl+Alt+Del is the guest's. In a terminal Ctrl-Alt-P, Ctrl-Alt-R
-and Ctrl-].
+Ctrl+Alt+R the reset button, Ctrl+Alt+Q leaves; Ctrl+Alt+Del is the guest's, and so is Ctrl+Alt+End where the host
+keeps it to itself. In a terminal Ctrl-Alt-P, Ctrl-Alt-R and Ctrl-].
 
 Exit status: 0 the guest powered off, --until matched, or the window was closed; (v << 1) | 1 the guest
 wrote v to the debug-exit port F4h; 124 timeout or instruction limit; 2 bad usage or unreadable input;

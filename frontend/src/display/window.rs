@@ -128,6 +128,12 @@ pub fn show(
                 Some(Hotkey::Case(button)) => {
                     let _ = control.send(button.press());
                 }
+                // Ctrl and Alt are down in the guest already.
+                Some(Hotkey::Attention) => {
+                    for pressed in [true, false] {
+                        let _ = control.send(key_command(Key::Delete, pressed));
+                    }
+                }
                 Some(Hotkey::Release) => mouse.release(),
                 None => {}
             }
@@ -289,6 +295,8 @@ enum Hotkey {
     Leave,
     /// Ctrl+Alt+P and Ctrl+Alt+R.
     Case(CaseButton),
+    /// Ctrl+Alt+End: Ctrl+Alt+Delete for the guest, as hosts keep that to themselves.
+    Attention,
     /// Ctrl+Alt alone.
     Release,
 }
@@ -317,6 +325,7 @@ impl Keyboard {
                 Key::Q => Some(Hotkey::Leave),
                 Key::P => Some(Hotkey::Case(CaseButton::Power)),
                 Key::R => Some(Hotkey::Case(CaseButton::Reset)),
+                Key::End => Some(Hotkey::Attention),
                 _ => None,
             };
             if hotkey.is_some() {
@@ -780,8 +789,12 @@ mod tests {
         assert_eq!(receiver.try_iter().count(), 2, "Ctrl and Alt");
         assert_eq!(key(WindowKey::Delete, true), None);
         assert_eq!(key(WindowKey::Delete, false), None);
+        let attention = key(WindowKey::End, true);
+        assert_eq!(attention, Some(Hotkey::Attention));
+        key(WindowKey::End, false);
+        assert_eq!(receiver.try_iter().count(), 2, "End is not the guest's");
         assert_eq!(key(WindowKey::LeftAlt, false), None, "not Ctrl+Alt alone");
-        assert_eq!(receiver.try_iter().count(), 3);
+        assert_eq!(receiver.try_iter().count(), 1);
         key(WindowKey::LeftAlt, true);
         let alone = key(WindowKey::LeftCtrl, false);
         assert_eq!(alone, Some(Hotkey::Release));

@@ -446,3 +446,90 @@ fn random_port_accesses_never_panic_or_hang() {
 fn equal_accesses_lead_to_equal_states() {
     assert_eq!(abuse(7, 10_000), abuse(7, 10_000));
 }
+
+/// A configuration register of the display.
+fn set_display(pc: &mut Pc, register: u32, value: u32) {
+    pc.bus.pio_write(0xCF8, 4, 0x8000_1000 | register);
+    pc.bus.pio_write(0xCFC, 4, value);
+}
+
+#[test]
+fn the_display_is_where_its_base_address_registers_say() {
+    let mut pc = build(PcConfig {
+        vga_bios: vec![0x55, 0xAA, 1],
+        ..config()
+    })
+    .unwrap();
+    pc.bus.pio_write(0xCF8, 4, 0x8000_1000);
+    assert_eq!(pc.bus.pio_read(0xCFC, 4), 0x1111_1234);
+    set_display(&mut pc, 0x10, !0);
+    assert_eq!(pc.bus.pio_read(0xCFC, 4), 0xFF00_0008);
+    set_display(&mut pc, 0x18, !0);
+    assert_eq!(pc.bus.pio_read(0xCFC, 4), 0xFFFF_F000);
+    set_display(&mut pc, 0x10, 0xE000_0000);
+    set_display(&mut pc, 0x18, 0xFEB0_0000);
+    set_display(&mut pc, 0x30, 0xFEB1_0001);
+    set_display(&mut pc, 0x04, 2);
+    assert_eq!(pc.bus.mmio_read(PhysAddr(0xFEB1_0000), 2), 0xAA55);
+    // 640x480 with 32 bits, by the registers in memory; drawn in the linear memory.
+    for (register, value) in [(2, 640), (4, 480), (6, 32), (8, 0x41)] {
+        pc.bus
+            .mmio_write(PhysAddr(0xFEB0_0500 + register), 2, value);
+    }
+    pc.bus.memory.write(PhysAddr(0xE000_0000), &[3, 2, 1, 0]);
+    pc.bus.mmio_write(PhysAddr(0xFEB0_0402), 1, 0x67);
+    pc.bus.pio_read(0x3DA, 1);
+    pc.bus.pio_write(0x3C0, 1, 0x20);
+    pc.bus.input(pc.display, &Input::Render);
+    let frame = pc.bus.frame.take().unwrap();
+    assert_eq!((frame.width, frame.height), (640, 480));
+    assert_eq!(frame.pixels[0], 0x01_0203);
+}
+
+#[test]
+fn no_programming_of_the_display_ends_the_host() {
+    let mut pc = pc();
+    let mut rng = Rng::new(0xD15);
+    let places = [0xFEB0_0000u64, 0xE000_0000, 0xA_0000, 0xB_8000, 0x10_0000];
+    for round in 0..20_000 {
+        let size = 1 << rng.below(4);
+        let near = places[rng.below(5) as usize] + rng.below(0x700);
+        match rng.below(12) {
+            0 => {
+                let register = [0x04, 0x10, 0x18, 0x30][rng.below(4) as usize];
+                let base = places[rng.below(5) as usize] as u32 | rng.below(8) as u32;
+                set_display(&mut pc, register, base);
+            }
+            1 => set_display(&mut pc, 0x04, 7),
+            2 | 3 => {
+                pc.bus.pio_write(0x1CE, 2, rng.below(12) as u32);
+                pc.bus
+                    .pio_write(0x1CF, 2, rng.next_u64() as u32 >> rng.below(32));
+            }
+            4 => pc
+                .bus
+                .pio_write(0x3C0 + rng.below(32) as u16, 2, rng.next_u64() as u32),
+            5 | 6 => drop(pc.bus.mmio_read(PhysAddr(near), size)),
+            7 | 8 => pc.bus.mmio_write(PhysAddr(near), size, rng.next_u64()),
+            9 => {
+                let bytes = rng.next_u64().to_le_bytes();
+                pc.bus
+                    .memory
+                    .write(PhysAddr(near + rng.below(16 << 20)), &bytes);
+            }
+            _ if round % 16 == 0 => {
+                let ways = [Input::Render, Input::RenderChanged, Input::ReadText];
+                pc.bus.input(pc.display, &ways[rng.below(3) as usize]);
+                let frame = pc.bus.frame.take().unwrap_or_default();
+                assert!(frame.pixels.len() <= 2560 * 1600 * 2, "a bounded picture");
+            }
+            _ => {}
+        }
+    }
+    let saved = states(&mut pc.bus);
+    let mut other = self::pc();
+    for ((_, device), state) in other.bus.devices().zip(&saved) {
+        device.restore(state).unwrap();
+    }
+    assert!(states(&mut other.bus) == saved);
+}
