@@ -105,6 +105,7 @@ struct FromHost {
     control: Receiver<Control>,
     stdin: Receiver<Vec<u8>>,
     link: Option<net::Link>,
+    guard: Guard,
 }
 
 /// Runs one machine and returns the exit status.
@@ -140,6 +141,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
             control: signals.1.clone(),
             stdin,
             link,
+            guard: guard.clone(),
         };
         let (shown, guard) = (shown.clone(), guard.clone());
         std::thread::Builder::new()
@@ -429,6 +431,7 @@ fn run_machine(
         stdin_port: stdio_port.unwrap_or_default() as u8,
         interactive: shown.is_some() || stdio_port.is_some() || host.link.is_some(),
         link: host.link,
+        guard: host.guard,
         shown,
         pacing: plan.pacing,
         hash_state: plan.args.report.is_some(),

@@ -10,6 +10,7 @@ use emulator::{Exit, Leap, Limit, Machine, Pacing};
 use platform::{Frame, Input, Said};
 use spec::{Change, Drives};
 
+use crate::guard::Guard;
 use crate::hostio::{Loss, Port, Wires};
 use crate::outlet::{self, Unwritten};
 use crate::pacer::Pacer;
@@ -137,6 +138,8 @@ pub struct Session {
     pub stdin_port: u8,
     /// The network behind the card.
     pub link: Option<net::Link>,
+    /// Ends the process where the run does not end by itself.
+    pub guard: Guard,
     /// Whether anything may come from the host but a stop.
     pub interactive: bool,
     /// To the display, if there is one.
@@ -213,6 +216,8 @@ pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives) {
     };
     run.drain();
     let end = run.finish_output(end);
+    // What comes now takes as long as RAM is large.
+    run.session.guard.run_is_over();
     let wall_ns = started.elapsed().as_nanos() as u64;
     let mut outcome = run.outcome(end, wall_ns);
     if let Some(shown) = &run.session.shown {
