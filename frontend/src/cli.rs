@@ -77,7 +77,8 @@ OPTION of --net user:
 
 A window: a click lends the guest the mouse, Ctrl+Alt gives it back; Ctrl+Alt+P presses the power button,
 Ctrl+Alt+R the reset button, Ctrl+Alt+Q leaves; Ctrl+Alt+Del is the guest's, and so is Ctrl+Alt+End where the host
-keeps it to itself. In a terminal Ctrl-Alt-P, Ctrl-Alt-R and Ctrl-].
+keeps it to itself. In a terminal Ctrl-Alt-P, Ctrl-Alt-R and Ctrl-]. Discs and diskettes are changed by
+--send alone.
 
 Exit status: 0 the guest powered off, --until matched, or the window was closed; (v << 1) | 1 the guest
 wrote v to the debug-exit port F4h; 124 timeout or instruction limit; 2 bad usage or unreadable input;
@@ -170,11 +171,11 @@ pub struct RunArgs {
     /// Attach IMAGE as this kind of drive, whatever it looks like; other formats are refused all the same
     #[arg(long, value_name = "KIND", help_heading = "Images")]
     pub image_as: Option<DriveKind>,
-    /// A raw hard disk image, with format=raw whatever it looks like, with readonly never written to;
-    /// repeat for more. A comma in FILE is written twice
+    /// A raw hard disk image, with format=raw whatever it looks like, with readonly never written to,
+    /// with chs=C/H/S of that geometry; repeat for more. A comma in FILE is written twice
     #[arg(
         long,
-        value_name = "FILE[,format=raw][,readonly][,bus=ide]",
+        value_name = "FILE[,format=raw][,readonly][,chs=C/H/S][,bus=ide]",
         help_heading = "Images"
     )]
     pub disk: Vec<OsString>,

@@ -33,6 +33,11 @@ pub(super) const MAX_MULTIPLE: u8 = 16;
 /// The fastest multiword DMA mode.
 pub(super) const MAX_DMA_MODE: u8 = 2;
 
+/// Takes a list of ranges that are not needed any more: TRIM.
+const DATA_SET_MANAGEMENT: u8 = 0x06;
+/// The most sectors of such a list.
+pub(super) const MOST_TRIM_SECTORS: u16 = 8;
+
 /// A register with its previous content, the high order byte of 48-bit commands.
 type Register = [u8; 2];
 
@@ -96,7 +101,7 @@ pub(super) struct DriveState {
 }
 
 impl DriveState {
-    fn new(sectors: u64) -> Self {
+    fn new(native: Geometry) -> Self {
         let mut state = Self {
             status: 0,
             error: 0,
@@ -112,7 +117,7 @@ impl DriveState {
             position: 0,
             multiple: 0,
             dma_mode: MAX_DMA_MODE,
-            geometry: Geometry::default_of(sectors),
+            geometry: native,
             write_cache: true,
             look_ahead: true,
             power: 0xFF,
@@ -166,7 +171,7 @@ pub(super) struct Drive {
 
 impl Drive {
     pub(super) fn new(disk: Box<dyn BlockBackend>, serial: String) -> Self {
-        let state = DriveState::new(disk.sectors());
+        let state = DriveState::new(Geometry::native(&*disk));
         Self {
             disk,
             serial,
@@ -192,7 +197,7 @@ impl Unit for Drive {
     }
 
     fn power_on(&mut self) {
-        self.state = DriveState::new(self.disk.sectors());
+        self.state = DriveState::new(Geometry::native(&*self.disk));
     }
 
     fn enter_reset(&mut self) {
@@ -363,6 +368,7 @@ impl Drive {
 
     fn execute(&mut self, command: u8) -> Result<(), Failure> {
         match command {
+            DATA_SET_MANAGEMENT => return self.start_trim(),
             0x10..=0x1F => self.finish(0), // RECALIBRATE
             0x20 | 0x21 => return self.start_read(false, 1),
             0x24 => return self.start_read(true, 1),
@@ -422,6 +428,7 @@ impl Drive {
         let state = &mut self.state;
         state.buffer = identify::block(&identify::Facts {
             sectors: self.disk.sectors(),
+            native: Geometry::native(&*self.disk),
             serial: &self.serial,
             current: state.geometry,
             multiple: state.multiple,

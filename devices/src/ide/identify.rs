@@ -1,10 +1,11 @@
 //! What drives say of themselves: IDENTIFY DEVICE data (ATA/ATAPI-6 §8.15) with the CHS translation
 //! of disks, and IDENTIFY PACKET DEVICE data (§8.16).
 
+use platform::BlockBackend;
 use platform::block::SECTOR_BYTES;
 use serde::{Deserialize, Serialize};
 
-use super::drive::{MAX_DMA_MODE, MAX_MULTIPLE};
+use super::drive::{MAX_DMA_MODE, MAX_MULTIPLE, MOST_TRIM_SECTORS};
 
 const MODEL: &str = "GLASSBOX HARDDISK";
 const CD_MODEL: &str = "GLASSBOX CD-ROM";
@@ -19,12 +20,24 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// The translation after power-on: 16 heads of 63 sectors, up to 16383 cylinders.
+    /// The usual translation: 16 heads of 63 sectors, up to 16383 cylinders.
     pub(super) fn default_of(sectors: u64) -> Self {
         Self {
             cylinders: (sectors / (16 * 63)).clamp(1, 16383) as u16,
             heads: 16,
             sectors: 63,
+        }
+    }
+
+    /// The translation after power-on, as the disk has it or else by its size.
+    pub(super) fn native(disk: &dyn BlockBackend) -> Self {
+        match disk.geometry() {
+            Some([cylinders, heads @ 1..=16, sectors @ 1..=255]) if cylinders > 0 => Self {
+                cylinders,
+                heads,
+                sectors,
+            },
+            _ => Self::default_of(disk.sectors()),
         }
     }
 
@@ -65,6 +78,7 @@ impl Geometry {
 /// What the words are made of.
 pub(super) struct Facts<'a> {
     pub(super) sectors: u64,
+    pub(super) native: Geometry,
     pub(super) serial: &'a str,
     pub(super) current: Geometry,
     pub(super) multiple: u8,
@@ -76,7 +90,7 @@ pub(super) struct Facts<'a> {
 /// The 512 bytes of IDENTIFY DEVICE.
 pub(super) fn block(facts: &Facts<'_>) -> Vec<u8> {
     let mut words = [0u16; 256];
-    let native = Geometry::default_of(facts.sectors);
+    let native = facts.native;
     words[0] = 0x0040; // A fixed ATA device.
     words[1] = native.cylinders;
     words[3] = native.heads;
@@ -114,7 +128,7 @@ pub(super) fn block(facts: &Facts<'_>) -> Vec<u8> {
     words[66] = 120;
     words[67] = 120; // Shortest PIO cycle in nanoseconds, without and with IORDY.
     words[68] = 120;
-    words[80] = 0x007E; // ATA-1 to ATA/ATAPI-6.
+    words[80] = 0x00FE; // ATA-1 to ATA/ATAPI-7, as systems look for TRIM from there on.
     // Supported commands: NOP, look-ahead, write cache, power management; FLUSH CACHE (EXT), 48 bits.
     words[82] = 0x4068;
     words[83] = 0x7400;
@@ -130,6 +144,8 @@ pub(super) fn block(facts: &Facts<'_>) -> Vec<u8> {
     words[87] = 0x4000;
     words[93] = 0x6001; // Hardware reset result: an 80-conductor cable.
     put_number(&mut words[100..104], facts.sectors.min((1 << 48) - 1));
+    words[105] = MOST_TRIM_SECTORS;
+    words[169] = 0x0001; // TRIM.
     sealed(words)
 }
 

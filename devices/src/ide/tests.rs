@@ -389,6 +389,43 @@ fn chs_follows_initialize_device_parameters() {
     assert_eq!(inb(&mut bus, BASE + 6), 0xA3);
 }
 
+/// A disk of 306 cylinders, 4 heads and 17 sectors, as an old one.
+struct OldDisk;
+
+impl BlockBackend for OldDisk {
+    fn sectors(&self) -> u64 {
+        306 * 4 * 17
+    }
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> io::Result<()> {
+        buf[..4].copy_from_slice(&(lba as u32).to_le_bytes());
+        Ok(())
+    }
+    fn write(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn geometry(&self) -> Option<[u16; 3]> {
+        Some([306, 4, 17])
+    }
+}
+
+#[test]
+fn a_disk_has_the_geometry_that_it_says() {
+    let mut bus = bus_of([Some(Box::new(OldDisk)), None]);
+    command(&mut bus, 0xEC, 0, 0);
+    let words = words(&read_sector(&mut bus));
+    assert_eq!((words[1], words[3], words[6]), (306, 4, 17));
+    assert_eq!(words[54..57], [306, 4, 17]);
+    assert_eq!((words[57], words[58], words[60]), (20808, 0, 20808));
+    for (register, value) in [(6, 0xA3), (5, 1), (4, 0x31), (3, 17), (2, 1), (7, 0x20)] {
+        outb(&mut bus, BASE + register, value);
+    }
+    assert_eq!(wait(&mut bus), READY | STATUS_DRQ);
+    assert_eq!(number(&read_sector(&mut bus)), 20807, "the last sector");
+}
+
 #[test]
 fn sectors_past_the_end_are_not_found() {
     let mut bus = bus();

@@ -33,6 +33,20 @@ pub trait BlockBackend: Send {
         false
     }
 
+    /// The medium's user does not need these sectors any more: what they read as from now on is open, and the host
+    /// may have its room back.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    fn discard(&mut self, _lba: u64, _sectors: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Cylinders, heads and sectors in a track, where a disk has others than its size would give it.
+    fn geometry(&self) -> Option<[u16; 3]> {
+        None
+    }
+
     /// Writes down what of the disk is nowhere but in this process: for a saved machine.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ fn board() -> Pc {
     };
     pc::build(PcConfig {
         disks: vec![disk(700 * 512), disk(512), disk(63 * 512), None],
+        cdroms: vec![(3, disk(30 * 2048 + 512))],
         floppies: vec![disk(1_474_560), disk(368_640)],
         bios: vec![0xF4; 0x1_0000],
         vga_bios: vec![0x55; 0x8000],
@@ -56,7 +57,39 @@ fn any_value(rng: &mut Rng) -> u32 {
 fn provoke(pc: &mut Pc, rng: &mut Rng) {
     let bus = &mut pc.bus;
     let byte = |rng: &mut Rng| (rng.next_u64() & 0xFF) as u32;
-    match rng.below(8) {
+    match rng.below(9) {
+        // A packet for the CD-ROM drive, with any limit and by DMA or not, and what it says.
+        8 => {
+            let (base, limit) = (0x170, any_value(rng) >> rng.below(17));
+            for (register, value) in [
+                (6, 0xB0),
+                (1, byte(rng) & 1),
+                (4, limit & 0xFF),
+                (5, limit >> 8 & 0xFF),
+                (7, 0xA0),
+            ] {
+                bus.pio_write(base + register, 1, value);
+            }
+            let commands = [
+                0x00, 0x03, 0x12, 0x15, 0x1A, 0x1B, 0x1E, 0x25, 0x28, 0x2B, 0x42, 0x43, 0x46, 0x4A,
+                0x51, 0x52, 0x55, 0x5A, 0xA8, 0xAD, 0xB9, 0xBD, 0xBE,
+            ];
+            bus.pio_write(base, 2, commands[rng.below(23) as usize]);
+            for _ in 1..6 {
+                bus.pio_write(base, 2, any_value(rng) >> rng.below(33).min(31));
+            }
+            bus.pio_write(0xC008, 1, byte(rng) & 9);
+            for _ in 0..rng.below(40) {
+                advance(bus, rng.below(20_000));
+                bus.pio_read(0x376, 1);
+                for _ in 0..rng.below(600) {
+                    match rng.below(8) {
+                        0 => bus.pio_write(base, 4, any_value(rng)),
+                        _ => drop(bus.pio_read(base, 4)),
+                    }
+                }
+            }
+        }
         // An IDE command with random registers, and its data.
         0 => {
             let base = [0x1F0u16, 0x170][rng.below(2) as usize];
@@ -66,9 +99,9 @@ fn provoke(pc: &mut Pc, rng: &mut Rng) {
             }
             let commands = [
                 0x20, 0x21, 0x24, 0x29, 0x30, 0x34, 0x39, 0x40, 0x91, 0x90, 0xC4, 0xC5, 0xC6, 0xC8,
-                0xCA, 0xEC, 0xEF, 0xE7, 0xEA, 0xA1, 0xA0, 0xF8, 0x27,
+                0xCA, 0xEC, 0xEF, 0xE7, 0xEA, 0xA1, 0xA0, 0xF8, 0x27, 0x06, 0x08,
             ];
-            bus.pio_write(base + 7, 1, commands[rng.below(23) as usize]);
+            bus.pio_write(base + 7, 1, commands[rng.below(25) as usize]);
             for _ in 0..rng.below(600) {
                 let size = 1 << rng.below(3);
                 match rng.below(2) {

@@ -20,6 +20,20 @@ pub fn name_from_bytes(bytes: Vec<u8>) -> OsString {
     kinds::name_from_bytes(bytes)
 }
 
+/// Gives the room of a part of a file back, in bytes, where the host can; the part reads as zeros then. Elsewhere
+/// nothing happens.
+pub fn make_hole(file: &std::fs::File, start: u64, len: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // A file system without holes keeps what is there.
+        let _ = fallocate(file, flags, start, len);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, start, len);
+}
+
 #[cfg(unix)]
 mod kinds {
     use std::ffi::OsString;

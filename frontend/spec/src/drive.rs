@@ -1,4 +1,4 @@
-//! What `--disk` says of a hard disk: `FILE[,bus=ide][,format=raw][,readonly]`.
+//! What `--disk` says of a hard disk: `FILE[,bus=ide][,format=raw][,readonly][,chs=C/H/S]`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use storage::Format;
 
 /// The options of a disk, for messages.
-const KNOWN: &str = "bus=ide, format=raw and readonly";
+const KNOWN: &str = "bus=ide, format=raw, chs=C/H/S and readonly";
 
 /// A hard disk as the command line has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct DiskSpec {
     /// Whether the guest's writes are refused.
     #[serde(default, rename = "readonly")]
     pub read_only: bool,
+    /// Cylinders, heads and sectors in a track that it says it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chs: Option<[u16; 3]>,
 }
 
 impl DiskSpec {
@@ -36,6 +39,7 @@ impl DiskSpec {
             path: fields.next().unwrap_or_default().into(),
             format: None,
             read_only: false,
+            chs: None,
         };
         let option = text.display();
         if disk.path.as_os_str().is_empty() {
@@ -51,6 +55,13 @@ impl DiskSpec {
                     "--disk {option}: expected format=raw, found `{other}`; convert other formats with \
                      qemu-img convert -O raw"
                 ),
+                ("chs", geometry) => match parse_chs(geometry) {
+                    Some(chs) => disk.chs = Some(chs),
+                    None => bail!(
+                        "--disk {option}: expected chs=C/H/S with up to 65535 cylinders, 16 heads and 255 sectors, \
+                         such as chs=306/4/17, found `{geometry}`"
+                    ),
+                },
                 ("bus", "ide") => {}
                 ("bus", other) => bail!(
                     "--disk {option}: expected bus=ide, the one that this build has, found `{other}`; \
@@ -64,6 +75,17 @@ impl DiskSpec {
         }
         Ok(disk)
     }
+}
+
+/// Cylinders, heads and sectors in a track, as an ATA disk can have them.
+fn parse_chs(text: &str) -> Option<[u16; 3]> {
+    let numbers: Vec<u16> = text
+        .split('/')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let chs: [u16; 3] = numbers.try_into().ok()?;
+    matches!(chs, [1..=65535, 1..=16, 1..=255]).then_some(chs)
 }
 
 /// Splits at single commas; of two, one stays.
@@ -94,6 +116,7 @@ mod tests {
         assert_eq!(disk.path, PathBuf::from("a/b.img"));
         assert_eq!(disk.format, Some(Format::Raw));
         assert!(disk.read_only);
+        assert_eq!(parse("a,chs=306/4/17").unwrap().chs, Some([306, 4, 17]));
         let plain = parse("b=c.img").unwrap();
         assert_eq!(plain.path, PathBuf::from("b=c.img"));
         assert_eq!((plain.format, plain.read_only), (None, false));
@@ -117,7 +140,13 @@ mod tests {
         for (text, word) in [
             ("a,b.img", "written twice"),
             ("a,", "readonly"),
-            ("a,cache=none", "bus=ide, format=raw and readonly"),
+            (
+                "a,cache=none",
+                "bus=ide, format=raw, chs=C/H/S and readonly",
+            ),
+            ("a,chs=0/4/17", "chs=306/4/17"),
+            ("a,chs=306/17/17", "16 heads"),
+            ("a,chs=306/4", "chs=C/H/S"),
             ("a,format=qcow2", "qemu-img"),
             ("a,bus=virtio", "bus=ide"),
             ("a,readonly=maybe", "readonly=maybe"),

@@ -54,6 +54,8 @@ const MODULE: Purpose = Purpose {
 pub struct Media {
     /// Hard disks.
     pub disks: Vec<Box<dyn BlockBackend>>,
+    /// What hard disks say of their cylinders, heads and sectors, where a user says so.
+    geometries: Vec<Option<[u16; 3]>>,
     /// Floppy drives, and what is in them.
     pub floppies: Vec<Option<Box<dyn BlockBackend>>>,
     /// CD-ROM drives, and what is in them.
@@ -115,7 +117,21 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
             },
             format: disk.format,
         };
-        media.disks.push(opener.open(&disk.path, &request)?.backend);
+        let image = opener.open(&disk.path, &request)?;
+        if let Some([cylinders, heads, sectors]) = disk.chs {
+            let most = image.backend.sectors();
+            let asked = u64::from(cylinders) * u64::from(heads) * u64::from(sectors);
+            if asked > most {
+                bail!(
+                    "--disk {}: expected at most the {most} sectors that the image has, found \
+                     chs={cylinders}/{heads}/{sectors}, which are {asked}; leave it out, or make the image longer",
+                    disk.path.display()
+                );
+            }
+        }
+        media.geometries.resize(media.disks.len(), None);
+        media.geometries.push(disk.chs);
+        media.disks.push(image.backend);
     }
     for path in &spec.floppy {
         if path.as_os_str() == NO_MEDIUM {
@@ -210,9 +226,13 @@ impl Media {
     /// Takes a handle of each disk for whoever saves the machine.
     fn share(&mut self) {
         let mut handles = Vec::new();
+        // Disks come first.
+        self.geometries.resize(self.disks.len(), None);
+        let mut geometries = std::mem::take(&mut self.geometries).into_iter();
         let mut share = |name: String, backend: &mut Box<dyn BlockBackend>| {
             let nothing: Box<dyn BlockBackend> = Box::new(MemoryDisk::default());
-            let shared = Shared::new(std::mem::replace(backend, nothing));
+            let geometry = geometries.next().flatten();
+            let shared = Shared::new(std::mem::replace(backend, nothing)).with_geometry(geometry);
             handles.push((name, shared.clone()));
             *backend = Box::new(shared);
         };

@@ -149,9 +149,9 @@ fn with_whole_paths(spec: &MachineSpec) -> io::Result<MachineSpec> {
     let disks = spec.disk.iter_mut().map(|disk| &mut disk.path);
     let others = [&mut spec.image, &mut spec.kernel, &mut spec.vga_rom];
     let others = others.into_iter().flatten();
-    let discs = spec.cdrom.iter_mut();
-    let discs = discs.filter(|path| path.as_os_str() != media::NO_MEDIUM);
-    for path in disks.chain(others).chain(discs).chain(&mut spec.floppy) {
+    let removable = spec.cdrom.iter_mut().chain(&mut spec.floppy);
+    let removable = removable.filter(|path| path.as_os_str() != media::NO_MEDIUM);
+    for path in disks.chain(others).chain(removable) {
         *path = std::path::absolute(&*path)?;
     }
     Ok(spec)

@@ -94,6 +94,23 @@ impl BlockBackend for Raw {
         }
     }
 
+    /// Makes a hole in the file, which reads as zeros.
+    fn discard(&mut self, lba: u64, sectors: u64) -> io::Result<()> {
+        if !self.writable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let (start, end) = match lba.checked_add(sectors) {
+            Some(end) if end <= self.sectors => (lba, end),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let [start, end] = [start, end].map(|lba| lba * SECTOR_BYTES as u64);
+        let end = end.min(self.file_bytes);
+        if start < end {
+            host::files::make_hole(&self.file, start, end - start);
+        }
+        Ok(())
+    }
+
     /// Length and time of the last change.
     fn generation(&mut self) -> io::Result<String> {
         let metadata = self.file.metadata()?;

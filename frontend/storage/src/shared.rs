@@ -7,12 +7,19 @@ use platform::BlockBackend;
 
 /// One of the holders.
 #[derive(Clone)]
-pub struct Shared(Arc<Mutex<Box<dyn BlockBackend>>>);
+pub struct Shared(Arc<Mutex<Box<dyn BlockBackend>>>, Option<[u16; 3]>);
 
 impl Shared {
     /// The first holder of `backend`.
     pub fn new(backend: Box<dyn BlockBackend>) -> Self {
-        Self(Arc::new(Mutex::new(backend)))
+        let geometry = backend.geometry();
+        Self(Arc::new(Mutex::new(backend)), geometry)
+    }
+
+    /// The same with so many cylinders, heads and sectors in a track.
+    pub fn with_geometry(mut self, geometry: Option<[u16; 3]>) -> Self {
+        self.1 = geometry.or(self.1);
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<dyn BlockBackend>> {
@@ -40,6 +47,14 @@ impl BlockBackend for Shared {
 
     fn read_only(&self) -> bool {
         self.lock().read_only()
+    }
+
+    fn discard(&mut self, lba: u64, sectors: u64) -> io::Result<()> {
+        self.lock().discard(lba, sectors)
+    }
+
+    fn geometry(&self) -> Option<[u16; 3]> {
+        self.1
     }
 
     fn save_kept(&mut self, out: &mut dyn io::Write) -> io::Result<()> {

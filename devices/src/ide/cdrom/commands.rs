@@ -159,19 +159,17 @@ impl CdDrive {
         self.reply(reply, self.u16_at(3).into())
     }
 
-    /// Whether the sectors are all there.
+    /// Whether the sectors are all there. An empty drive goes before a wrong address.
     fn check_range(&self, lba: u32, count: u32) -> Result<(), Failure> {
-        let end = lba.checked_add(count);
-        match end.is_some_and(|end| end <= self.sectors().unwrap_or(0)) {
-            true => Ok(()),
-            // No disc goes before a wrong address.
-            false => self.sectors().and(Err(Failure(Sense::OUT_OF_RANGE))),
+        let sectors = self.sectors()?;
+        match lba.checked_add(count) {
+            Some(end) if end <= sectors => Ok(()),
+            _ => Err(Failure(Sense::OUT_OF_RANGE)),
         }
     }
 
     fn read(&mut self, lba: u32, count: u32, form: Form) -> Result<(), Failure> {
         self.check_range(lba, count)?;
-        self.sectors()?;
         self.state.power = 0xFF;
         let remaining = if form.bytes() == 0 { 0 } else { count };
         self.state.transfer = Transfer {

@@ -2,7 +2,10 @@
 
 use platform::block::SECTOR_BYTES;
 
-use super::{Drive, ERROR_ABRT, ERROR_UNC, Failure, Phase};
+use super::{
+    DATA_SET_MANAGEMENT, Drive, ERROR_ABRT, ERROR_IDNF, ERROR_UNC, Failure, MOST_TRIM_SECTORS,
+    Phase, Transfer,
+};
 
 /// Sectors that a DMA transfer moves at a time.
 const DMA_BLOCK: u8 = 16;
@@ -43,7 +46,54 @@ impl Drive {
         Ok(())
     }
 
+    /// DATA SET MANAGEMENT: takes the list of ranges.
+    pub(super) fn start_trim(&mut self) -> Result<(), Failure> {
+        let sectors = u16::from_le_bytes(self.state.count);
+        let is_trim = self.state.features[0] & 0x01 != 0;
+        if !is_trim || self.disk.read_only() || !(1..=MOST_TRIM_SECTORS).contains(&sectors) {
+            return Err(Failure(ERROR_ABRT));
+        }
+        self.state.transfer = Transfer {
+            lba: 0,
+            remaining: sectors.into(),
+            block: sectors.into(),
+            extended: true,
+        };
+        self.state.position = 0;
+        self.state.buffer.clear();
+        let bytes = usize::from(sectors) * SECTOR_BYTES;
+        self.state.buffer.resize(bytes, 0);
+        self.request_data(Phase::DmaOut, false);
+        Ok(())
+    }
+
+    /// Gives up the ranges of the list: 48 bits of address and 16 of length each (ACS-2 §7.10.3).
+    fn trim(&mut self) -> Result<(), Failure> {
+        let entries = self.state.buffer.as_chunks::<8>().0.iter();
+        let entries = entries.map(|entry| u64::from_le_bytes(*entry));
+        let ranges: Vec<(u64, u64)> = entries
+            .map(|entry| (entry & 0xFFFF_FFFF_FFFF, entry >> 48))
+            .filter(|(_, sectors)| *sectors > 0)
+            .collect();
+        if ranges
+            .iter()
+            .any(|(lba, sectors)| lba + sectors > self.disk.sectors())
+        {
+            return Err(Failure(ERROR_IDNF));
+        }
+        for (lba, sectors) in ranges {
+            if let Err(error) = self.disk.discard(lba, sectors) {
+                return Err(self.host_failure("discard", lba, &error, ERROR_ABRT));
+            }
+        }
+        self.finish(0);
+        Ok(())
+    }
+
     pub(super) fn dma_block_written(&mut self) -> Result<(), Failure> {
+        if self.state.command == DATA_SET_MANAGEMENT {
+            return self.trim();
+        }
         let mut lba = self.state.transfer.lba;
         if self.disk.write(lba, &self.state.buffer).is_err() {
             // Once more, to tell the sector that cannot be stored from those before it.

@@ -285,3 +285,67 @@ fn dma_goes_on_after_save_and_restore() {
     let last = 0x6_0000 + 63 * 512 - 9000;
     assert_eq!(numbers(&bus, last, 1), [63]);
 }
+
+/// A disk that notes what of it is given up.
+struct Trimmed(std::sync::Arc<std::sync::Mutex<Vec<(u64, u64)>>>);
+
+impl BlockBackend for Trimmed {
+    fn sectors(&self) -> u64 {
+        1 << 33
+    }
+    fn read(&mut self, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn write(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn discard(&mut self, lba: u64, sectors: u64) -> io::Result<()> {
+        self.0.lock().unwrap().push((lba, sectors));
+        Ok(())
+    }
+}
+
+#[test]
+fn data_set_management_gives_ranges_up() {
+    let given_up = std::sync::Arc::default();
+    let disk = Trimmed(std::sync::Arc::clone(&given_up));
+    let mut bus = bus_of([Some(Box::new(disk)), None]);
+    command(&mut bus, 0xEC, 0, 0);
+    let words = words(&read_sector(&mut bus));
+    assert_eq!((words[80] & 0x80, words[105], words[169]), (0x80, 8, 1));
+    let trim = |bus: &mut Bus, feature: u8, sectors: u8, entries: &[u64]| {
+        let mut list = [0; 512];
+        for (place, entry) in list.chunks_mut(8).zip(entries) {
+            place.copy_from_slice(&entry.to_le_bytes());
+        }
+        bus.memory.write(PhysAddr(0x2_0000), &list);
+        set_table(bus, &[(0x2_0000, END | 4096)]);
+        outb(bus, MASTER, 0);
+        outb(bus, BASE + 1, feature);
+        outb(bus, BASE + 2, 0);
+        let waiting = command(bus, 0x06, sectors, 0);
+        outb(bus, MASTER, START);
+        if waiting & STATUS_DRQ != 0 {
+            assert!(!irq(bus));
+        }
+        wait(bus)
+    };
+    let entries = [5 | 7 << 48, 0, 1 << 32 | 0xFFFF << 48];
+    assert_eq!(trim(&mut bus, 1, 1, &entries), READY);
+    assert_eq!(*given_up.lock().unwrap(), [(5, 7), (1 << 32, 0xFFFF)]);
+    // Nothing of a list with a range past the end is done.
+    let beyond = [1 | 1 << 48, ((1 << 33) - 1) | 2 << 48];
+    assert_eq!(trim(&mut bus, 1, 1, &beyond), READY | STATUS_ERR);
+    assert_eq!(inb(&mut bus, BASE + 1), ERROR_IDNF);
+    for (feature, sectors) in [(0, 1), (1, 0), (1, 9)] {
+        assert_eq!(
+            trim(&mut bus, feature, sectors, &entries),
+            READY | STATUS_ERR
+        );
+        assert_eq!(inb(&mut bus, BASE + 1), ERROR_ABRT);
+    }
+    assert_eq!(given_up.lock().unwrap().len(), 2);
+}
