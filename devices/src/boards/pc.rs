@@ -13,7 +13,7 @@ use crate::ide::Attached;
 use crate::ide::piix::{Drives, PiixIde};
 use crate::input::I8042;
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
-use crate::net::{E1000, Mac};
+use crate::net::{E1000, Mac, Ne2000, Rtl8029, Rtl8139};
 use crate::pci::piix4::PowerManagement;
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
 use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
@@ -66,6 +66,12 @@ pub struct NetworkCard {
 pub enum CardModel {
     /// Intel 82540EM, at 00:03.0.
     E1000,
+    /// Realtek RTL8139C, at 00:03.0.
+    Rtl8139,
+    /// Realtek RTL8029AS, an NE2000 at 00:03.0.
+    Ne2kPci,
+    /// NE2000 on the ISA bus: ports 300 to 31F, interrupt 7 (9 is ACPI's here).
+    Ne2kIsa,
 }
 
 /// What the board is made of.
@@ -307,10 +313,32 @@ fn add(bus: &mut Bus, device: impl Device + 'static, ports: &[(u8, u16, u16, u8)
 /// Puts the network card into its slot.
 fn plug_network_card(bus: &mut Bus, pirqs: [IrqLine; 4], card: NetworkCard) {
     const SLOT: u8 = 3;
+    let pin = pci::pirq_of(pirqs, SLOT, 1);
+    let place = Bdf::new(SLOT, 0);
     match card.model {
-        CardModel::E1000 => E1000::device(card.mac, card.rom)
-            .with_pin(pci::pirq_of(pirqs, SLOT, 1))
-            .plug(bus, NETWORK_CARD, Bdf::new(SLOT, 0)),
+        CardModel::E1000 => {
+            E1000::device(card.mac, card.rom)
+                .with_pin(pin)
+                .plug(bus, NETWORK_CARD, place)
+        }
+        CardModel::Rtl8139 => {
+            Rtl8139::device(card.mac, card.rom)
+                .with_pin(pin)
+                .plug(bus, NETWORK_CARD, place)
+        }
+        CardModel::Ne2kPci => {
+            Rtl8029::device(card.mac, card.rom)
+                .with_pin(pin)
+                .plug(bus, NETWORK_CARD, place)
+        }
+        CardModel::Ne2kIsa => {
+            let ne2000 = Ne2000::new(card.mac, IrqLine::isa(7));
+            let id = bus.add_named(NETWORK_CARD, Box::new(ne2000));
+            for &(region, base, len, width) in Ne2000::MAP {
+                bus.map_ports(id, region, base, len, width);
+            }
+            id
+        }
     };
 }
 

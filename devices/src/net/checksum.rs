@@ -25,13 +25,14 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     !rest
 }
 
-/// The six bits or more that a multicast address is hashed to (82540EM, NE2000 and RTL8139 alike): the remainder, high
-/// bit first.
+/// The six bits or more that a multicast address is hashed to (82540EM, NE2000 and RTL8139 alike):
+/// the remainder, high bit first.
 pub fn crc32_high_first(bytes: &[u8]) -> u32 {
     (!crc32(bytes)).reverse_bits()
 }
 
-/// The one's complement sum of 16-bit words (RFC 1071), folded; an odd byte at the end counts as a high one.
+/// The one's complement sum of 16-bit words (RFC 1071), folded; an odd byte at the end counts as a
+/// high one.
 pub fn sum(start: u32, bytes: &[u8]) -> u16 {
     let (words, rest) = bytes.as_chunks::<2>();
     let words = words

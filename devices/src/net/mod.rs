@@ -3,8 +3,13 @@
 
 pub mod checksum;
 pub mod e1000;
+mod microwire;
+pub mod ne2000;
+pub mod rtl8139;
 
 pub use e1000::E1000;
+pub use ne2000::{Ne2000, Rtl8029};
+pub use rtl8139::Rtl8139;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -16,3 +21,11 @@ pub const FCS: usize = 4;
 
 /// Goes to everybody.
 pub const BROADCAST: Mac = [0xFF; 6];
+
+/// Reads a card's expansion ROM; behind its end are ones.
+fn read_rom(rom: &[u8], offset: u64, size: u8) -> u64 {
+    (0..u64::from(size)).fold(0, |value, n| {
+        let byte = rom.get((offset + n) as usize).copied();
+        value | u64::from(byte.unwrap_or(0xFF)) << (8 * n)
+    })
+}

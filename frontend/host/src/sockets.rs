@@ -20,7 +20,8 @@ fn nameservers(text: &str) -> Vec<SocketAddr> {
     text.lines().filter_map(of).collect()
 }
 
-/// The program that has a local port, as `name (process 42)`, where the host tells (Linux, of a user's own programs).
+/// The program that has a local port, as `name (process 42)`, where the host tells (Linux, of a
+/// user's own programs).
 pub fn holder(tcp: bool, port: u16) -> Option<String> {
     let table = if tcp {
         "/proc/net/tcp"

@@ -251,7 +251,8 @@ impl Engine {
         if !self.guest.is_empty() || self.forwards.is_ready() {
             return Some(Duration::ZERO);
         }
-        // While the guest takes nothing there is no point in looking at connections again and again.
+        // While the guest takes nothing there is no point in looking at connections again and
+        // again.
         let tcp = match self.common.lan.is_full() {
             true => None,
             false => self.tcp.deadline(),

@@ -232,7 +232,8 @@ const FORM: &str = "expected tcp|udp:[HOST:]PORT-[GUEST:]PORT, such as tcp:2222-
 impl std::str::FromStr for Forward {
     type Err = String;
 
-    /// Reads `tcp|udp:[HOST:]PORT-[GUEST:]PORT`, with loopback where no HOST and 10.0.2.15 where no GUEST stands.
+    /// Reads `tcp|udp:[HOST:]PORT-[GUEST:]PORT`, with loopback where no HOST and 10.0.2.15 where no
+    /// GUEST stands.
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = |found: &str| format!("{FORM}, found `{found}`");
         let (protocol, rest) = text.split_once(':').ok_or_else(|| refuse(text))?;

@@ -1,5 +1,5 @@
-//! Ping: the gateway and the name server answer by themselves, others by a socket of the host for pings,
-//! where the host lets its users have one (Linux: `net.ipv4.ping_group_range`).
+//! Ping: the gateway and the name server answer by themselves, others by a socket of the host for
+//! pings, where the host lets its users have one (Linux: `net.ipv4.ping_group_range`).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

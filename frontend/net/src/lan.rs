@@ -8,7 +8,8 @@ use crossbeam_channel::{Sender, TrySendError};
 
 use crate::wire::{self, EVERYBODY, IPV4, Ip, MTU, Mac, TYPE_IPV4};
 
-/// Frames that wait for the guest beyond the queue: while there are so many, TCP keeps its own back, ...
+/// Frames that wait for the guest beyond the queue: while there are so many, TCP keeps its own
+/// back, ...
 const FULL: usize = 64;
 /// ... and beyond so many any other is lost.
 const MOST_WAITING: usize = 512;
@@ -153,13 +154,14 @@ impl Lan {
         self.send(*from.ip(), *to.ip(), wire::UDP_PROTOCOL, &datagram);
     }
 
-    /// Tells the guest that a packet of its own did not get there: ICMP's "destination unreachable" with this code
-    /// (RFC 792; 13, prohibited, RFC 1812).
+    /// Tells the guest that a packet of its own did not get there: ICMP's "destination unreachable"
+    /// with this code (RFC 792; 13, prohibited, RFC 1812).
     pub fn unreachable(&mut self, packet: &Ip<'_>, code: u8) {
         self.problem(packet, 3, code);
     }
 
-    /// Tells the guest that a packet of its own may go no further: who traces a route sees the gateway.
+    /// Tells the guest that a packet of its own may go no further: who traces a route sees the
+    /// gateway.
     pub fn time_exceeded(&mut self, packet: &Ip<'_>) {
         self.problem(packet, 11, 0);
     }

@@ -1,5 +1,5 @@
-//! User-mode network address translation: the frames of a guest's network card on one side, ordinary
-//! sockets of the host on the other. Needs no rights.
+//! User-mode network address translation: the frames of a guest's network card on one side,
+//! ordinary sockets of the host on the other. Needs no rights.
 //!
 //! The guest's network is 10.0.2.0/24 (RFC 1918), as QEMU's users know it:
 //!
@@ -9,14 +9,14 @@
 //! | 10.0.2.3 | the name server: queries go to the host's resolvers |
 //! | 10.0.2.15 and on | the guest, by DHCP |
 //!
-//! [`start`] starts one thread, whatever the number of connections. It waits in `mio` for sockets and
-//! for the machine. TCP is ended here, by `smoltcp`, and begun anew by a socket of the host: a
-//! connection of the guest is accepted once the host's is there, so that the guest sees a refusal as one.
-//! Bytes wait where they are while the other side takes none: windows close and sockets of the host
-//! fill up, and nothing grows here.
+//! [`start`] starts one thread, whatever the number of connections. It waits in `mio` for sockets
+//! and for the machine. TCP is ended here, by `smoltcp`, and begun anew by a socket of the host: a
+//! connection of the guest is accepted once the host's is there, so that the guest sees a refusal
+//! as one. Bytes wait where they are while the other side takes none: windows close and sockets of
+//! the host fill up, and nothing grows here.
 //!
-//! Everything that the guest sends is looked at byte by byte; what is malformed is dropped. All tables
-//! are bounded: see the constants of each part.
+//! Everything that the guest sends is looked at byte by byte; what is malformed is dropped. All
+//! tables are bounded: see the constants of each part.
 //!
 //! | file | what |
 //! |---|---|
@@ -27,8 +27,8 @@
 //! | `forward.rs` | ports of the host that lead into the guest |
 //! | `dhcp.rs`, `tftp.rs` | what the gateway serves itself |
 //!
-//! Not there: IPv6, IP options, multicast, and what needs raw sockets. Where the host does not let its
-//! users ping, only the gateway and the name server answer pings.
+//! Not there: IPv6, IP options, multicast, and what needs raw sockets. Where the host does not let
+//! its users ping, only the gateway and the name server answer pings.
 #![forbid(unsafe_code)]
 
 mod dhcp;
@@ -187,8 +187,8 @@ pub fn start(config: Config) -> Result<Link, Error> {
 }
 
 impl Link {
-    /// The guest sends a frame, without its checksum. Where the thread is busy for long the frame is lost,
-    /// as on a wire. [`flush`](Self::flush) follows after the last one.
+    /// The guest sends a frame, without its checksum. Where the thread is busy for long the frame
+    /// is lost, as on a wire. [`flush`](Self::flush) follows after the last one.
     pub fn send(&self, frame: Vec<u8>) {
         let frame = match self.to_net.try_send(frame) {
             Err(crossbeam_channel::TrySendError::Full(frame)) => {
@@ -224,8 +224,8 @@ impl Link {
         }
     }
 
-    /// Whether something may still come by itself: a frame that was not looked at yet, a connection whose other end
-    /// is not closed, or an answer to a datagram of late.
+    /// Whether something may still come by itself: a frame that was not looked at yet, a connection
+    /// whose other end is not closed, or an answer to a datagram of late.
     pub fn owes(&self) -> bool {
         let shared = &self.shared;
         shared.done.load(Ordering::SeqCst) != shared.sent.load(Ordering::SeqCst)

@@ -1,11 +1,12 @@
-//! TCP: each connection of the guest ends here, in a socket of `smoltcp`, and goes on in one of the host.
+//! TCP: each connection of the guest ends here, in a socket of `smoltcp`, and goes on in one of the
+//! host.
 //!
 //! A connection has a socket set of its own, so that a packet costs the same whatever the number of
-//! connections. The first packet of a connection waits until the host is connected: only then the guest's
-//! is accepted, and a refusal of the other end is a refusal to the guest.
+//! connections. The first packet of a connection waits until the host is connected: only then the
+//! guest's is accepted, and a refusal of the other end is a refusal to the guest.
 //!
-//! Each direction moves bytes only as far as the other side takes them. The buffers here are the windows
-//! that each side sees.
+//! Each direction moves bytes only as far as the other side takes them. The buffers here are the
+//! windows that each side sees.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -37,7 +38,8 @@ const TO_GUEST: usize = 128 << 10;
 const MOST_INBOX: usize = 256;
 /// How long a connection to the guest may take to be accepted.
 const ACCEPTED: Duration = Duration::from_secs(30);
-/// How long nothing may happen: on an open connection (RFC 5382 §5), and on one of which one end is closed.
+/// How long nothing may happen: on an open connection (RFC 5382 §5), and on one of which one end is
+/// closed.
 const IDLE: Duration = Duration::from_secs(2 * 3600 + 240);
 const HALF_CLOSED: Duration = Duration::from_secs(600);
 /// From then on an idle connection makes place for a new one.
@@ -303,7 +305,8 @@ impl Tcp {
         self.flows.values().filter(|flow| !flow.host_ended).count()
     }
 
-    /// Answers a packet of no connection, as RFC 9293 §3.5.2 has it: with a reset, unless it is one.
+    /// Answers a packet of no connection, as RFC 9293 §3.5.2 has it: with a reset, unless it is
+    /// one.
     fn refuse(&mut self, env: &mut Env<'_>, packet: &[u8]) {
         let time = self.time(env.now);
         let mut inbox = VecDeque::from([packet.to_vec()]);
@@ -529,7 +532,8 @@ impl Tcp {
         }
         let mut moved = false;
         if flow.stage == Stage::Open {
-            // What the host sends goes on as room comes, but one connection must not keep the others waiting.
+            // What the host sends goes on as room comes, but one connection must not keep the
+            // others waiting.
             for _ in 0..4 {
                 match flow.transfer() {
                     Ok(false) => break,

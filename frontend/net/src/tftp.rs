@@ -1,4 +1,5 @@
-//! TFTP (RFC 1350) with options (RFC 2347), block size (RFC 2348), timeout and size (RFC 2349): reads only.
+//! TFTP (RFC 1350) with options (RFC 2347), block size (RFC 2348), timeout and size (RFC 2349):
+//! reads only.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -214,7 +215,8 @@ impl Tftp {
                 );
             }
         }
-        // Of a block that was acknowledged before, nothing is sent again: else each would be sent twice for ever.
+        // Of a block that was acknowledged before, nothing is sent again: else each would be sent
+        // twice for ever.
         if u16::from_be_bytes([c, d]) != transfer.block as u16 {
             return;
         }

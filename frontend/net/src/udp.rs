@@ -1,6 +1,7 @@
 //! UDP: each port of the guest from which something leaves has a socket of the host.
 //!
-//! What comes to that socket reaches the guest if the guest has sent something to that address before.
+//! What comes to that socket reaches the guest if the guest has sent something to that address
+//! before.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -19,7 +20,8 @@ const TARGET: &str = "net";
 const MOST_FLOWS: usize = 256;
 /// Addresses that one port has sent to of late.
 const MOST_PEERS: usize = 32;
-/// How long after the last datagram a port stays open (RFC 4787 §4.3); after a query for a name: shorter.
+/// How long after the last datagram a port stays open (RFC 4787 §4.3); after a query for a name:
+/// shorter.
 const IDLE: Duration = Duration::from_secs(120);
 const QUERY_IDLE: Duration = Duration::from_secs(15);
 /// For how long an answer is waited for.

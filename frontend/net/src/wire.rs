@@ -27,7 +27,8 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP_PROTOCOL: u8 = 17;
 
-/// The one's complement sum of 16-bit words (RFC 1071), folded, of which the checksum is the complement.
+/// The one's complement sum of 16-bit words (RFC 1071), folded, of which the checksum is the
+/// complement.
 pub fn sum(start: u32, bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<2>();
     let words = words

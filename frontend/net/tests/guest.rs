@@ -90,7 +90,8 @@ fn a_connection_carries_bytes_both_ways_and_each_way_ends_by_itself() {
     let sent = pattern(3_000_000);
     let wanted = sent.clone();
     let port = server(move |mut stream| {
-        // All that the guest says, before a word is said: the guest's end is seen, and ours is open still.
+        // All that the guest says, before a word is said: the guest's end is seen, and ours is open
+        // still.
         let mut heard = Vec::new();
         stream.read_to_end(&mut heard).unwrap();
         assert_eq!(heard, wanted);
@@ -150,7 +151,8 @@ fn a_slow_guest_holds_the_server_back_and_a_slow_server_the_guest() {
     let mut peer = Peer::new(config());
     let handle = peer.connect(GATEWAY, port);
     let sent = peer.until("server that is held back", |_| told.try_recv().ok());
-    // The buffers of two sockets of the host, of the connection and of the guest: far from all that could be sent.
+    // The buffers of two sockets of the host, of the connection and of the guest: far from all that
+    // could be sent.
     assert!(sent < 16 << 20, "{sent} bytes");
     assert!(sent > 65536);
     let socket: &mut tcp::Socket = peer.socket(handle);
@@ -513,7 +515,8 @@ fn frames_of_every_length_and_torn_ones_are_survived() {
     for round in 0..20_000 {
         let mut frame = whole.clone();
         frame.truncate(14 + (rng.next() % 1400) as usize);
-        // Addresses of the guest's network alone, so that nothing leaves; everything else is changed.
+        // Addresses of the guest's network alone, so that nothing leaves; everything else is
+        // changed.
         let protocol = [1, 6, 17, 17, 17, rng.next() as u8][round % 6];
         if let Some(at) = frame.get_mut(23) {
             *at = protocol;

@@ -20,16 +20,25 @@ pub enum CardModel {
     /// Intel 82540EM.
     #[default]
     E1000,
+    /// Realtek RTL8139C.
+    Rtl8139,
+    /// NE2000 on PCI: Realtek RTL8029AS.
+    Ne2k,
+    /// NE2000 on the ISA bus, at port 300h with interrupt 7.
+    Ne2kIsa,
 }
 
 impl CardModel {
     /// All models.
-    pub const ALL: [Self; 1] = [Self::E1000];
+    pub const ALL: [Self; 4] = [Self::E1000, Self::Rtl8139, Self::Ne2k, Self::Ne2kIsa];
 
     /// As options name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::E1000 => "e1000",
+            Self::Rtl8139 => "rtl8139",
+            Self::Ne2k => "ne2k",
+            Self::Ne2kIsa => "ne2k-isa",
         }
     }
 
@@ -82,7 +91,8 @@ impl Default for NetSpec {
 }
 
 impl NetSpec {
-    /// Reads an option's value: `none`, or `user` and what follows it. Two commas stand for one that belongs to a name.
+    /// Reads an option's value: `none`, or `user` and what follows it. Two commas stand for one
+    /// that belongs to a name.
     ///
     /// # Errors
     /// An option that no network has, or a value that it cannot have.

@@ -1,14 +1,10 @@
 //! The EEPROM of 64 words, by the four wires of EECD or by EERD (SDM §5, §13.4.3, §13.4.4).
-//!
-//! On the wires it is a 93C46 in its 16-bit organisation: a start bit, two bits of operation, six of
-//! address. It is only read; what is written to it is ignored.
 
 use serde::{Deserialize, Serialize};
 
 use crate::net::Mac;
+use crate::net::microwire::{Microwire, WORDS};
 
-/// Words of the EEPROM.
-pub const WORDS: usize = 64;
 /// All words together, with the last one, make this (SDM §5.6.35).
 const SUM: u16 = 0xBABA;
 
@@ -23,20 +19,11 @@ const PRESENT: u32 = 1 << 8;
 const EERD_START: u32 = 1 << 0;
 const EERD_DONE: u32 = 1 << 4;
 
-/// Start, operation and address.
-const COMMAND_BITS: u8 = 9;
-const OPERATION_READ: u16 = 0b10;
-
 /// What the wires and EERD have come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eeprom {
     wires: u32,
-    /// The bits of the command so far.
-    command: u16,
-    bits: u8,
-    /// The word that is read, and which of its bits is on the wire.
-    address: u16,
-    out: Option<u8>,
+    chip: Microwire,
     pub eerd: u32,
 }
 
@@ -62,55 +49,17 @@ pub fn words(mac: Mac) -> [u16; WORDS] {
 impl Eeprom {
     /// EECD as it is read.
     pub fn read_wires(&self, words: &[u16; WORDS]) -> u32 {
-        let request = self.wires & REQUEST;
         // Nobody else wants it: who asks is granted.
-        let grant = if request != 0 { GRANT } else { 0 };
-        let out = match self.out {
-            Some(bit @ 0..16) => words[usize::from(self.address) % WORDS] >> bit & 1 != 0,
-            Some(_) => false,
-            // Not driven, and so high: ready, for who waits for the end of a write.
-            None => true,
-        };
-        let out = if out { DATA_OUT } else { 0 };
-        self.wires & (CLOCK | SELECT | DATA_IN | REQUEST) | grant | out | PRESENT
+        let grant = if self.wires & REQUEST != 0 { GRANT } else { 0 };
+        let out = if self.chip.out(words) { DATA_OUT } else { 0 };
+        self.wires | grant | out | PRESENT
     }
 
     /// EECD is written: wires change.
     pub fn write_wires(&mut self, value: u32) {
-        let rising = value & !self.wires;
         self.wires = value & (CLOCK | SELECT | DATA_IN | REQUEST);
-        if value & SELECT == 0 {
-            self.bits = 0;
-            self.command = 0;
-            self.out = None;
-            return;
-        }
-        if rising & CLOCK != 0 {
-            self.clock(value & DATA_IN != 0);
-        }
-    }
-
-    fn clock(&mut self, data: bool) {
-        match self.out {
-            // Another word follows without a command.
-            Some(0) => {
-                self.address = (self.address + 1) % WORDS as u16;
-                self.out = Some(15);
-            }
-            Some(bit) => self.out = Some(bit - 1),
-            // Before the start bit nothing counts.
-            None if self.bits == 0 && !data => {}
-            None if self.bits < COMMAND_BITS => {
-                self.command = self.command << 1 | u16::from(data);
-                self.bits += 1;
-                if self.bits == COMMAND_BITS && self.command >> 6 & 3 == OPERATION_READ {
-                    self.address = self.command & 0x3F;
-                    // A zero goes before the word.
-                    self.out = Some(16);
-                }
-            }
-            None => {}
-        }
+        let [select, clock, data] = [SELECT, CLOCK, DATA_IN].map(|wire| value & wire != 0);
+        self.chip.drive(select, clock, data);
     }
 
     /// EERD is written: with the start bit, a word is read, which is there at once.

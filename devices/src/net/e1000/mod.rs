@@ -1,8 +1,10 @@
-//! Intel 82540EM, a gigabit Ethernet controller on PCI: the card that QEMU and VirtualBox users know as `e1000`.
+//! Intel 82540EM, a gigabit Ethernet controller on PCI: the card that QEMU and VirtualBox users
+//! know as `e1000`.
 //!
-//! Manual: Intel, PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual (317453),
-//! cited as SDM. Base address 0 is 128 KiB of registers, base address 1 is ports through which they are
-//! reached too (SDM §13.2.2), and the expansion ROM holds what boots by network, where there is one.
+//! Manual: Intel, PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual
+//! (317453), cited as SDM. Base address 0 is 128 KiB of registers, base address 1 is ports through
+//! which they are reached too (SDM §13.2.2), and the expansion ROM holds what boots by network,
+//! where there is one.
 //!
 //! | file | what |
 //! |---|---|
@@ -12,10 +14,11 @@
 //! | `transmit.rs` | the ring of descriptors to send, with checksums, segmentation and VLAN tags |
 //! | `receive.rs` | filters, the packet buffer, the ring of descriptors to fill |
 //!
-//! The link is always up at 1 Gbit/s, full duplex, and nothing is lost on it. Sending takes virtual time as on
-//! such a wire, so that what a guest may say at once is bounded.
+//! The link is always up at 1 Gbit/s, full duplex, and nothing is lost on it. Sending takes virtual
+//! time as on such a wire, so that what a guest may say at once is bounded.
 //!
-//! Not modelled: flash, wake-up, the management pass-through, flow control, the packet buffer's memory window.
+//! Not modelled: flash, wake-up, the management pass-through, flow control, the packet buffer's
+//! memory window.
 
 mod eeprom;
 mod phy;
@@ -86,7 +89,8 @@ const MTA: u32 = 0x5200;
 const RAL: u32 = 0x5400;
 const VFTA: u32 = 0x5600;
 
-/// Registers that keep what is written and have no effect here: flow control, LEDs, wake-up, thresholds.
+/// Registers that keep what is written and have no effect here: flow control, LEDs, wake-up,
+/// thresholds.
 const INERT: [u32; 31] = [
     0x0018, 0x0028, 0x002C, 0x0030, 0x0170, 0x0178, 0x0410, 0x0458, 0x0E00, 0x1000, 0x2160, 0x2168,
     0x2410, 0x2418, 0x2420, 0x2428, 0x2430, 0x2828, 0x2C00, 0x3000, 0x3410, 0x3418, 0x3420, 0x3428,
@@ -298,7 +302,8 @@ pub struct E1000 {
 impl E1000 {
     const VERSION: u32 = 1;
 
-    /// A card with this address, and what is in its expansion ROM: nothing, or a multiple of 512 bytes.
+    /// A card with this address, and what is in its expansion ROM: nothing, or a multiple of 512
+    /// bytes.
     pub fn device(mac: Mac, rom: Vec<u8>) -> PciDevice<Self> {
         let registers = Bar::Memory {
             len: 0x2_0000,
@@ -321,7 +326,8 @@ impl E1000 {
         PciDevice::new(config, Self { mac, rom, state })
     }
 
-    // ---- interrupts ------------------------------------------------------------------------------
+    // ---- interrupts
+    // ------------------------------------------------------------------------------
 
     /// Notes causes of an interrupt, and signals it.
     fn cause(&mut self, ctx: &mut PciCtx<'_, '_>, causes: u32) {
@@ -329,7 +335,8 @@ impl E1000 {
         self.signal(ctx);
     }
 
-    /// Signals an interrupt, or that there is none, no sooner than the throttle allows (SDM §13.4.18).
+    /// Signals an interrupt, or that there is none, no sooner than the throttle allows (SDM
+    /// §13.4.18).
     fn signal(&mut self, ctx: &mut PciCtx<'_, '_>) {
         let state = &mut self.state;
         let level = state.causes & state.mask != 0;
@@ -362,7 +369,8 @@ impl E1000 {
         ctx.schedule(timer, at_ns.min(at_last));
     }
 
-    // ---- registers -------------------------------------------------------------------------------
+    // ---- registers
+    // -------------------------------------------------------------------------------
 
     fn read_register(&mut self, ctx: &mut PciCtx<'_, '_>, register: u32) -> u32 {
         let state = &mut self.state;
@@ -541,10 +549,7 @@ impl PciFunction for E1000 {
 
     fn read(&mut self, ctx: &mut PciCtx<'_, '_>, region: u8, offset: u64, size: u8) -> u64 {
         match region {
-            ROM => (0..u64::from(size)).fold(0, |value, n| {
-                let byte = self.rom.get((offset + n) as usize).copied();
-                value | u64::from(byte.unwrap_or(0xFF)) << (8 * n)
-            }),
+            ROM => crate::net::read_rom(&self.rom, offset, size),
             0 => {
                 let shift = 8 * (offset & 3);
                 let register = offset as u32 & 0x1_FFFC;

@@ -1,4 +1,5 @@
-//! The PHY behind MDIC: the registers of IEEE 802.3 clause 22, and a few of Marvell's 88E1011 (SDM §13.4.5, appendix).
+//! The PHY behind MDIC: the registers of IEEE 802.3 clause 22, and a few of Marvell's 88E1011 (SDM
+//! §13.4.5, appendix).
 //!
 //! The other end does 1 Gbit/s in full duplex, and negotiation is over as soon as it starts.
 
@@ -71,7 +72,8 @@ impl Default for Phy {
 }
 
 impl Phy {
-    /// Does what MDIC says. Returns MDIC as it is read then, and whether the link was negotiated anew.
+    /// Does what MDIC says. Returns MDIC as it is read then, and whether the link was negotiated
+    /// anew.
     pub fn access(&mut self, mdic: u32) -> (u32, bool) {
         let kept = mdic & 0x2FFF_FFFF & !READY;
         let register = (mdic >> 16 & 0x1F) as usize;

@@ -1,4 +1,5 @@
-//! Receiving: which frames are for this card, the packet buffer, and the ring of descriptors (SDM §3.2).
+//! Receiving: which frames are for this card, the packet buffer, and the ring of descriptors (SDM
+//! §3.2).
 
 use platform::PhysAddr;
 
@@ -91,7 +92,8 @@ impl E1000 {
         self.fill(ctx);
     }
 
-    /// Whether a frame is for this card (SDM §3.2.1): `Some(true)` if its address is exactly one of the card's.
+    /// Whether a frame is for this card (SDM §3.2.1): `Some(true)` if its address is exactly one of
+    /// the card's.
     fn filter(&self, frame: &[u8]) -> Option<bool> {
         let control = self.state.receive_control;
         if control & VLAN_FILTER != 0 && self.is_tagged(frame) {
@@ -245,7 +247,8 @@ impl E1000 {
         }
     }
 
-    /// Looks at the checksums of IPv4, and of TCP and UDP in it (SDM §3.2.9): status and errors of the descriptor.
+    /// Looks at the checksums of IPv4, and of TCP and UDP in it (SDM §3.2.9): status and errors of
+    /// the descriptor.
     fn check(&self, frame: &[u8]) -> (u8, u8) {
         let control = self.state.receive_checksum;
         let skipped = (NOT_CHECKED, 0);

@@ -237,8 +237,8 @@ fn legacy_descriptors_send_what_lies_in_one_or_more_buffers() {
     assert_eq!(board.sent()[0].len(), 60);
 }
 
-/// A TCP segment with its IP header, the checksums left to the card: of the pseudo header all but the length is
-/// summed up, unless the length is given.
+/// A TCP segment with its IP header, the checksums left to the card: of the pseudo header all but
+/// the length is summed up, unless the length is given.
 fn tcp_packet(payload: &[u8], length_too: bool) -> Vec<u8> {
     let total = (40 + payload.len()) as u16;
     let mut ip = vec![0x45, 0];

@@ -1,5 +1,5 @@
-//! Sending: the ring of descriptors, legacy ones and the extended ones with checksums, segmentation of TCP and
-//! UDP, and VLAN tags (SDM §3.3 to §3.5).
+//! Sending: the ring of descriptors, legacy ones and the extended ones with checksums, segmentation
+//! of TCP and UDP, and VLAN tags (SDM §3.3 to §3.5).
 
 use log::debug;
 use platform::{PhysAddr, Said};
@@ -101,7 +101,8 @@ pub struct Transmitter {
     checksums: u8,
     started: bool,
     segments: bool,
-    /// The header of a packet that is segmented, which each segment starts with, and what went before this segment.
+    /// The header of a packet that is segmented, which each segment starts with, and what went
+    /// before this segment.
     header: Vec<u8>,
     sent_bytes: u32,
     sent_segments: u16,
@@ -290,7 +291,8 @@ impl E1000 {
         }
     }
 
-    /// A part of a packet that is to be segmented: the header first, then what each segment has a piece of (SDM §3.5).
+    /// A part of a packet that is to be segmented: the header first, then what each segment has a
+    /// piece of (SDM §3.5).
     fn segmented(
         &mut self,
         ctx: &mut PciCtx<'_, '_>,
@@ -409,8 +411,8 @@ impl Transmitter {
             && (self.too_long || self.frame.len() >= usize::from(self.context.segment_bytes))
     }
 
-    /// The next segment, with its header as SDM §3.5.7 has it: lengths, the IP header's number, the sequence number,
-    /// FIN and PSH in the last one alone, and checksums.
+    /// The next segment, with its header as SDM §3.5.7 has it: lengths, the IP header's number, the
+    /// sequence number, FIN and PSH in the last one alone, and checksums.
     fn make_segment(&mut self, last: bool) -> Vec<u8> {
         let context = self.context;
         let payload_bytes = self.frame.len();
@@ -444,7 +446,8 @@ impl Transmitter {
             put(&mut frame, transport + 4, transport_bytes);
         }
         if self.checksums & PAYLOAD_CHECKSUM != 0 {
-            // Of the pseudo header the driver has summed up all but the length, which is different each time.
+            // Of the pseudo header the driver has summed up all but the length, which is different
+            // each time.
             let at = usize::from(context.payload.at);
             let pseudo = u32::from(get(&frame, at)) + u32::from(transport_bytes);
             put(&mut frame, at, checksum::sum(pseudo, &[]));

@@ -163,7 +163,8 @@ impl Peer {
         self.sockets.add(socket)
     }
 
-    /// Sends a datagram and waits for what comes back: its sender's address and port, and what it says.
+    /// Sends a datagram and waits for what comes back: its sender's address and port, and what it
+    /// says.
     pub fn ask(
         &mut self,
         handle: SocketHandle,
