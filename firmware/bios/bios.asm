@@ -37,8 +37,28 @@
         times   30h db 0                ; behind it: both are only looked for from F0000 on
 mp_pointer:
         times   20h db 0
+        fixed   0E050h
+pnp_entry:                              ; every function of the plug and play BIOS: not supported
+        mov     ax, 82h
+        retf
         fixed   0E05Bh
         jmp     post
+; For option ROMs alone, which get its address: not at a multiple of 16, where systems would look for it, as there is
+; no plug and play BIOS behind it (Plug and Play BIOS Specification 1.0A, 4.4).
+        %if (($-$$) % 16) == 0
+        db      0
+        %endif
+pnp_check:
+        db      "$PnP", 10h, 21h
+        dw      0                       ; no events
+        db      03Fh                     ; checksum
+        dd      0
+        dw      0E050h, 0F000h          ; real mode entry
+        dw      0E050h                  ; protected mode entry, and its base
+        dd      0F0000h
+        dd      0
+        dw      0F000h                  ; data segments
+        dd      0F0000h
         fixed   0E2C3h
         jmp     int02
         fixed   0E3FEh

@@ -16,6 +16,7 @@ int19:
         mov     word [E_BOOT], 0
         call    et_stop
         mov     byte [E_EMU], 0
+        mov     byte [E_NETDONE], 0
         pop     ds
         mov     al, 38h
         call    cmos_read
@@ -35,17 +36,23 @@ int19:
         je      .floppy
         cmp     al, 2
         je      .disk
+        cmp     al, 4
+        je      .network
         cmp     al, 3
         jne     .after
         call    boot_cdrom
         jmp     .after
 .floppy:call    boot_floppy
         jmp     .after
+        jmp     .after
+.network: call  boot_network
+        jmp     .after
 .disk:  call    boot_disk
 .after: pop     cx
         pop     ax
         shr     ax, 4
         loop    .next
+        call    boot_network            ; last, where the order does not name it
         int     18h
         jmp     int19
 
@@ -101,6 +108,34 @@ boot_disk:
         jmp     boot_failed
 .none:  ret
 .name   db      "hard disk", 0
+
+; boot_network: by the bootstrap entry of a network card's ROM, once. Returns if that does not boot. DS = ES = 0.
+boot_network:
+        push    es
+        push    word EBDA
+        pop     es
+        cmp     dword [es:E_BEV], 0
+        je      .none
+        cmp     byte [es:E_NETDONE], 0
+        jne     .none
+        mov     byte [es:E_NETDONE], 1
+        mov     si, .name
+        call    boot_say
+        mov     ax, [es:E_BEVPCI]
+        push    cs
+        call    .enter
+        cld
+        sti
+        xor     ax, ax
+        mov     ds, ax
+.none:  pop     es
+        ret
+.enter: push    dword [es:E_BEV]        ; far
+        push    cs
+        pop     es
+        mov     di, pnp_check
+        retf
+.name   db      "network", 0
 
 ; boot_jump: DL = drive. To the boot sector, with the registers that loaders count on.
 boot_jump:
@@ -165,6 +200,7 @@ boot_announce:
         pop     ds
         mov     ax, BOOT_GAVE_UP        ; unless it fails before
         call    boot_note
+boot_say:
         push    si
         mov     si, .from
         call    print

@@ -149,6 +149,9 @@ E_CD            equ 1ECh                ; the CD-ROM drive that is spoken to: a 
 E_PCIMEM        equ 1F4h                ; while POST hands out addresses: the next one, the next port, and the
 E_PCIPORT       equ 1F8h                ; segment for the next expansion ROM
 E_PCIROM        equ 1FAh
+E_NETDONE       equ 1F4h                ; after POST: 1 once booting by network was tried,
+E_BEVPCI        equ 1F8h                ; the PCI function of the card that can, and its ROM's bootstrap entry
+E_BEV           equ 1FCh                ; vector (0: none)
 E_MAP           equ 200h                ; E820 entries of 20 bytes, 12 at most
 E_PACKET        equ 2F0h                ; 12-byte ATAPI packet
 E_CDS           equ 300h                ; four CD-ROM records: base word, control word, select byte, lock byte

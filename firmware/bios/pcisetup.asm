@@ -6,7 +6,7 @@ PCI_FIRST_PORT  equ 0C000h              ; as other firmware of such boards has i
 PCI_LAST_PORT   equ 0FFFFh
 PCI_FIRST_MEM   equ 0E0000000h          ; above all RAM below 4 GiB, below the I/O APIC
 PCI_LAST_MEM    equ 0FEBFFFFFh
-PCI_ROM_SEG     equ 0D000h              ; where copies of expansion ROMs go, in shadow RAM
+PCI_ROM_SEG     equ 0CC00h              ; where copies of expansion ROMs go, in shadow RAM
 PCI_ROM_END     equ 0E000h
 PCI_ROM_MOST    equ (PCI_ROM_END-PCI_ROM_SEG)/20h       ; in units of 512 bytes
 
@@ -221,7 +221,7 @@ pci_place:
         call    .memory
         jmp     pci_write               ; it does not answer yet
 
-; pci_roms: copies the expansion ROMs of functions into shadow RAM from D0000 on and runs them, but for those of displays,
+; pci_roms: copies the expansion ROMs of functions into shadow RAM from CC000 on and runs them, but for those of displays,
 ; whose ROM the board has at C0000. Only what lies there as RAM is used: a board without PAM gets none.
 pci_roms:
         push    es
@@ -235,7 +235,7 @@ pci_roms:
 .none:  pop     es
         ret
 
-pci_shadow:                             ; the PAM registers of D0000-DFFFF = AX, a halved byte each
+pci_shadow:                             ; the PAM registers of CC000-DFFFF = AX, which has equal halved bytes
         push    bx
         xor     bx, bx
         mov     cl, 5Ch
@@ -243,6 +243,14 @@ pci_shadow:                             ; the PAM registers of D0000-DFFFF = AX,
         call    pci_select
         pop     ax
         out     dx, ax
+        push    ax
+        mov     cl, 5Bh                 ; only the upper half: the lower one is C8000-CBFFF
+        call    pci_read_byte
+        pop     bx
+        xor     al, bl
+        and     al, 0Fh
+        xor     al, bl
+        out     dx, al
         pop     bx
         ret
 
@@ -281,6 +289,7 @@ pci_rom:
         call    run_rom_of              ; AX = the segment behind it
         pop     bx
         jc      .off
+        call    .bootstrap
         cmp     ax, PCI_ROM_END
         jbe     .keep
         mov     ax, PCI_ROM_END
@@ -292,6 +301,25 @@ pci_rom:
         mov     ax, 1111h               ; shadow RAM that is only read
         call    pci_shadow
 .ret:   ret
+
+; Notes the bootstrap entry vector of the ROM that was just run, if it has one and is the first (BIOS Boot
+; Specification 1.01, 3.3). Keeps AX.
+.bootstrap:
+        cmp     dword [es:E_BEV], 0
+        jne     .ret
+        push    ds
+        mov     ds, [es:E_PCIROM]
+        mov     di, [1Ah]               ; the expansion header
+        cmp     dword [di], '$PnP'
+        jne     .no_vector
+        mov     cx, [di+1Ah]
+        jcxz    .no_vector
+        mov     [es:E_BEV], cx
+        mov     [es:E_BEV+2], ds
+        mov     [es:E_BEVPCI], bx
+.no_vector:
+        pop     ds
+        ret
 
 ; Copies CX units of 512 bytes from EDI to the segment E_PCIROM. CF set if they do not fit.
 .copy:  push    cx
@@ -311,13 +339,19 @@ pci_rom:
         xor     ax, ax
         mov     ds, ax
         mov     es, ax
+        push    edi
+.piece: push    cx                      ; at most 32 KiB at once
+        cmp     cx, 40h
+        jbe     .size
+        mov     cx, 40h
+.size:  push    cx
         push    cx
         push    edi
         mov     di, SCRATCH             ; the table of INT 15h, AH=87h: source at 10h, target at 18h
         mov     cx, 24
+        xor     ax, ax
         rep     stosw
         pop     edi
-        pop     cx
         mov     eax, edi
         rol     eax, 8
         mov     [SCRATCH+12h], edi
@@ -330,11 +364,25 @@ pci_rom:
         mov     word [SCRATCH+18h], 0FFFFh
         mov     byte [SCRATCH+1Dh], 93h
         mov     si, SCRATCH
+        pop     cx
         shl     cx, 8                   ; words
         mov     ah, 87h
         push    edi
+        push    dx
         int     15h
+        pop     dx
         pop     edi
+        pop     ax                      ; the units of this piece
+        pop     cx
+        jc      .end
+        movzx   esi, ax
+        shl     si, 5
+        add     dx, si
+        shl     esi, 4
+        add     edi, esi
+        sub     cx, ax
+        jnz     .piece                  ; CF is clear at the end
+.end:   pop     edi
         pop     es
         pop     ds
-        ret                             ; CF of the move
+        ret

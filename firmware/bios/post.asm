@@ -293,6 +293,9 @@ run_rom_of:
         push    bx
         push    word 3
         xor     dx, dx
+        push    cs                      ; ES:DI = the installation check of a plug and play BIOS
+        pop     es
+        mov     di, pnp_check
         retf
 .back:  cld
         cli

@@ -162,6 +162,30 @@ impl From<DriveKind> for spec::DriveKind {
     }
 }
 
+/// What to boot from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BootKind {
+    /// Hard disk
+    Disk,
+    /// CD-ROM
+    Cdrom,
+    /// Floppy disk
+    Floppy,
+    /// The network card, by its boot ROM
+    Network,
+}
+
+impl From<BootKind> for spec::BootKind {
+    fn from(kind: BootKind) -> Self {
+        match kind {
+            BootKind::Disk => Self::Disk,
+            BootKind::Cdrom => Self::Cdrom,
+            BootKind::Floppy => Self::Floppy,
+            BootKind::Network => Self::Network,
+        }
+    }
+}
+
 /// Options of `glassbox run`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
@@ -192,7 +216,7 @@ pub struct RunArgs {
         value_delimiter = ',',
         help_heading = "Images"
     )]
-    pub boot: Vec<DriveKind>,
+    pub boot: Vec<BootKind>,
     /// Discard writes to disks at the end
     #[arg(long, help_heading = "Images")]
     pub ephemeral: bool,
@@ -486,6 +510,6 @@ mod tests {
         };
         assert_eq!(run.disk.len(), 2);
         assert_eq!(run.memory, 1 << 30);
-        assert_eq!(run.boot, [DriveKind::Cdrom, DriveKind::Disk]);
+        assert_eq!(run.boot, [BootKind::Cdrom, BootKind::Disk]);
     }
 }

@@ -109,6 +109,7 @@ impl Cmos {
             Some(BootDevice::Floppy) => 1,
             Some(BootDevice::Disk) => 2,
             Some(BootDevice::Cdrom) => 3,
+            Some(BootDevice::Network) => 4,
         };
         self.set(0x3D, &[code(1) << 4 | code(0)]);
         self.set(0x38, &[code(2) << 4]);

@@ -46,6 +46,8 @@ pub enum BootDevice {
     Disk,
     /// The first CD-ROM drive.
     Cdrom,
+    /// The network card, by its boot ROM.
+    Network,
 }
 
 /// The instance name of the network card.

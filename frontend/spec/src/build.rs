@@ -13,7 +13,7 @@ use storage::{Kind, Purpose};
 use x86::cpuid::{CpuModel, Feature};
 
 use crate::size::format_size;
-use crate::{DriveKind, MachineSpec, Media};
+use crate::{BootKind, MachineSpec, Media};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
 pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
@@ -267,16 +267,24 @@ pub(crate) fn ide_places(disks: usize, cdroms: usize) -> Result<Places> {
 }
 
 fn boot_order(spec: &MachineSpec, media: &Media) -> Vec<BootDevice> {
-    let device = |kind: &DriveKind| match kind {
-        DriveKind::Disk => BootDevice::Disk,
-        DriveKind::Cdrom => BootDevice::Cdrom,
-        DriveKind::Floppy => BootDevice::Floppy,
+    let device = |kind: BootKind| match kind {
+        BootKind::Disk => BootDevice::Disk,
+        BootKind::Cdrom => BootDevice::Cdrom,
+        BootKind::Floppy => BootDevice::Floppy,
+        BootKind::Network => BootDevice::Network,
     };
     if !spec.boot.is_empty() {
-        return spec.boot.iter().take(3).map(device).collect();
+        return spec.boot.iter().map(|&kind| device(kind)).collect();
     }
-    let mut order: Vec<_> = media.boot_first.iter().map(device).collect();
-    for rest in [BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom] {
+    let first = media.boot_first.map(|kind| device(kind.into()));
+    let mut order: Vec<_> = first.into_iter().collect();
+    let rest = [
+        BootDevice::Disk,
+        BootDevice::Floppy,
+        BootDevice::Cdrom,
+        BootDevice::Network,
+    ];
+    for rest in rest {
         if !order.contains(&rest) {
             order.push(rest);
         }
@@ -302,6 +310,12 @@ fn boot_paths(spec: &MachineSpec, media: &Media) -> Result<Vec<u8>> {
         BootDevice::Floppy => floppies
             .clone()
             .map(|unit| format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{unit}"))
+            .collect(),
+        // The card is device 3 of the bus; on ISA it has no ROM that firmware could find.
+        BootDevice::Network => spec
+            .net
+            .iter()
+            .map(|_| "/pci@i0cf8/ethernet@3/ethernet-phy@0".to_owned())
             .collect(),
     };
     let lines: Vec<String> = boot_order(spec, media).iter().flat_map(paths).collect();

@@ -35,6 +35,30 @@ pub enum DriveKind {
     Floppy,
 }
 
+/// What to boot from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootKind {
+    /// Hard disk.
+    Disk,
+    /// CD-ROM.
+    Cdrom,
+    /// Floppy disk.
+    Floppy,
+    /// The network card, by its boot ROM.
+    Network,
+}
+
+impl From<DriveKind> for BootKind {
+    fn from(kind: DriveKind) -> Self {
+        match kind {
+            DriveKind::Disk => Self::Disk,
+            DriveKind::Cdrom => Self::Cdrom,
+            DriveKind::Floppy => Self::Floppy,
+        }
+    }
+}
+
 /// What a machine is made of.
 ///
 /// As TOML:
@@ -84,7 +108,7 @@ pub struct MachineSpec {
     pub floppy: Vec<PathBuf>,
     /// What to boot, first to last; empty: what there is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub boot: Vec<DriveKind>,
+    pub boot: Vec<BootKind>,
     /// What is written to disks is gone at the end.
     pub ephemeral: bool,
     /// A kernel that is booted directly.

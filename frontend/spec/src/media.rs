@@ -7,7 +7,7 @@ use emulator::boot::{self, Image, KernelKind, KernelSetup, Module};
 use platform::{BlockBackend, MemoryDisk};
 use storage::{Access, Format, Kind, Medium, Opener, Purpose, Request, Shared, floppy};
 
-use crate::{DriveKind, MachineSpec};
+use crate::{BootKind, DriveKind, MachineSpec};
 
 /// The tour that starts without an image.
 static TOUR: &[u8] = include_bytes!("../../../test-roms/tour/tour.img");
@@ -188,7 +188,13 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
         bail!("--initrd and --append: expected a kernel to hand them to; add --kernel FILE");
     }
     let nothing = media.disks.is_empty() && media.floppies.is_empty() && media.cdroms.is_empty();
-    if nothing && media.kernel.is_none() && spec.kernel.is_none() {
+    let by_network = spec.net.as_ref().is_some_and(|net| net.rom.is_some());
+    if spec.boot.contains(&BootKind::Network) && !by_network {
+        bail!(
+            "--boot network: expected a network card with a boot ROM; add --net user,rom=FILE, such as iPXE's"
+        );
+    }
+    if nothing && media.kernel.is_none() && spec.kernel.is_none() && !by_network {
         media.disks.push(Box::new(MemoryDisk::new(TOUR.to_vec())));
         media.title = "the tour".into();
     }
