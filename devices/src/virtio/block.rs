@@ -218,7 +218,7 @@ impl VirtioBlock {
         let len = u64::from(count) * SECTOR;
         self.check(sector, len)?;
         if kind == DO_DISCARD {
-            // The content is open from now on; it stays.
+            told(self.disk.discard(sector, count.into()), "discard", sector)?;
             return Ok(Step::End);
         }
         let (from, piece) = Self::piece(job.progress, len);
@@ -273,7 +273,8 @@ impl VirtioDevice for VirtioBlock {
 
     fn config(&self, features: u64) -> Vec<u8> {
         let sectors = self.disk.sectors();
-        let cylinders = (sectors / (16 * 63)).clamp(1, 16383) as u16;
+        let usual = (sectors / (16 * 63)).clamp(1, 16383) as u16;
+        let [cylinders, heads, track] = self.disk.geometry().unwrap_or([usual, 16, 63]);
         // Without CONFIG_WCE the byte tells how it is.
         let writeback = !self.writes_through(features);
         let range = if self.disk.read_only() {
@@ -285,7 +286,7 @@ impl VirtioDevice for VirtioBlock {
         bytes.extend(0u32.to_le_bytes()); // size_max: not offered
         bytes.extend(MOST_SEGMENTS.to_le_bytes());
         bytes.extend(cylinders.to_le_bytes());
-        bytes.extend([16, 63]);
+        bytes.extend([heads as u8, track as u8]);
         bytes.extend((SECTOR as u32).to_le_bytes());
         // Topology: a physical block is one of 512 bytes, aligned, best moved by 4096.
         bytes.extend([0, 0, 8, 0, 0, 0, 0, 0]);

@@ -89,7 +89,8 @@ pub struct Job<'j, 'a, 'b> {
     pub chain: &'j Chain,
     /// The number of its queue.
     pub queue: usize,
-    /// What the last call for this chain said by [`Served::More`], 0 at first. The driver may have changed the chain since.
+    /// What the last call for this chain said by [`Served::More`], 0 at first. The driver may have
+    /// changed the chain since.
     pub progress: u64,
     /// The features that the driver accepted.
     pub features: u64,
