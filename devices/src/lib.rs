@@ -15,3 +15,4 @@ pub mod qemu;
 pub mod time;
 pub mod uart;
 pub mod vga;
+pub mod virtio;

@@ -199,7 +199,7 @@ pub struct RunArgs {
     /// with chs=C/H/S of that geometry; repeat for more. A comma in FILE is written twice
     #[arg(
         long,
-        value_name = "FILE[,format=raw][,readonly][,chs=C/H/S][,bus=ide]",
+        value_name = "FILE[,bus=ide|virtio][,format=raw][,readonly][,chs=C/H/S]",
         help_heading = "Images"
     )]
     pub disk: Vec<OsString>,

@@ -21,6 +21,7 @@ use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
 use crate::time::{I8254, Mc146818};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga, pci::VgaFunction};
+use crate::virtio::{VirtioBlock, VirtioEntropy};
 
 const KIB: usize = 1 << 10;
 const VGA_BIOS_BASE: u64 = 0xC_0000;
@@ -49,6 +50,13 @@ pub enum BootDevice {
     /// The network card, by its boot ROM.
     Network,
 }
+
+/// Where virtio's entropy device is.
+const ENTROPY_SLOT: u8 = 4;
+/// Where its first disk is; the others follow.
+pub const FIRST_VIRTIO_SLOT: u8 = 5;
+/// The most virtio disks.
+pub const MOST_VIRTIO_DISKS: usize = 8;
 
 /// The instance name of the network card.
 pub const NETWORK_CARD: &str = "net0";
@@ -84,6 +92,10 @@ pub struct PcConfig {
     pub cpus: u16,
     /// 0 = primary master, 1 = primary slave, 2 = secondary master, 3 = secondary slave.
     pub disks: Vec<Option<Box<dyn BlockBackend>>>,
+    /// Disks on virtio, at 00:05.0 and the places behind it.
+    pub virtio_disks: Vec<Box<dyn BlockBackend>>,
+    /// Whether there is virtio's entropy device.
+    pub entropy: bool,
     /// CD-ROM drives: in which of the same places, instead of a disk, and with what in them.
     pub cdroms: Vec<(usize, Option<Box<dyn BlockBackend>>)>,
     /// Drives A and B.
@@ -119,6 +131,8 @@ impl PcConfig {
             memory_bytes,
             cpus: 1,
             disks: Vec::new(),
+            virtio_disks: Vec::new(),
+            entropy: false,
             cdroms: Vec::new(),
             floppies: Vec::new(),
             empty_floppies: Vec::new(),
@@ -198,6 +212,13 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     }
     let disks: [_; 4] = connectors("disks", config.disks)?;
     let floppies = connectors("floppy drives", config.floppies)?;
+    if config.virtio_disks.len() > MOST_VIRTIO_DISKS {
+        return Err(BuildError::Drives {
+            what: "virtio disks",
+            found: config.virtio_disks.len(),
+            most: MOST_VIRTIO_DISKS,
+        });
+    }
     if let Some(flash) = &config.flash {
         let bytes = config.bios.len() + flash.content.len();
         if bytes > MOST_BIOS_BYTES || !flash.content.len().is_multiple_of(CfiFlash::BLOCK_BYTES) {
@@ -281,6 +302,17 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
 
     if let Some(card) = config.network {
         plug_network_card(&mut bus, pirqs, card);
+    }
+    if config.entropy {
+        VirtioEntropy::device(config.rtc_start_unix as u64)
+            .with_pin(pci::pirq_of(pirqs, ENTROPY_SLOT, 1))
+            .plug(&mut bus, "virtio-rng", Bdf::new(ENTROPY_SLOT, 0));
+    }
+    for (disk, slot) in config.virtio_disks.into_iter().zip(FIRST_VIRTIO_SLOT..) {
+        let number = slot - FIRST_VIRTIO_SLOT;
+        VirtioBlock::device(disk, format!("GLASSBOX-V{number}"))
+            .with_pin(pci::pirq_of(pirqs, slot, 1))
+            .plug(&mut bus, &format!("virtio-blk{number}"), Bdf::new(slot, 0));
     }
 
     bus.connect(IrqLine::FERR, fpu_error);

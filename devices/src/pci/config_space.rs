@@ -1,8 +1,10 @@
 //! The 256 bytes of configuration space of a PCI function: identifiers, base address registers, capabilities.
 //!
-//! Source: PCI Local Bus Specification 3.0, chapter 6 (base address registers §6.2.5, MSI §6.8).
+//! Source: PCI Local Bus Specification 3.0, chapter 6 (base address registers §6.2.5, MSI §6.8, MSI-X §6.8.2).
 
 use platform::{DeliveryMode, InterruptMessage};
+
+use super::msix::{self, Msix};
 
 /// The size of a function's configuration space.
 pub const BYTES: usize = 256;
@@ -32,6 +34,7 @@ const FIRST_CAPABILITY: u8 = 0x40;
 const MSI: u8 = 0x05;
 const MSI_ENABLE: u8 = 0x01;
 const MSI_64_BIT: u8 = 0x80;
+const MSIX: u8 = 0x11;
 
 /// How many base address registers there are; the expansion ROM's counts as one more.
 pub const BARS: usize = 6;
@@ -67,6 +70,7 @@ pub struct ConfigSpace {
     next_capability: u8,
     last_link: u8,
     msi: Option<u8>,
+    msix: Option<Msix>,
 }
 
 impl ConfigSpace {
@@ -83,6 +87,7 @@ impl ConfigSpace {
             next_capability: FIRST_CAPABILITY,
             last_link: CAPABILITIES,
             msi: None,
+            msix: None,
         };
         space
             .with(0x00, &vendor.to_le_bytes())
@@ -204,6 +209,25 @@ impl ConfigSpace {
         space
     }
 
+    /// Adds MSI-X: `vectors` (1 to 64) messages, in a table at `table` of what base address register `bar` places, with
+    /// their pending bits at `pending`; offsets are multiples of 8.
+    pub fn msix(self, vectors: u16, bar: u8, table: u32, pending: u32) -> Self {
+        let is_quadword = |offset: u32| offset.is_multiple_of(8);
+        assert!(
+            is_quadword(table) && is_quadword(pending),
+            "as software accesses it"
+        );
+        let mut body = [0; 10];
+        body[..2].copy_from_slice(&(vectors - 1).to_le_bytes());
+        body[2..6].copy_from_slice(&(table | u32::from(bar)).to_le_bytes());
+        body[6..].copy_from_slice(&(pending | u32::from(bar)).to_le_bytes());
+        let writable = [0, msix::ENABLE | msix::FUNCTION_MASK];
+        let (mut space, at) = self.capability(MSIX, &body, &writable);
+        let vectors = Msix::new(at, bar, vectors, table.into(), pending.into());
+        space.msix = Some(vectors);
+        space
+    }
+
     /// What each base address register places.
     pub fn bars(&self) -> [Option<Bar>; BARS] {
         self.bars
@@ -259,7 +283,8 @@ impl ConfigSpace {
         let status = self.byte(STATUS) & !STATUS_INTERRUPT;
         let shown = if level { STATUS_INTERRUPT } else { 0 };
         self.set(STATUS, status | shown);
-        level && self.byte(COMMAND + 1) & COMMAND_INTX_OFF == 0 && self.message().is_none()
+        let pin_is_on = self.byte(COMMAND + 1) & COMMAND_INTX_OFF == 0;
+        level && pin_is_on && self.message().is_none() && !self.msix_is_on()
     }
 
     /// The message that stands for the function's interrupt, when software has switched messages
@@ -270,6 +295,35 @@ impl ConfigSpace {
             return None;
         }
         message(self.dword(at + 4), self.dword(at + 12))
+    }
+
+    /// Whether software has switched MSI-X on: the pin and the other kind of message are silent then.
+    pub fn msix_is_on(&self) -> bool {
+        let on = |msix: &Msix| self.byte(msix.at + 3) & msix::ENABLE != 0;
+        self.msix.as_ref().is_some_and(on)
+    }
+
+    /// Notes that MSI-X vector `vector` has something to say; [`take_message`](Self::take_message) tells when it may.
+    pub(super) fn pend(&mut self, vector: u16) {
+        if let Some(msix) = &mut self.msix {
+            msix.pend(vector);
+        }
+    }
+
+    /// Takes a pending message of MSI-X, when nothing holds it back: neither a mask nor that the function may not
+    /// master the bus.
+    pub(super) fn take_message(&mut self) -> Option<InterruptMessage> {
+        let masked = |msix: &Msix| self.byte(msix.at + 3) & msix::FUNCTION_MASK != 0;
+        if !self.msix_is_on() || !self.may_master() || self.msix.as_ref().is_some_and(masked) {
+            return None;
+        }
+        self.msix.as_mut()?.take()
+    }
+
+    /// The table or the pending bits of MSI-X, if they lie at `offset` of what register `bar` places.
+    pub(super) fn msix_at(&mut self, bar: u8, offset: u64) -> Option<&mut Msix> {
+        let here = |msix: &&mut Msix| msix.bar == bar && msix.has(offset);
+        self.msix.as_mut().filter(here)
     }
 
     /// One register byte.
@@ -304,22 +358,37 @@ impl ConfigSpace {
     /// Returns to the power-on values.
     pub fn reset(&mut self) {
         self.bytes = self.power_on;
+        if let Some(msix) = &mut self.msix {
+            msix.reset();
+        }
     }
 
-    /// All registers, for saving.
+    /// All registers.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// All registers, and behind them what MSI-X has, for saving.
+    pub fn save(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.to_vec();
+        bytes.extend(self.msix.iter().flat_map(Msix::save));
+        bytes
     }
 
     /// Takes saved registers over. Returns whether they can be those of this function: what
     /// software cannot change, and the function does not, is as it must be; nothing is changed if
     /// not.
     pub fn restore(&mut self, bytes: &[u8]) -> bool {
-        let same_identity = bytes.len() == BYTES && bytes[..4] == self.power_on[..4];
-        if same_identity {
-            self.bytes.copy_from_slice(bytes);
+        let vectors = self.msix.as_ref().map_or(0, Msix::saved_len);
+        let is_ours = bytes.len() == BYTES + vectors && bytes[..4] == self.power_on[..4];
+        if is_ours {
+            let (registers, vectors) = bytes.split_at(BYTES);
+            self.bytes.copy_from_slice(registers);
+            if let Some(msix) = &mut self.msix {
+                msix.restore(vectors);
+            }
         }
-        same_identity
+        is_ours
     }
 }
 
@@ -423,6 +492,42 @@ mod tests {
         assert_eq!((message.destination, message.vector), (1, 0x41));
         assert!(!space.show_interrupt(true), "the pin is silent");
         assert_eq!(message_of(0xFEC0_0000, 0x41), None);
+    }
+
+    #[test]
+    fn msix_sends_what_no_mask_holds_back() {
+        let space = ConfigSpace::new(0x1234, 0x11E8, 0x00_FF_00, 0).bus_master();
+        let mut space = space.interrupt_pin(1).msix(3, 1, 0, 0x800);
+        let at = space.byte(0x34);
+        assert_eq!(space.read(at, 4), 0x0002_0011);
+        assert_eq!((space.read(at + 4, 4), space.read(at + 8, 4)), (1, 0x801));
+        for vector in 0..3 {
+            let table = space.msix_at(1, 0).expect("the table");
+            for (n, byte) in (0..).zip([0, 0, 0xE0, 0xFE, 0, 0, 0, 0, 0x30 + vector, 0, 0, 0, 0]) {
+                table.write(16 * u64::from(vector) + n, byte);
+            }
+        }
+        assert!(space.msix_at(0, 0).is_none() && space.msix_at(1, 0x808).is_none());
+        for vector in [2, 1, 3, 0xFFFF] {
+            space.pend(vector);
+        }
+        assert_eq!(space.take_message(), None, "it is off");
+        space.write(at + 3, msix::ENABLE);
+        assert_eq!(space.take_message(), None, "no bus master");
+        space.write(COMMAND, COMMAND_MASTER);
+        space.write(at + 3, msix::ENABLE | msix::FUNCTION_MASK);
+        assert_eq!(space.take_message(), None, "all are masked");
+        assert!(!space.show_interrupt(true), "the pin is silent");
+        space.write(at + 3, msix::ENABLE);
+        let mut copy = space.clone();
+        copy.reset();
+        assert!(copy.restore(&space.save()));
+        for mut space in [space, copy] {
+            let vectors = [space.take_message(), space.take_message()];
+            let vectors = vectors.map(|message| message.map(|message| message.vector));
+            assert_eq!(vectors, [Some(0x31), Some(0x32)]);
+            assert_eq!(space.take_message(), None);
+        }
     }
 
     fn message_of(address: u32, data: u32) -> Option<InterruptMessage> {

@@ -49,6 +49,14 @@ pub trait PciFunction: Send {
         true
     }
 
+    /// Configuration registers from `offset` on are about to be read: put into `ctx.config` what they show, where that
+    /// is not known before.
+    fn before_config_read(&mut self, _ctx: &mut PciCtx<'_, '_>, _offset: u8, _size: u8) {}
+
+    /// Software wrote configuration registers from `offset` on, to which a write is a command.
+    /// [`on_config`](Self::on_config) was called before.
+    fn after_config_write(&mut self, _ctx: &mut PciCtx<'_, '_>, _offset: u8, _size: u8) {}
+
     /// Configuration registers were written, or reset: act on those that mean something to the
     /// chip. Base address registers and interrupts are looked after.
     fn on_config(&mut self, _ctx: &mut PciCtx<'_, '_>) {}
@@ -116,6 +124,24 @@ impl PciCtx<'_, '_> {
             self.ctx.interrupt_message(message);
         }
         self.drive_pin();
+    }
+
+    /// Signals what MSI-X vector `vector` stands for: by its message, at once or when software lets it. Where MSI-X is
+    /// off, the function's interrupt rises instead, and falls by [`set_interrupt`](Self::set_interrupt).
+    pub fn signal(&mut self, vector: u16) {
+        if self.config.msix_is_on() {
+            self.config.pend(vector);
+            self.send_messages();
+        } else {
+            self.set_interrupt(true);
+        }
+    }
+
+    /// Sends the messages of MSI-X that nothing holds back; a vector has one at most.
+    fn send_messages(&mut self) {
+        while let Some(message) = self.config.take_message() {
+            self.ctx.interrupt_message(message);
+        }
     }
 
     fn drive_pin(&mut self) {
@@ -255,6 +281,7 @@ impl<F: PciFunction + 'static> PciDevice<F> {
         }
         self.with(ctx, |function, pci| {
             pci.drive_pin();
+            pci.send_messages();
             function.on_config(pci);
         });
     }
@@ -267,7 +294,16 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
 
     fn read(&mut self, ctx: &mut DeviceCtx<'_>, region: u8, offset: u64, size: u8) -> u64 {
         if region == CONFIGURATION {
-            return self.config.read(offset as u8, size);
+            let register = offset as u8;
+            self.with(ctx, |function, pci| {
+                function.before_config_read(pci, register, size)
+            });
+            return self.config.read(register, size);
+        }
+        if let Some(msix) = self.config.msix_at(region, offset) {
+            return (0..u64::from(size.min(8))).fold(0, |value, n| {
+                value | u64::from(msix.read(offset.wrapping_add(n))) << (8 * n)
+            });
         }
         self.with(ctx, |function, pci| {
             function.read(pci, region, offset, size)
@@ -281,6 +317,16 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
                 self.config.write(register, (value >> (8 * n)) as u8);
             }
             self.follow_config(ctx);
+            self.with(ctx, |function, pci| {
+                function.after_config_write(pci, offset as u8, size)
+            });
+            return;
+        }
+        if let Some(msix) = self.config.msix_at(region, offset) {
+            for n in 0..u64::from(size.min(8)) {
+                msix.write(offset.wrapping_add(n), (value >> (8 * n)) as u8);
+            }
+            self.with(ctx, |_, pci| pci.send_messages());
             return;
         }
         self.with(ctx, |function, pci| {
@@ -319,7 +365,7 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
     }
 
     fn state(&self) -> StateView<'_> {
-        let head = (self.config.bytes(), self.interrupt);
+        let head = (self.config.save(), self.interrupt);
         StateView::of(VERSION, (head, self.function.state()))
     }
 

@@ -7,6 +7,7 @@ pub mod config_space;
 pub mod device;
 pub mod host;
 pub mod i440fx;
+mod msix;
 pub mod piix3;
 pub mod piix4;
 

@@ -13,7 +13,7 @@ use storage::{Kind, Purpose};
 use x86::cpuid::{CpuModel, Feature};
 
 use crate::size::format_size;
-use crate::{BootKind, MachineSpec, Media};
+use crate::{BootKind, DiskBus, MachineSpec, Media};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
 pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
@@ -135,6 +135,9 @@ pub fn build(
         memory_bytes: spec.memory,
         cpus: spec.cpus as u16,
         disks,
+        // Who has drivers for one of them has one for the other.
+        entropy: !media.virtio_disks.is_empty(),
+        virtio_disks: media.virtio_disks,
         cdroms,
         empty_floppies: empty.collect(),
         floppies: media.floppies,
@@ -303,9 +306,20 @@ fn boot_paths(spec: &MachineSpec, media: &Media) -> Result<Vec<u8>> {
         };
         places.iter().map(path).collect()
     };
+    // Disks as the user names them; an image that is none of `--disk` comes first.
+    let mut ide = on_ide(&places.disks).into_iter();
+    let mut virtio =
+        (pc::FIRST_VIRTIO_SLOT..).map(|slot| format!("/pci@i0cf8/scsi@{slot:x}/disk@0,0"));
+    let named_ide = spec.disk.iter().filter(|disk| disk.bus == DiskBus::Ide);
+    let others = media.disks.len().saturating_sub(named_ide.count());
+    let mut disks: Vec<String> = ide.by_ref().take(others).collect();
+    disks.extend(spec.disk.iter().filter_map(|disk| match disk.bus {
+        DiskBus::Ide => ide.next(),
+        DiskBus::Virtio => virtio.next(),
+    }));
     let floppies = 0..media.floppies.len();
     let paths = |device: &BootDevice| match device {
-        BootDevice::Disk => on_ide(&places.disks),
+        BootDevice::Disk => disks.clone(),
         BootDevice::Cdrom => on_ide(&places.cdroms),
         BootDevice::Floppy => floppies
             .clone()

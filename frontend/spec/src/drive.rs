@@ -1,4 +1,4 @@
-//! What `--disk` says of a hard disk: `FILE[,bus=ide][,format=raw][,readonly][,chs=C/H/S]`.
+//! What `--disk` says of a hard disk: `FILE[,bus=ide|virtio][,format=raw][,readonly][,chs=C/H/S]`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -9,7 +9,24 @@ use serde::{Deserialize, Serialize};
 use storage::Format;
 
 /// The options of a disk, for messages.
-const KNOWN: &str = "bus=ide, format=raw, chs=C/H/S and readonly";
+const KNOWN: &str = "bus=ide|virtio, format=raw, chs=C/H/S and readonly";
+
+/// What a hard disk is connected to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskBus {
+    /// The board's IDE channels.
+    #[default]
+    Ide,
+    /// A PCI device of its own.
+    Virtio,
+}
+
+impl DiskBus {
+    fn is_ide(&self) -> bool {
+        *self == Self::Ide
+    }
+}
 
 /// A hard disk as the command line has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +34,9 @@ const KNOWN: &str = "bus=ide, format=raw, chs=C/H/S and readonly";
 pub struct DiskSpec {
     /// Its image.
     pub path: PathBuf,
+    /// How the guest reaches it.
+    #[serde(default, skip_serializing_if = "DiskBus::is_ide")]
+    pub bus: DiskBus,
     /// What the user says that the image is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -37,6 +57,7 @@ impl DiskSpec {
         let mut fields = fields(text).into_iter();
         let mut disk = Self {
             path: fields.next().unwrap_or_default().into(),
+            bus: DiskBus::Ide,
             format: None,
             read_only: false,
             chs: None,
@@ -62,10 +83,10 @@ impl DiskSpec {
                          such as chs=306/4/17, found `{geometry}`"
                     ),
                 },
-                ("bus", "ide") => {}
+                ("bus", "ide") => disk.bus = DiskBus::Ide,
+                ("bus", "virtio") => disk.bus = DiskBus::Virtio,
                 ("bus", other) => bail!(
-                    "--disk {option}: expected bus=ide, the one that this build has, found `{other}`; \
-                     leave it out"
+                    "--disk {option}: expected bus=ide or bus=virtio, found `{other}`; leave it out for ide"
                 ),
                 _ => bail!(
                     "--disk {option}: expected {KNOWN} behind the file's name, found `{field}`; a comma \
@@ -120,6 +141,8 @@ mod tests {
         let plain = parse("b=c.img").unwrap();
         assert_eq!(plain.path, PathBuf::from("b=c.img"));
         assert_eq!((plain.format, plain.read_only), (None, false));
+        assert_eq!(plain.bus, DiskBus::Ide);
+        assert_eq!(parse("a,bus=virtio").unwrap().bus, DiskBus::Virtio);
     }
 
     #[test]
@@ -142,13 +165,13 @@ mod tests {
             ("a,", "readonly"),
             (
                 "a,cache=none",
-                "bus=ide, format=raw, chs=C/H/S and readonly",
+                "bus=ide|virtio, format=raw, chs=C/H/S and readonly",
             ),
             ("a,chs=0/4/17", "chs=306/4/17"),
             ("a,chs=306/17/17", "16 heads"),
             ("a,chs=306/4", "chs=C/H/S"),
             ("a,format=qcow2", "qemu-img"),
-            ("a,bus=virtio", "bus=ide"),
+            ("a,bus=scsi", "bus=virtio"),
             ("a,readonly=maybe", "readonly=maybe"),
             ("", "file's name"),
             (",readonly", "file's name"),

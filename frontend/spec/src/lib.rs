@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use drive::DiskSpec;
+pub use drive::{DiskBus, DiskSpec};
 pub use drives::{Change, DriveName, Drives};
 pub use media::Media;
 pub use network::{CardModel, NetSpec};

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
+use devices::boards::pc::MOST_VIRTIO_DISKS;
 use emulator::boot::{self, Image, KernelKind, KernelSetup, Module};
 use platform::{BlockBackend, MemoryDisk};
 use storage::{Access, Format, Kind, Medium, Opener, Purpose, Request, Shared, floppy};
 
-use crate::{BootKind, DriveKind, MachineSpec};
+use crate::{BootKind, DiskBus, DriveKind, MachineSpec};
 
 /// The tour that starts without an image.
 static TOUR: &[u8] = include_bytes!("../../../test-roms/tour/tour.img");
@@ -54,8 +55,11 @@ const MODULE: Purpose = Purpose {
 pub struct Media {
     /// Hard disks.
     pub disks: Vec<Box<dyn BlockBackend>>,
+    /// Disks on virtio.
+    pub virtio_disks: Vec<Box<dyn BlockBackend>>,
     /// What hard disks say of their cylinders, heads and sectors, where a user says so.
     geometries: Vec<Option<[u16; 3]>>,
+    virtio_geometries: Vec<Option<[u16; 3]>>,
     /// Floppy drives, and what is in them.
     pub floppies: Vec<Option<Box<dyn BlockBackend>>>,
     /// CD-ROM drives, and what is in them.
@@ -129,9 +133,23 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
                 );
             }
         }
-        media.geometries.resize(media.disks.len(), None);
-        media.geometries.push(disk.chs);
-        media.disks.push(image.backend);
+        match disk.bus {
+            DiskBus::Ide => {
+                media.geometries.resize(media.disks.len(), None);
+                media.geometries.push(disk.chs);
+                media.disks.push(image.backend);
+            }
+            DiskBus::Virtio => {
+                media.virtio_geometries.push(disk.chs);
+                media.virtio_disks.push(image.backend);
+            }
+        }
+    }
+    if media.virtio_disks.len() > MOST_VIRTIO_DISKS {
+        bail!(
+            "{} disks with bus=virtio: expected at most {MOST_VIRTIO_DISKS}; leave some out",
+            media.virtio_disks.len()
+        );
     }
     for path in &spec.floppy {
         if path.as_os_str() == NO_MEDIUM {
@@ -187,7 +205,8 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
     if with_kernel && media.kernel.is_none() && (spec.initrd.is_some() || spec.append.is_some()) {
         bail!("--initrd and --append: expected a kernel to hand them to; add --kernel FILE");
     }
-    let nothing = media.disks.is_empty() && media.floppies.is_empty() && media.cdroms.is_empty();
+    let no_disk = media.disks.is_empty() && media.virtio_disks.is_empty();
+    let nothing = no_disk && media.floppies.is_empty() && media.cdroms.is_empty();
     let by_network = spec.net.as_ref().is_some_and(|net| net.rom.is_some());
     if spec.boot.contains(&BootKind::Network) && !by_network {
         bail!(
@@ -234,6 +253,7 @@ impl Media {
         let mut handles = Vec::new();
         // Disks come first.
         self.geometries.resize(self.disks.len(), None);
+        self.geometries.append(&mut self.virtio_geometries);
         let mut geometries = std::mem::take(&mut self.geometries).into_iter();
         let mut share = |name: String, backend: &mut Box<dyn BlockBackend>| {
             let nothing: Box<dyn BlockBackend> = Box::new(MemoryDisk::default());
@@ -244,6 +264,9 @@ impl Media {
         };
         for (number, disk) in self.disks.iter_mut().enumerate() {
             share(format!("disk{number}"), disk);
+        }
+        for (number, disk) in self.virtio_disks.iter_mut().enumerate() {
+            share(format!("virtio{number}"), disk);
         }
         for (number, floppy) in self.floppies.iter_mut().enumerate() {
             if let Some(floppy) = floppy {
