@@ -251,7 +251,7 @@ pub struct RunArgs {
         help_heading = "Machine"
     )]
     pub cpu: String,
-    /// System BIOS: `builtin` or a file, such as SeaBIOS's bios.bin
+    /// System BIOS: `builtin` or a file, such as SeaBIOS's bios.bin or OVMF.fd
     #[arg(
         long,
         value_name = "builtin|FILE",
@@ -287,7 +287,7 @@ pub struct RunArgs {
     /// Serial port: stdio, none or file:PATH; repeat for COM2 and on
     #[arg(long, value_name = "WHERE", help_heading = "Outside")]
     pub serial: Vec<String>,
-    /// Debug console, port E9h: stdio or file:PATH
+    /// Debug console, ports E9h and 402h: stdio or file:PATH
     #[arg(long, value_name = "WHERE", help_heading = "Outside")]
     pub debugcon: Option<String>,
     /// Wait for a debugger on this port

@@ -33,9 +33,16 @@ pub fn print() -> Result<()> {
         ),
         (
             "boots",
-            "disk, CD-ROM, floppy, bzImage, multiboot 1, multiboot 2, PVH ELF, boot sector"
+            "disk, CD-ROM, floppy, network card's ROM, bzImage, multiboot 1, multiboot 2, PVH ELF, \
+             boot sector"
                 .to_owned(),
         ),
+        (
+            "firmware",
+            "the built-in BIOS; SeaBIOS, OVMF and the like from a file".to_owned(),
+        ),
+        ("drives", "IDE disk, ATAPI CD-ROM, floppy, virtio disk".to_owned()),
+        ("not there", "USB, sound".to_owned()),
     ];
     let lines = rows.map(|(name, value)| format!("{name:<12} {value}\n"));
     outlet::print(&lines.concat())?;
