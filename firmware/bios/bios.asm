@@ -29,6 +29,7 @@
 %include "time.asm"
 %include "pci.asm"
 %include "pcisetup.asm"
+%include "virtio.asm"
 %include "ports.asm"
 %include "boot.asm"
 

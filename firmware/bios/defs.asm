@@ -154,6 +154,7 @@ E_BEVPCI        equ 1F8h                ; the PCI function of the card that can,
 E_BEV           equ 1FCh                ; vector (0: none)
 E_MAP           equ 200h                ; E820 entries of 20 bytes, 12 at most
 E_PACKET        equ 2F0h                ; 12-byte ATAPI packet
+E_VHEAD         equ 2F0h                ; virtio: the header of a request, 16 bytes
 E_CDS           equ 300h                ; four CD-ROM records: base word, control word, select byte, lock byte
 E_NCDS          equ 318h
 E_CDSKIP        equ 31Ah                ; bytes of the data to leave out (word), and then to take (dword)
@@ -165,13 +166,17 @@ E_EMUSPT        equ 348h                ; its sectors a track, heads, cylinders 
 E_EMUHEADS      equ 34Ah
 E_EMUCYL        equ 34Ch
 E_EMUTOTAL      equ 350h
+E_VSTATUS       equ 358h                ; virtio: the status of a request; four descriptors; available and used ring
+E_VRING         equ 360h
+E_VAVAIL        equ 3A0h
+E_VUSED         equ 3B0h
 E_RQLBA         equ 3E0h                ; disk request: LBA (8 bytes), sectors, sectors done, operation
 E_RQCNT         equ 3E8h
 E_RQDONE        equ 3EAh
 E_RQOP          equ 3ECh                ; 0 read, 1 write, 2 verify
 
 ; A drive record.
-D_FLAGS         equ 0                   ; bit 0 present, bit 1 LBA48, bit 2 LBA
+D_FLAGS         equ 0                   ; bit 0 present, bit 1 LBA48, bit 2 LBA, bit 3 on virtio
 D_SELECT        equ 1                   ; A0h or B0h
 D_BASE          equ 2
 D_CTRL          equ 4

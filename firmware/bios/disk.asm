@@ -68,7 +68,9 @@ int13:
         mov     [bp+F_AL], ah
         jmp     disk_end
 
-.ready: mov     dx, [bx+D_BASE]
+.ready: test    byte [bx+D_FLAGS], VIRTIO_FLAG
+        jnz     .ok
+        mov     dx, [bx+D_BASE]
         add     dx, 6
         mov     al, [bx+D_SELECT]
         out     dx, al

@@ -84,6 +84,8 @@ edd_params:
         cmp     cx, 1Ah
         jb      edd_bad
         mov     dx, 1Ah
+        test    byte [bx+D_FLAGS], VIRTIO_FLAG
+        jnz     .sized                  ; what follows tells of ATA
         cmp     cx, 1Eh
         jb      .sized
         mov     dx, 1Eh

@@ -45,6 +45,8 @@ ide_pause:
 ; ide_transfer: moves E_RQCNT sectors from E_RQLBA between the drive at BX and ES:DI, as E_RQOP says.
 ; out: AH = INT 13h status (0 = good), E_RQDONE = sectors moved. Clobbers EAX, CX, DX, SI, DI, ES.
 ide_transfer:
+        test    byte [bx+D_FLAGS], VIRTIO_FLAG
+        jnz     virtio_transfer
         mov     word [E_RQDONE], 0
         push    ds
         set_ds  BDA
@@ -444,6 +446,15 @@ ide_found_disk:
         call    print_label
         pop     si
         call    print_model
+        call    print_size
+        call    print_place
+        popad
+        add     bx, D_SIZE
+        ret
+.label  db      "Disk", 0
+
+; print_size: ", " and the size of the disk at BX. Clobbers EAX, EDX.
+print_size:
         mov     al, ','
         call    print_char
         mov     al, ' '
@@ -474,11 +485,7 @@ ide_found_disk:
         mov     si, .gibs
         call    print
 .shown: pop     si
-.huge:  call    print_place
-        popad
-        add     bx, D_SIZE
-        ret
-.label  db      "Disk", 0
+.huge:  ret
 .kibs   db      " KiB", 0
 .mib    db      " MiB", 0
 .gibs   db      " GiB", 0

@@ -91,6 +91,7 @@ post_cold:
         DBG     "drives"
         call    init_floppy
         call    init_ide
+        call    init_virtio
         call    print_crlf
         mov     al, 6
         out     80h, al

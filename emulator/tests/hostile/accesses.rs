@@ -2,7 +2,7 @@
 
 use devices::boards::pc::{self, Pc, PcConfig};
 use platform::testkit::{Rng, advance};
-use platform::{BlockBackend, Input, IrqLine, Key, MemoryDisk, PhysAddr};
+use platform::{BlockBackend, Bus, Input, IrqLine, Key, MemoryDisk, PhysAddr};
 
 use crate::program::any_port;
 use crate::seeds::for_each_seed;
@@ -14,6 +14,8 @@ fn board() -> Pc {
     pc::build(PcConfig {
         disks: vec![disk(700 * 512), disk(512), disk(63 * 512), None],
         cdroms: vec![(3, disk(30 * 2048 + 512))],
+        virtio_disks: disk(5000 * 512).into_iter().chain(disk(512)).collect(),
+        entropy: true,
         floppies: vec![disk(1_474_560), disk(368_640)],
         bios: vec![0xF4; 0x1_0000],
         vga_bios: vec![0x55; 0x8000],
@@ -57,7 +59,8 @@ fn any_value(rng: &mut Rng) -> u32 {
 fn provoke(pc: &mut Pc, rng: &mut Rng) {
     let bus = &mut pc.bus;
     let byte = |rng: &mut Rng| (rng.next_u64() & 0xFF) as u32;
-    match rng.below(9) {
+    match rng.below(10) {
+        9 => virtio(bus, rng),
         // A packet for the CD-ROM drive, with any limit and by DMA or not, and what it says.
         8 => {
             let (base, limit) = (0x170, any_value(rng) >> rng.below(17));
@@ -203,6 +206,58 @@ fn provoke(pc: &mut Pc, rng: &mut Rng) {
             bus.input(pc.serial[usize::from(port)], &Input::Serial { port, bytes });
         }
         _ => bus.reset(),
+    }
+}
+
+/// A virtio device, brought up almost as a driver does it, with rings of anything at any place.
+fn virtio(bus: &mut Bus, rng: &mut Rng) {
+    const MODERN: u64 = 0xE000_0000;
+    let function = 0x8000_2000 | (rng.below(3) as u32) << 11;
+    for (register, value) in [
+        (0x10, 0xC100),
+        (0x14, 0xE001_0000),
+        (0x20, MODERN as u32),
+        (0x24, 0),
+        (0x40, [0, 0x8000_0000, 0xC000_0000][rng.below(3) as usize]),
+        (0x04, 7),
+    ] {
+        bus.pio_write(0xCF8, 4, function | register);
+        bus.pio_write(0xCFC, 4, value);
+    }
+    let places = [0x20_0000, 0x3F_F000, MODERN, 0xE001_0000, u64::MAX - 63];
+    let place = |rng: &mut Rng| places[rng.below(5) as usize] + rng.below(64);
+    for at in (0x20_0000..0x20_2000).step_by(16) {
+        let mut bytes = place(rng).to_le_bytes().to_vec();
+        bytes.extend((any_value(rng) >> rng.below(32)).to_le_bytes());
+        bytes.extend([rng.below(8) as u8, 0, rng.below(40) as u8, 0]);
+        bus.memory.write(PhysAddr(at), &bytes);
+    }
+    for (offset, size, value) in [
+        (0x14, 1, 0),
+        (0x08, 4, 1),
+        (0x0C, 4, 1),
+        (0x08, 4, 0),
+        (0x0C, 4, [0, 3 << 28][rng.below(2) as usize]),
+        (0x14, 1, 0x0B),
+        (0x18, 2, 1 << rng.below(9)),
+        (0x1A, 2, rng.below(3)),
+        (0x20, 8, place(rng)),
+        (0x28, 8, place(rng)),
+        (0x30, 8, place(rng)),
+        (0x1C, 2, 1),
+        (0x14, 1, 0x0F),
+    ] {
+        if rng.below(16) != 0 {
+            bus.mmio_write(PhysAddr(MODERN + offset), size, value);
+        }
+    }
+    // As many chains as there seem to be.
+    for offered in 0..rng.below(8) as u16 {
+        let at = PhysAddr(0x20_0002 + rng.below(64));
+        bus.memory.write(at, &offered.to_le_bytes());
+        bus.mmio_write(PhysAddr(MODERN + 0x3000), 2, 0);
+        bus.pio_write(0xC110, 2, 0);
+        advance(bus, rng.below(1_000_000));
     }
 }
 

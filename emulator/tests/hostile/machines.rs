@@ -40,6 +40,8 @@ impl Parts {
         let config = PcConfig {
             disks: vec![disk(self.disk), None, disk(vec![0xA5; 5 * 512])],
             floppies: vec![disk(vec![0xF0; 1_474_560])],
+            virtio_disks: disk(vec![0xC3; 40 * 512]).into_iter().collect(),
+            entropy: true,
             bios: self.bios,
             vga_bios: self.vga_bios,
             ns_per_instruction: (2, 1),
