@@ -419,7 +419,7 @@ fn run_machine(
     if let Some(saved) = saved {
         saved.restore(&mut machine)?;
     }
-    let wires = Wires::open(&plan.serial, &plan.debugcon)?;
+    let wires = Wires::open(&plan.serial, &plan.debugcon, restored)?;
     let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let _ = ready.send(());
     let session = Session {

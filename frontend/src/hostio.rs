@@ -114,13 +114,19 @@ struct Sink {
 }
 
 impl Sink {
-    fn open(option: &str, place: &Place, progress: &Sender<()>) -> Result<Option<Self>> {
+    fn open(
+        option: &str,
+        place: &Place,
+        goes_on: bool,
+        progress: &Sender<()>,
+    ) -> Result<Option<Self>> {
         let (name, to) = match place {
             Place::None => return Ok(None),
             Place::Stdio => ("standard output".to_owned(), To::Stdout),
             Place::File(path) => {
                 let name = format!("{option} file:{}", path.display());
-                let to = To::create(path)
+                let open = if goes_on { To::append } else { To::create };
+                let to = open(path)
                     .with_context(|| format!("{name}: expected a file that can be written"))?;
                 (name, to)
             }
@@ -142,18 +148,18 @@ pub struct Wires {
 }
 
 impl Wires {
-    /// Opens them; files are emptied.
+    /// Opens them; files are emptied, unless the output `goes_on` where a saved machine's stopped.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn open(serial: &[Place], debugcon: &Place) -> Result<Self> {
+    pub fn open(serial: &[Place], debugcon: &Place, goes_on: bool) -> Result<Self> {
         let (sender, progress) = bounded(1);
         let sinks = serial
             .iter()
-            .map(|place| Sink::open("--serial", place, &sender));
+            .map(|place| Sink::open("--serial", place, goes_on, &sender));
         Ok(Self {
             serial: sinks.collect::<Result<_>>()?,
-            debugcon: Sink::open("--debugcon", debugcon, &sender)?,
+            debugcon: Sink::open("--debugcon", debugcon, goes_on, &sender)?,
             progress,
         })
     }

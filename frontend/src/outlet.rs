@@ -24,7 +24,7 @@ const FULL_BYTES: usize = 1 << 20;
 /// What is written at once: as much as a pipe takes whole, so that every bit of progress is seen.
 const PIECE_BYTES: usize = 4096;
 /// How long a line on standard error may take: the last one must not keep the process.
-const LINE: Duration = Duration::from_millis(100);
+const LINE: Duration = Duration::from_secs(1);
 /// How often output that would block is tried again.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -97,6 +97,18 @@ impl To {
             return Ok(Self::Fifo(path.to_owned()));
         }
         File::create(path).map(Self::File)
+    }
+
+    /// The same, but a file keeps what is in it: output goes on behind that.
+    ///
+    /// # Errors
+    /// A host failure.
+    pub fn append(path: &Path) -> io::Result<Self> {
+        if is_fifo(path) {
+            return Ok(Self::Fifo(path.to_owned()));
+        }
+        let file = File::options().append(true).create(true).open(path);
+        file.map(Self::File)
     }
 
     fn open(self) -> io::Result<Box<dyn Write>> {
@@ -387,6 +399,21 @@ mod tests {
     fn outlet(to: To) -> (Outlet, Receiver<()>) {
         let (sender, receiver) = bounded(1);
         (Outlet::new("--x".into(), to, sender).unwrap(), receiver)
+    }
+
+    #[test]
+    fn what_goes_on_stands_behind_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        std::fs::write(&path, "before ").unwrap();
+        let (mut outlet, progress) = outlet(To::append(&path).unwrap());
+        outlet.push(b"behind");
+        outlet.flush();
+        wait_for(|| {
+            let _ = progress.try_recv();
+            outlet.is_drained()
+        });
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before behind");
     }
 
     #[test]

@@ -134,6 +134,20 @@ fn bad_options_are_named_with_what_to_do() {
     run(&["--firmware", "text.txt"], &["text.txt", "--firmware"]);
     run(&["--firmware", "missing.bin"], &["missing.bin"]);
     run(&["--vga-rom", "text.txt"], &["text.txt", "--vga-rom"]);
+    // Files that could be mistaken for what is asked for: nothing of them starts, and no guest writes over them.
+    std::fs::write(folder.join("zeros.bin"), vec![0; 0x10000]).unwrap();
+    let mut code = vec![0x90; 0x20000];
+    code[0x1FFF0] = 0xEA;
+    std::fs::write(folder.join("code.fd"), code).unwrap();
+    run(&["--firmware", "zeros.bin"], &["zeros.bin", "reset vector"]);
+    run(&["--vga-rom", "zeros.bin"], &["zeros.bin", "55 AA"]);
+    run(&["--net", "user,rom=zeros.bin"], &["zeros.bin", "55 AA"]);
+    let foreign = ["--firmware", "code.fd"];
+    run(
+        &[&foreign[..], &["--uefi-vars", "zeros.bin"]].concat(),
+        &["--uefi-vars zeros.bin", "another kind"],
+    );
+    run(&["--uefi-vars", "zeros.bin"], &["--uefi-vars", "built-in"]);
     run(&["--append", "x"], &["--kernel"]);
     run(&["--kernel", "cut.bzimage"], &["--kernel", "--disk"]);
     run(&["--disk", "disk.img"], &["disk.img", "names already"]);

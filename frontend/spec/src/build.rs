@@ -80,15 +80,18 @@ pub fn build(
     let mut bios = match spec.firmware.as_str() {
         "builtin" => firmware::bios_for(&description),
         // What a saved machine has is restored over it; only a flash memory's size must be known.
-        path if restored => read_rom("--firmware", path.as_ref(), 4 << 10, 16 << 20)
-            .unwrap_or_else(|_| firmware::bios_for(&description)),
-        path => read_rom("--firmware", path.as_ref(), 4 << 10, 16 << 20)?,
+        path if restored => {
+            read_firmware(path.as_ref()).unwrap_or_else(|_| firmware::bios_for(&description))
+        }
+        path => read_firmware(path.as_ref())?,
     };
     // Firmware and variables in one file: without another place they are for this run only.
-    let own = bios.drain(..variables_len(&bios)).collect::<Vec<u8>>();
+    let own = bios
+        .drain(..variables_len(&bios).unwrap_or(0))
+        .collect::<Vec<u8>>();
     let flash = match media.flash.take() {
         Some(mut backend) => Some(FlashImage {
-            content: read_all(&mut *backend)?,
+            content: read_variables(spec, &mut *backend)?,
             backend: Some(backend),
         }),
         None if own.is_empty() => None,
@@ -98,7 +101,7 @@ pub fn build(
         }),
     };
     let vga_bios = match &spec.vga_rom {
-        Some(path) if !restored => read_rom("--vga-rom", path, 512, 64 << 10)?,
+        Some(path) if !restored => read_option_rom("--vga-rom", path, 64 << 10)?,
         _ => firmware::vga_bios().to_vec(),
     };
     let mut firmware_files = firmware::files(&description);
@@ -170,33 +173,65 @@ pub fn build(
     Ok(machine)
 }
 
-/// How many bytes at the start of a firmware image are its variables: a firmware volume with the file
-/// system `EFI_SYSTEM_NV_DATA_FV_GUID` (UEFI PI specification vol. 3, §3.2.1.1).
-fn variables_len(image: &[u8]) -> usize {
+/// How many bytes at the start of `image` are UEFI variables: a firmware volume with the file system
+/// `EFI_SYSTEM_NV_DATA_FV_GUID` (UEFI PI specification vol. 3, §3.2.1.1).
+fn variables_len(image: &[u8]) -> Option<usize> {
     const NV_DATA: [u8; 16] = [
         0x8D, 0x2B, 0xF1, 0xFF, 0x96, 0x76, 0x8B, 0x4C, 0xA9, 0x85, 0x27, 0x47, 0x07, 0x5B, 0x4F,
         0x50,
     ];
     let is_volume = image.get(16..32) == Some(&NV_DATA) && image.get(40..44) == Some(b"_FVH");
-    let Some(Ok(len)) = image.get(32..40).map(<[u8; 8]>::try_from) else {
-        return 0;
-    };
-    let len = u64::from_le_bytes(len);
-    let whole = len.is_multiple_of(4096) && len < image.len() as u64;
-    if is_volume && whole { len as usize } else { 0 }
+    let len = u64::from_le_bytes(image.get(32..40)?.try_into().ok()?);
+    let whole = len != 0 && len.is_multiple_of(4096) && len <= image.len() as u64;
+    (is_volume && whole).then_some(len as usize)
 }
 
-fn read_all(backend: &mut dyn BlockBackend) -> Result<Vec<u8>> {
+/// The variables in a file that `--uefi-vars` names.
+fn read_variables(spec: &MachineSpec, backend: &mut dyn BlockBackend) -> Result<Vec<u8>> {
+    let path = spec.uefi_vars.as_deref().unwrap_or(Path::new("")).display();
     let sectors = backend.sectors();
+    let wanted = "expected UEFI variables, such as a copy of OVMF_VARS.fd";
     if sectors == 0 || !sectors.is_multiple_of(8) || sectors > 16 << 11 {
         bail!(
-            "--uefi-vars: expected UEFI variables, a multiple of 4K up to 16M, such as a copy of OVMF_VARS.fd"
+            "--uefi-vars {path}: {wanted}, found {} bytes, which is no multiple of 4K up to 16M",
+            sectors * platform::block::SECTOR_BYTES as u64
         );
     }
     let mut bytes = vec![0; sectors as usize * platform::block::SECTOR_BYTES];
-    backend
-        .read(0, &mut bytes)
-        .context("--uefi-vars: cannot be read")?;
+    let read = backend.read(0, &mut bytes);
+    read.with_context(|| format!("--uefi-vars {path}: cannot be read"))?;
+    // Anything else would be written over by the guest, as it formats what it does not know.
+    if variables_len(&bytes) != Some(bytes.len()) {
+        bail!(
+            "--uefi-vars {path}: {wanted}, found a file of another kind; copy the one that came with the firmware"
+        );
+    }
+    Ok(bytes)
+}
+
+/// A system BIOS: there must be something at its reset vector, the last 16 bytes.
+fn read_firmware(path: &Path) -> Result<Vec<u8>> {
+    let bytes = read_rom("--firmware", path, 4 << 10, 16 << 20)?;
+    let vector = &bytes[bytes.len() - 16..];
+    if vector.iter().all(|byte| *byte == vector[0]) {
+        bail!(
+            "{}: --firmware expected a system BIOS, found nothing at its reset vector; check the file: it is \
+             SeaBIOS's bios.bin, or OVMF.fd, or OVMF_CODE.fd beside --uefi-vars, for example",
+            path.display()
+        );
+    }
+    Ok(bytes)
+}
+
+/// A ROM of a card: it says so in its first two bytes.
+fn read_option_rom(option: &str, path: &Path, most: usize) -> Result<Vec<u8>> {
+    let bytes = read_rom(option, path, 512, most)?;
+    if !bytes.starts_with(&[0x55, 0xAA]) {
+        bail!(
+            "{}: {option} expected an expansion ROM, which starts with 55 AA, found another file; check it",
+            path.display()
+        );
+    }
     Ok(bytes)
 }
 
@@ -229,7 +264,7 @@ fn network_card(spec: &MachineSpec) -> Result<Option<NetworkCard>> {
         return Ok(None);
     };
     let rom = match &net.rom {
-        Some(path) => read_rom("--net rom", path, 512, 512 << 10)?,
+        Some(path) => read_option_rom("--net rom", path, 512 << 10)?,
         None => Vec::new(),
     };
     Ok(Some(NetworkCard {

@@ -207,6 +207,13 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
     }
     let no_disk = media.disks.is_empty() && media.virtio_disks.is_empty();
     let nothing = no_disk && media.floppies.is_empty() && media.cdroms.is_empty();
+    if media.kernel.is_some() && spec.firmware != "builtin" {
+        bail!(
+            "--firmware {}: a kernel is booted directly by the built-in BIOS alone; leave --firmware out, or boot from a \
+             disk or CD-ROM",
+            spec.firmware
+        );
+    }
     let by_network = spec.net.as_ref().is_some_and(|net| net.rom.is_some());
     if spec.boot.contains(&BootKind::Network) && !by_network {
         bail!(
