@@ -369,7 +369,8 @@ fn isa_devices(board: &Board) -> Vec<IsaDevice> {
         plain(
             "SYSR",
             "PNP0C02",
-            &[Io(0x80, 1), Io(0x92, 1), Io(0xB2, 2), Io(0x600, 12)],
+            // The ACPI registers are the PIIX4 function's.
+            &[Io(0x80, 1), Io(0x92, 1), Io(0xB2, 2)],
         ),
     ];
     if board.floppy {
