@@ -101,6 +101,8 @@ pub struct Now {
 /// What an interrupt does to the processor beside waiting in the IRR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// A system management interrupt.
+    Smi,
     /// A non-maskable interrupt.
     Nmi,
     /// INIT: to the reset vector, or to the wait for a start-up message.
@@ -361,9 +363,9 @@ impl LocalApic {
         let shorthand = low >> 18 & 3;
         let message = InterruptMessage {
             destination: if shorthand == 0 {
-                (self.icr >> 56) as u8
+                (self.icr >> 56) as u32
             } else {
-                0xFF
+                InterruptMessage::EVERYBODY
             },
             logical: shorthand == 0 && low & ICR_LOGICAL != 0,
             mode,
@@ -383,29 +385,29 @@ impl LocalApic {
     pub fn is_addressed_by(&self, message: &InterruptMessage) -> bool {
         let destination = message.destination;
         if !message.logical {
-            return destination == self.id || destination == 0xFF;
+            // In 8 bits FFh stands for everybody.
+            return destination == self.id.into()
+                || matches!(destination, 0xFF | InterruptMessage::EVERYBODY);
         }
         match self.logical_model {
-            0xF => destination & self.logical_id != 0,
+            0xF => destination & u32::from(self.logical_id) != 0,
             0 => {
                 let cluster = destination >> 4;
-                (cluster == self.logical_id >> 4 || cluster == 0xF)
-                    && destination & self.logical_id & 0xF != 0
+                (cluster == u32::from(self.logical_id >> 4) || cluster == 0xF)
+                    && destination & u32::from(self.logical_id) & 0xF != 0
             }
             _ => false,
         }
     }
 
-    /// Takes a message that is meant for this APIC. While software has it disabled, it takes INIT, NMI and
-    /// start-up only.
+    /// Takes a message that is meant for this APIC. While software has it disabled, it takes INIT, NMI, SMI
+    /// and start-up only.
     pub fn accept(&mut self, message: &InterruptMessage) -> Option<Signal> {
         match message.mode {
             DeliveryMode::Nmi => return Some(Signal::Nmi),
             DeliveryMode::Init => return Some(Signal::Init),
             DeliveryMode::StartUp => return Some(Signal::StartUp(message.vector)),
-            DeliveryMode::Smi => {
-                log::debug!(target: "apic", "no system management mode: SMI ignored");
-            }
+            DeliveryMode::Smi => return Some(Signal::Smi),
             DeliveryMode::Fixed | DeliveryMode::LowestPriority if self.is_enabled() => {
                 self.request(message.vector, message.level);
             }
@@ -453,6 +455,7 @@ impl LocalApic {
                 self.request(entry as u8, false);
                 None
             }
+            Some(DeliveryMode::Smi) => Some(Signal::Smi),
             Some(DeliveryMode::Nmi) => Some(Signal::Nmi),
             Some(DeliveryMode::Init) => Some(Signal::Init),
             _ => None,

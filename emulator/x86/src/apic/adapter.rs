@@ -167,6 +167,10 @@ impl Vcpu {
 
     /// Takes the messages that have arrived and samples the INTR and NMI pins.
     pub(crate) fn look_at_pins(&mut self) {
+        if self.cpu.smm.init_pending && !self.cpu.smm.active {
+            self.cpu.smm.init_pending = false;
+            self.init();
+        }
         let lines = &self.bus().lines;
         let levels = [lines.level(IrqLine::INTR), lines.level(IrqLine::NMI)];
         let rose = [0, 1].map(|pin| self.cpu.apic.set_pin(pin, levels[pin]));
@@ -203,6 +207,12 @@ impl Vcpu {
                 self.cpu.nmi_pending = true;
                 self.attention |= attention::INTERRUPT;
             }
+            Some(Signal::Smi) => {
+                self.cpu.smm.pending = true;
+                self.attention |= attention::INTERRUPT;
+            }
+            // Held back until RSM.
+            Some(Signal::Init) if self.cpu.smm.active => self.cpu.smm.init_pending = true,
             Some(Signal::Init) => self.init(),
             Some(Signal::StartUp(page)) if self.cpu.wait_for_startup => {
                 self.cpu.wait_for_startup = false;
@@ -235,6 +245,7 @@ impl Vcpu {
         let kept = control::CR0_CD | control::CR0_NW;
         self.cpu.cr0 = (self.cpu.cr0 & !kept) | (old.cr0 & kept);
         self.cpu.apic = old.apic;
+        self.cpu.smm = old.smm;
         let bootstrap = self.cpu.msr.apic_base & base::BSP != 0;
         self.cpu.apic.reset(bootstrap);
         self.cpu.wait_for_startup = !bootstrap;
@@ -283,6 +294,7 @@ impl Vcpu {
         let levels = [lines.level(IrqLine::INTR), lines.level(IrqLine::NMI)];
         (0..2).any(|pin| self.cpu.apic.has_risen(pin, levels[pin]))
             || self.cpu.nmi_pending && !self.cpu.nmi_blocked
+            || self.smi_waits()
             || self.bus().messages.has_for(processor)
             || self.cpu.rflags & bits::IF != 0 && self.interrupt_waits()
     }

@@ -48,6 +48,7 @@ mod number {
     pub const PRED_CMD: u32 = 0x49;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8B;
+    pub const SMBASE: u32 = 0x9E;
     pub const MTRRCAP: u32 = 0xFE;
     pub const ARCH_CAPABILITIES: u32 = 0x10A;
     pub const SYSENTER_CS: u32 = 0x174;
@@ -111,6 +112,7 @@ impl Vcpu {
             ARCH_CAPABILITIES => Feature::ArchCapabilities,
             // These came with the P6 family.
             APIC_BASE | BIOS_UPDT_TRIG | BIOS_SIGN_ID | DEBUG_CTL => Feature::Cmov,
+            SMBASE => Feature::LongMode,
             // The rest belongs to the announced model.
             _ => Feature::Msr,
         }
@@ -153,6 +155,9 @@ impl Vcpu {
             APIC_BASE => msr.apic_base & !apic::ENABLE,
             TSC_DEADLINE => self.read_tsc_deadline(insn.number),
             BIOS_SIGN_ID => msr.bios_sign_id,
+            // To be read in system management mode only.
+            SMBASE if self.cpu.smm.active => self.cpu.smm.base.into(),
+            SMBASE => return Err(bad()),
             MTRRCAP => MTRRCAP_VALUE,
             SYSENTER_CS => msr.sysenter_cs,
             SYSENTER_ESP => msr.sysenter_esp,
@@ -309,19 +314,26 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Writes EFER (SDM vol. 3A §2.2.1): LMA is the processor's, LME is fixed while paging is on.
-    fn write_efer(&mut self, value: u64) -> Result<(), Exception> {
+    /// The bits of EFER that the model has.
+    pub(crate) fn known_efer(&self) -> u64 {
         use control::*;
-        let known = [
+        [
             (Feature::Syscall, EFER_SCE),
             (Feature::LongMode, EFER_LME | EFER_LMA),
             (Feature::Nx, EFER_NXE),
         ]
         .iter()
         .filter(|(feature, _)| self.model.has(*feature))
-        .fold(0, |known, (_, bit)| known | bit);
+        .fold(0, |known, (_, bit)| known | bit)
+    }
+
+    /// Writes EFER (SDM vol. 3A §2.2.1): LMA is the processor's, LME is fixed while paging is on.
+    fn write_efer(&mut self, value: u64) -> Result<(), Exception> {
+        use control::*;
         let old = self.cpu.efer;
-        if value & !known != 0 || (value ^ old) & EFER_LME != 0 && self.cpu.cr0 & CR0_PG != 0 {
+        if value & !self.known_efer() != 0
+            || (value ^ old) & EFER_LME != 0 && self.cpu.cr0 & CR0_PG != 0
+        {
             return Err(bad());
         }
         self.cpu.efer = (value & !EFER_LMA) | (old & EFER_LMA);
