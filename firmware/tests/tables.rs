@@ -144,11 +144,17 @@ fn iasl_disassembles_and_compiles_the_dsdt_without_a_warning() {
         std::fs::create_dir_all(&folder).expect("a folder for the tables");
         std::fs::write(folder.join("dsdt.aml"), table(&window, u32_at(fadt, 40))).expect("write");
         std::fs::write(folder.join("facp.aml"), fadt).expect("write");
+        let hpet = listed(&window)
+            .into_iter()
+            .find(|table| table.starts_with(b"HPET"));
+        std::fs::write(folder.join("hpet.aml"), hpet.expect("a HPET")).expect("write");
         for arguments in [
             &["-d", "dsdt.aml"][..],
             &["-d", "facp.aml"],
+            &["-d", "hpet.aml"],
             &["-we", "dsdt.dsl"],
             &["-we", "facp.dsl"],
+            &["-we", "hpet.dsl"],
         ] {
             let run = Command::new("iasl")
                 .args(arguments)

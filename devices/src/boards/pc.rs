@@ -18,7 +18,7 @@ use crate::pci::piix4::PowerManagement;
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
 use crate::power::{A20Gates, AcpiPm, Apm, ApmWires, DebugPort, PortA};
 use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
-use crate::time::{I8254, Mc146818};
+use crate::time::{Hpet, I8254, Mc146818, hpet};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga, pci::VgaFunction};
 use crate::virtio::{VirtioBlock, VirtioEntropy};
@@ -257,9 +257,11 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     ioapic::map(&mut bus, io_apic);
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
-    add(&mut bus, I8254::new(), I8254::MAP);
-    let clock = Mc146818::new(config.rtc_start_unix, &cmos);
-    add(&mut bus, clock, Mc146818::MAP);
+    let hpet_replaces = bus.add_wire("hpet-legacy");
+    let timer = I8254::new().replaced_by(hpet_replaces);
+    let timer = add(&mut bus, timer, I8254::MAP);
+    let clock = Mc146818::new(config.rtc_start_unix, &cmos).replaced_by(hpet_replaces);
+    let clock = add(&mut bus, clock, Mc146818::MAP);
     let keyboard = add(&mut bus, I8042::new(a20), I8042::MAP);
     let serial = COM_PORTS.map(|(port, base, irq)| {
         let uart = Uart16550::new(port, IrqLine::isa(irq));
@@ -325,6 +327,12 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     }
     for n in 0..16 {
         bus.connect(IrqLine::isa(n), pic);
+    }
+    let hpet = bus.add(Box::new(Hpet::new(hpet_replaces)));
+    hpet::map(&mut bus, hpet);
+    bus.set_cost(hpet, PCI_NS, PCI_NS);
+    for replaced in [timer, clock] {
+        bus.connect(hpet_replaces, replaced);
     }
     // Power-on is a reset: the devices drive their wires for the first time.
     bus.reset();
