@@ -272,6 +272,18 @@ fn pci_root() -> Vec<u8> {
     device("PCI0", &body)
 }
 
+/// The ISA interrupts that the BIOS leads PIRQA# to PIRQD# to.
+const PIRQS: [u8; 4] = [10, 10, 11, 11];
+
+/// The ISA interrupt of pin `pin` (0 is INTA#) of device `device`, as `_PRT` and the links say after the BIOS.
+pub(crate) fn interrupt_of(device: u8, pin: u8) -> u8 {
+    PIRQS[link_of(device.into(), pin.into())]
+}
+
+fn link_of(device: u64, pin: u64) -> usize {
+    (device + pin + 3) as usize % LINKS.len()
+}
+
 /// The PIIX3's PIRQ registers, in configuration space.
 const PIRQ_ROUTE: u8 = 0x60;
 const LINKS: [(&str, &str); 4] = [
@@ -284,7 +296,7 @@ const LINKS: [(&str, &str); 4] = [
 /// Which link each pin of each device ends at: pin A of device 1 at the first, and so on in turn.
 fn interrupt_routes() -> Vec<u8> {
     let route = |device: u64, pin: u64| {
-        let (link, _) = LINKS[(device + pin + 3) as usize % LINKS.len()];
+        let (link, _) = LINKS[link_of(device, pin)];
         package(&[
             integer(device << 16 | 0xFFFF),
             integer(pin),
