@@ -67,6 +67,8 @@ mod number {
     pub const MTRR_FIX4K_LAST: u32 = 0x26F;
     pub const PAT: u32 = 0x277;
     pub const TSC_DEADLINE: u32 = 0x6E0;
+    pub const X2APIC_FIRST: u32 = 0x800;
+    pub const X2APIC_LAST: u32 = 0x8FF;
     pub const XSS: u32 = 0xDA0;
     pub const MTRR_DEF_TYPE: u32 = 0x2FF;
     pub const EFER: u32 = 0xC000_0080;
@@ -105,6 +107,7 @@ impl Vcpu {
             STAR | LSTAR | CSTAR | FMASK | FS_BASE | GS_BASE | KERNEL_GS_BASE => Feature::LongMode,
             TSC_AUX => Feature::Rdtscp,
             TSC_DEADLINE => Feature::TscDeadline,
+            X2APIC_FIRST..=X2APIC_LAST => Feature::X2Apic,
             XSS => Feature::Xsaves,
             MISC_ENABLE => Feature::Sse2,
             // STIBP, SSBD and BHI_DIS_S come with it in every model.
@@ -154,6 +157,10 @@ impl Vcpu {
             APIC_BASE if self.model.has(Feature::Apic) => msr.apic_base,
             APIC_BASE => msr.apic_base & !apic::ENABLE,
             TSC_DEADLINE => self.read_tsc_deadline(insn.number),
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let value = self.read_x2apic(insn.number, register);
+                return value.ok_or_else(bad);
+            }
             BIOS_SIGN_ID => msr.bios_sign_id,
             // To be read in system management mode only.
             SMBASE if self.cpu.smm.active => self.cpu.smm.base.into(),
@@ -227,15 +234,25 @@ impl Vcpu {
                 self.look_at_devices();
             }
             APIC_BASE => {
-                if value & !(physical & !0xFFF | apic::BSP | apic::ENABLE) != 0 {
+                let extended = if self.model.has(Feature::X2Apic) {
+                    apic::EXTD
+                } else {
+                    0
+                };
+                let known = physical & !0xFFF | apic::BSP | apic::ENABLE | extended;
+                let before = msr.apic_base;
+                if value & !known != 0 || !Self::is_legal_apic_base(before, value) {
                     return Err(bad());
                 }
-                let before = msr.apic_base;
                 msr.apic_base = (value & !apic::BSP) | (before & apic::BSP);
                 self.apic_base_changed(before);
                 self.look_at_devices();
             }
             TSC_DEADLINE => self.write_tsc_deadline(insn.number, value),
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let written = self.write_x2apic(insn.number, register, value);
+                return written.ok_or_else(bad);
+            }
             BIOS_SIGN_ID => msr.bios_sign_id = value,
             SYSENTER_CS => msr.sysenter_cs = value & 0xFFFF_FFFF,
             SYSENTER_ESP => msr.sysenter_esp = value,
