@@ -31,6 +31,7 @@
 %include "pcisetup.asm"
 %include "virtio.asm"
 %include "ports.asm"
+%include "bootmenu.asm"
 %include "boot.asm"
 
 ; --- Fixed entry points -----------------------------------------------------------------------------------------

@@ -29,6 +29,17 @@ int19:
         jnz     .order
         mov     ax, 0321h               ; nothing chosen: floppy, disk, CD-ROM
 .order: mov     cx, 3
+        call    menu_wanted
+        jc      .next
+        push    ax
+        call    boot_menu
+        mov     bl, al
+        pop     ax
+        test    bl, bl
+        jz      .next
+        shl     ax, 4                   ; the choice, and then the usual order
+        or      al, bl
+        inc     cx
 .next:  push    ax
         push    cx
         and     al, 0Fh
@@ -43,7 +54,6 @@ int19:
         call    boot_cdrom
         jmp     .after
 .floppy:call    boot_floppy
-        jmp     .after
         jmp     .after
 .network: call  boot_network
         jmp     .after
@@ -230,11 +240,16 @@ int18:
         or      ax, NOTICE
         mov     dx, NOTICE_PORT
         out     dx, ax
-        mov     ah, 0
+        mov     ah, 10h
         int     16h
-        int     19h
+        cmp     ax, F12 << 8
+        jne     .again
+        mov     cx, ax                  ; INT 19h looks for it
+        mov     ah, 5
+        int     16h
+.again: int     19h
 .title  db      " No bootable device.", 0
 .text   db      13, 10, 10
         db      " Glassbox looked at the drives above and found none that starts an", 13, 10
         db      " operating system. Give it a disk, CD-ROM or floppy image that does,", 13, 10
-        db      " then press a key here to try again.", 13, 10, 0
+        db      " then press a key here to try again, or F12 for the boot menu.", 13, 10, 0

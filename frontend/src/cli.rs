@@ -173,6 +173,8 @@ pub enum BootKind {
     Floppy,
     /// The network card, by its boot ROM
     Network,
+    /// Ask by the firmware's boot menu
+    Menu,
 }
 
 impl From<BootKind> for spec::BootKind {
@@ -182,6 +184,7 @@ impl From<BootKind> for spec::BootKind {
             BootKind::Cdrom => Self::Cdrom,
             BootKind::Floppy => Self::Floppy,
             BootKind::Network => Self::Network,
+            BootKind::Menu => Self::Menu,
         }
     }
 }

@@ -688,7 +688,7 @@ fn not_bootable_in_words(drives: u8) -> String {
         })
         .collect();
     let why = match whys.is_empty() {
-        true => "no drive was tried; see --boot".to_owned(),
+        true => "no drive of the boot order (--boot) is in the machine".to_owned(),
         false => whys.join(", "),
     };
     format!("nothing to boot: {why}; give it an image with a system on it")

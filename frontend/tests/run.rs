@@ -679,6 +679,34 @@ fn what_does_not_boot_is_said_and_ends_the_run() {
         words.contains("waits for a key, up to the timeout of 60 s"),
         "{words}"
     );
+    let other = ["--disk", "empty.img", "--boot", "floppy", "--timeout", "60"];
+    let words = said(&other, 3);
+    assert!(words.contains("no drive of the boot order"), "{words}");
+}
+
+#[test]
+fn the_boot_menu_is_asked_for_by_key_or_option() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("empty.img"), vec![0; 64 * 512]).unwrap();
+    bench.disk("good.img", &POWER_OFF, 4);
+    let by_key = [
+        "--disk",
+        "empty.img",
+        "--send",
+        "F12 for the boot menu=><F12>",
+    ];
+    let by_key = [&by_key[..], &["--until", "2  hard disk"]].concat();
+    assert_eq!(bench.report(&by_key, 0)["end"]["cause"], "until");
+    let choice = [
+        "--floppy",
+        "good.img",
+        "--disk",
+        "empty.img",
+        "--boot",
+        "menu",
+    ];
+    let choice = [&choice[..], &["--send", "1  floppy=>1"]].concat();
+    assert_eq!(bench.report(&choice, 0)["end"]["cause"], "poweroff");
 }
 
 #[test]

@@ -104,6 +104,8 @@ pub struct PcConfig {
     pub empty_floppies: Vec<usize>,
     /// What the BIOS tries, in order.
     pub boot_order: Vec<BootDevice>,
+    /// Whether firmware is to ask what to boot.
+    pub boot_menu: bool,
     /// The date at power-on, in seconds since 1970 UTC.
     pub rtc_start_unix: i64,
     /// The system BIOS: a multiple of 4 KiB from 64 KiB on, which ends at 4 GiB and (its last 128 KiB) at 1 MiB.
@@ -137,6 +139,7 @@ impl PcConfig {
             floppies: Vec::new(),
             empty_floppies: Vec::new(),
             boot_order: vec![BootDevice::Disk, BootDevice::Floppy, BootDevice::Cdrom],
+            boot_menu: false,
             rtc_start_unix: 0,
             bios: Vec::new(),
             flash: None,
@@ -278,7 +281,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let apm_wires = ApmWires::add(&mut bus);
     add(&mut bus, Apm::new(apm_wires), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
-    let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus, config.firmware_files);
+    let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus, config.firmware_files)
+        .with_boot_menu(config.boot_menu);
     add(&mut bus, fw_cfg, FwCfg::MAP);
     if let Some(image) = config.flash {
         let base = FOUR_GIB - (config.bios.len() + image.content.len()) as u64;

@@ -14,6 +14,7 @@
 //! | 0000 | the signature "QEMU" |
 //! | 0001 | features: 3, the traditional interface and DMA |
 //! | 0003 | RAM in bytes, 64 bits |
+//! | 000E | 1: firmware shows its boot menu, 16 bits |
 //! | 0005, 000F | processors that there are and that there may be, 16 bits each |
 //! | 0019 | the directory of files |
 //! | 0020- | the files, in the directory's order |
@@ -38,6 +39,7 @@ mod item {
     pub const FEATURES: u16 = 0x0001;
     pub const RAM_BYTES: u16 = 0x0003;
     pub const CPUS: u16 = 0x0005;
+    pub const BOOT_MENU: u16 = 0x000E;
     pub const MOST_CPUS: u16 = 0x000F;
     pub const DIRECTORY: u16 = 0x0019;
     pub const FIRST_FILE: u16 = 0x0020;
@@ -80,6 +82,7 @@ struct State {
 pub struct FwCfg {
     ram_bytes: u64,
     cpus: u16,
+    boot_menu: bool,
     files: Vec<File>,
     directory: Vec<u8>,
     state: State,
@@ -116,10 +119,17 @@ impl FwCfg {
         Self {
             ram_bytes,
             cpus,
+            boot_menu: false,
             files,
             directory,
             state: State::default(),
         }
+    }
+
+    /// Asks firmware for its boot menu, or not.
+    pub fn with_boot_menu(mut self, boot_menu: bool) -> Self {
+        self.boot_menu = boot_menu;
+        self
     }
 
     /// The content of the selected item.
@@ -129,6 +139,7 @@ impl FwCfg {
             item::FEATURES => 3u32.to_le_bytes().to_vec(),
             item::IRQ0_OVERRIDE => 1u32.to_le_bytes().to_vec(),
             item::RAM_BYTES => self.ram_bytes.to_le_bytes().to_vec(),
+            item::BOOT_MENU => u16::from(self.boot_menu).to_le_bytes().to_vec(),
             item::CPUS | item::MOST_CPUS => self.cpus.to_le_bytes().to_vec(),
             _ => Vec::new(),
         }

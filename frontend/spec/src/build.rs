@@ -145,6 +145,7 @@ pub fn build(
         empty_floppies: empty.collect(),
         floppies: media.floppies,
         boot_order,
+        boot_menu: spec.boot.contains(&BootKind::Menu),
         rtc_start_unix: rtc_start,
         bios,
         flash,
@@ -306,15 +307,17 @@ pub(crate) fn ide_places(disks: usize, cdroms: usize) -> Result<Places> {
 
 fn boot_order(spec: &MachineSpec, media: &Media) -> Vec<BootDevice> {
     let device = |kind: BootKind| match kind {
-        BootKind::Disk => BootDevice::Disk,
-        BootKind::Cdrom => BootDevice::Cdrom,
-        BootKind::Floppy => BootDevice::Floppy,
-        BootKind::Network => BootDevice::Network,
+        BootKind::Disk => Some(BootDevice::Disk),
+        BootKind::Cdrom => Some(BootDevice::Cdrom),
+        BootKind::Floppy => Some(BootDevice::Floppy),
+        BootKind::Network => Some(BootDevice::Network),
+        BootKind::Menu => None,
     };
-    if !spec.boot.is_empty() {
-        return spec.boot.iter().map(|&kind| device(kind)).collect();
+    let chosen: Vec<_> = spec.boot.iter().copied().filter_map(device).collect();
+    if !chosen.is_empty() {
+        return chosen;
     }
-    let first = media.boot_first.map(|kind| device(kind.into()));
+    let first = media.boot_first.and_then(|kind| device(kind.into()));
     let mut order: Vec<_> = first.into_iter().collect();
     let rest = [
         BootDevice::Disk,

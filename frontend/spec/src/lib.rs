@@ -47,6 +47,8 @@ pub enum BootKind {
     Floppy,
     /// The network card, by its boot ROM.
     Network,
+    /// What the user chooses in the firmware's menu.
+    Menu,
 }
 
 impl From<DriveKind> for BootKind {
