@@ -12,6 +12,8 @@ const GDT: u64 = 0x800;
 const IDT: u64 = 0x1000;
 const TSS: u64 = 0x2000;
 const PAGES: u64 = 0x1_0000;
+/// Where an SMI enters.
+const SMM_HANDLER: u64 = 0x3_8000;
 /// An IRET in the tiny BIOS.
 const IRET_STUB: u64 = 0xF_FF00;
 
@@ -60,9 +62,18 @@ pub struct Program {
 
 impl Program {
     pub fn any(rng: &mut Rng) -> Self {
+        // Numbers of their own, so that a seed gives the program that it gave before.
+        let mut others = rng.clone();
+        let with_smm = others.below(2) == 0;
         let mode = Mode::any(rng);
+        let mut code = code(rng, mode);
+        if with_smm {
+            // OUT B2, AL
+            code.splice(0..0, [0xE6, 0xB2]);
+        }
         let mut preloads = vec![
-            preload(CODE, code(rng, mode)),
+            preload(CODE, code),
+            preload(SMM_HANDLER, smm_handler(&mut others)),
             preload(TSS, task_states(rng)),
             preload(GDT, descriptors(rng)),
         ];
@@ -77,10 +88,60 @@ impl Program {
             preloads.push(preload(PAGES, page_tables(rng, mode)));
         }
         Self {
-            bios: tiny_bios(&start(rng, mode)),
+            bios: {
+                let prologue = if with_smm {
+                    smm_is_on(&mut others)
+                } else {
+                    Vec::new()
+                };
+                tiny_bios(&start(rng, mode, prologue))
+            },
             preloads,
         }
     }
+}
+
+/// Lets the APM control port raise SMIs, and shows SMRAM in one way or another.
+fn smm_is_on(rng: &mut Rng) -> Vec<u8> {
+    let mut code = Vec::new();
+    let smram = [0x02, 0x0A, 0x4A, 0x2A, 0x1A][rng.below(5) as usize];
+    for (port, value) in [
+        (0xCF8u16, 0x8000_0B58u32),
+        (0xCFC, 1 << 25),
+        (0x628, 1),
+        (0xCF8, 0x8000_0070),
+        (0xCFC, smram << 16),
+    ] {
+        // MOV EAX, value; MOV DX, port; OUT DX, EAX
+        code.extend([0x66, 0xB8]);
+        code.extend(value.to_le_bytes());
+        code.push(0xBA);
+        code.extend(port.to_le_bytes());
+        code.extend([0x66, 0xEF]);
+    }
+    code
+}
+
+/// What an SMI enters: it changes what was saved, does something and returns, again and again.
+fn smm_handler(rng: &mut Rng) -> Vec<u8> {
+    let mut writer = Writer {
+        rng,
+        bytes: Vec::new(),
+        wide: false,
+    };
+    for _ in 0..32 {
+        for _ in 0..writer.rng.below(3) {
+            // MOV byte [CS:offset], value
+            let [low, high] = (0xFE00 + writer.rng.below(0x200) as u16).to_le_bytes();
+            let value = writer.rng.next_u64() as u8;
+            writer.put(&[0x2E, 0xC6, 0x06, low, high, value]);
+        }
+        for _ in 0..writer.rng.below(3) {
+            writer.instruction();
+        }
+        writer.put(&[0x0F, 0xAA]);
+    }
+    writer.bytes
 }
 
 fn preload(addr: u64, bytes: Vec<u8>) -> Preload {
@@ -97,12 +158,12 @@ fn pseudo_descriptor(limit: u16, base: u64) -> Vec<u8> {
     bytes
 }
 
-/// The way from the reset vector into `mode`.
-fn start(rng: &mut Rng, mode: Mode) -> Vec<u8> {
+/// The way from the reset vector through `code` into `mode`.
+fn start(rng: &mut Rng, mode: Mode, mut code: Vec<u8>) -> Vec<u8> {
     // CLI; XOR AX, AX; MOV DS, ES, SS, AX; MOV SP, 7C00
-    let mut code = vec![
+    code.extend([
         0xFA, 0x31, 0xC0, 0x8E, 0xD8, 0x8E, 0xC0, 0x8E, 0xD0, 0xBC, 0x00, 0x7C,
-    ];
+    ]);
     if mode == Mode::Real {
         // STI; JMP 0:7C00
         code.extend([0xFB, 0xEA, 0x00, 0x7C, 0x00, 0x00]);
@@ -407,7 +468,7 @@ pub const PORTS: [(u16, u64); 22] = [
     (0x3B0, 0x30),
     (0x3E8, 0x18),
     (0x4D0, 2),
-    (0x600, 0x10),
+    (0x600, 0x40),
     (0x8900, 1),
     (0xB004, 2),
     (0xCF8, 8),

@@ -213,17 +213,19 @@ impl Vcpu {
     }
 
     fn save_value(&mut self, offset: u32, size: u8, value: u64) {
+        let number = self.running_number();
         // Fields are aligned, but SMBASE of later processors need not be.
         for n in 0..u32::from(size) {
             let at = self.map_address(offset.wrapping_add(n));
-            self.store_phys(0, at, 1, value >> (8 * n) & 0xFF);
+            self.store_phys(number, at, 1, value >> (8 * n) & 0xFF);
         }
     }
 
     fn saved_value(&mut self, offset: u32, size: u8) -> u64 {
+        let number = self.running_number();
         (0..u32::from(size)).fold(0, |value, n| {
             let at = self.map_address(offset.wrapping_add(n));
-            value | self.load_phys(0, at, 1) << (8 * n)
+            value | self.load_phys(number, at, 1) << (8 * n)
         })
     }
 
