@@ -1,7 +1,8 @@
 //! ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, DSDT, HPET, and the MADT where there are APICs.
 //!
-//! ACPI specification 6.4, chapter 5, and IA-PC HPET 1.0a §3.2.4; the registers are those of the board's table in ARCHITECTURE.md. ACPI mode is
-//! always on (`SMI_CMD` is 0), the power and sleep buttons are not there, and there are no general-purpose events.
+//! ACPI specification 6.4, chapter 5, and IA-PC HPET 1.0a §3.2.4; the registers are those of the board's
+//! table in ARCHITECTURE.md. ACPI mode is always on (`SMI_CMD` is 0), the power and sleep buttons are not
+//! there, and there are no general-purpose events.
 
 use crate::aml::{
     ARG0, LOCAL0, Resource, and, byte_fields, device, dword_field, eisa_id, give, integer, less,

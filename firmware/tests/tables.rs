@@ -131,8 +131,8 @@ fn madt_and_mp_table_give_the_io_apic_one_id_that_no_processor_has() {
     }
 }
 
-/// The MP table says of each pin of each PCI device what the BIOS programs the PIIX3's links to; pin A of device 1 is led
-/// to the first one.
+/// The MP table says of each pin of each PCI device what the BIOS programs the PIIX3's links to; pin A
+/// of device 1 is led to the first one.
 #[test]
 fn mp_table_has_the_interrupts_of_pci_devices() {
     for board in boards().iter().filter(|board| board.apic) {

@@ -11,13 +11,15 @@
 //! | | 100 + 20n | timer n: configuration and capabilities |
 //! | | 108 + 20n | its comparator |
 //!
-//! Registers can be accessed by 32 and by 64 bits, and read by less. The counter is computed from virtual time when
-//! somebody looks, and one timer of the bus waits for each comparator that can do something.
+//! Registers can be accessed by 32 and by 64 bits, and read by less. The counter is computed from
+//! virtual time when somebody looks, and one timer of the bus waits for each comparator that can do
+//! something.
 //!
-//! Every timer can be periodic and has 64 bits. By itself it can only be routed to input 2 of the I/O APIC, which is ISA
-//! interrupt 0; with legacy replacement timer 0 is ISA interrupt 0, timer 1 is 8, and what has these otherwise is silent
-//! ([`replacement`](Hpet::new)). A match that is not looked at for so long that the next one has come counts once, and
-//! periods below a microsecond interrupt once a microsecond.
+//! Every timer can be periodic and has 64 bits. By itself it can only be routed to input 2 of the
+//! I/O APIC, which is ISA interrupt 0; with legacy replacement timer 0 is ISA interrupt 0, timer 1
+//! is 8, and what has these otherwise is silent ([`replacement`](Hpet::new)). A match that is not
+//! looked at for so long that the next one has come counts once, and periods below a microsecond
+//! interrupt once a microsecond.
 //!
 //! Not modelled: interrupts as messages (the capability says so).
 

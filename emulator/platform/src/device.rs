@@ -9,8 +9,9 @@ use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
-use crate::memory::{DeviceRam, GuestMemory, PhysAddr, Shadow, Smram};
+use crate::memory::{DeviceRam, GuestMemory, PhysAddr, Shadow};
 use crate::message::{InterruptMessage, MessageQueue};
+use crate::smram::Smram;
 use crate::state::{SavedState, StateError, StateView};
 use crate::window::{MemoryWindow, PortWindow, Windows};
 

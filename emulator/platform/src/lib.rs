@@ -13,6 +13,7 @@ pub mod input;
 pub mod line;
 pub mod memory;
 pub mod message;
+pub mod smram;
 pub mod state;
 pub mod testkit;
 pub mod window;
@@ -27,8 +28,9 @@ pub use input::{DmaDirection, Input, Key, Motion};
 pub use line::{IrqLine, IrqLines};
 pub use memory::{
     DeviceRam, GRANULE_BYTES, GuestMemory, HostMemory, MemoryError, MemoryMap, PAGE_BYTES, Page,
-    PhysAddr, Shadow, Smram, granules,
+    PhysAddr, Shadow, granules,
 };
 pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
+pub use smram::Smram;
 pub use state::{Migration, SavedState, StateError, StateView};
 pub use window::{MemoryWindow, PortWindow, Windows};

@@ -18,10 +18,11 @@
 //! TSC-deadline mode compares with the time-stamp counter, which runs at the same rate.
 //!
 //! Out of reset the bootstrap processor's LINT0 is ExtINT and every LINT1 is NMI, both unmasked, as a BIOS
-//! leaves them ("virtual wire"). In x2APIC mode (§11.12) the registers are MSRs, 800h and the offset's sixteenth, the ID
-//! is the processor's number, the logical ID follows from it, and the interrupt command is one register. Not modelled: the arbitration of lowest-priority messages (the first
-//! processor that is addressed takes it), level-triggered LINT pins (they count as edges), the sources of the
-//! thermal and performance entries, and focus processors.
+//! leaves them ("virtual wire"). In x2APIC mode (§11.12) the registers are MSRs, 800h and the offset's
+//! sixteenth, the ID is the processor's number, the logical ID follows from it, and the interrupt command
+//! is one register. Not modelled: the arbitration of lowest-priority messages (the first processor that is
+//! addressed takes it), level-triggered LINT pins (they count as edges), the sources of the thermal and
+//! performance entries, and focus processors.
 
 pub mod adapter;
 #[cfg(test)]
