@@ -635,6 +635,12 @@ impl Run {
                         sent = true;
                     }
                 }
+                Said::LargeFrame(frame) => {
+                    if let Some(link) = &self.session.link {
+                        link.send_large(frame);
+                        sent = true;
+                    }
+                }
                 Said::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
             }
         }

@@ -21,7 +21,7 @@ use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
 use crate::time::{I8254, Mc146818};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga, pci::VgaFunction};
-use crate::virtio::{VirtioBlock, VirtioEntropy};
+use crate::virtio::{VirtioBlock, VirtioEntropy, VirtioNet};
 
 const KIB: usize = 1 << 10;
 const VGA_BIOS_BASE: u64 = 0xC_0000;
@@ -76,6 +76,8 @@ pub struct NetworkCard {
 pub enum CardModel {
     /// Intel 82540EM, at 00:03.0.
     E1000,
+    /// Virtio's, at 00:03.0.
+    Virtio,
     /// Realtek RTL8139C, at 00:03.0.
     Rtl8139,
     /// Realtek RTL8029AS, an NE2000 at 00:03.0.
@@ -352,6 +354,11 @@ fn plug_network_card(bus: &mut Bus, pirqs: [IrqLine; 4], card: NetworkCard) {
     match card.model {
         CardModel::E1000 => {
             E1000::device(card.mac, card.rom)
+                .with_pin(pin)
+                .plug(bus, NETWORK_CARD, place)
+        }
+        CardModel::Virtio => {
+            VirtioNet::device(card.mac, card.rom)
                 .with_pin(pin)
                 .plug(bus, NETWORK_CARD, place)
         }

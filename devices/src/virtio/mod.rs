@@ -10,6 +10,7 @@
 //! | `chain.rs` | chains of descriptors |
 //! | `block.rs` | the block device |
 //! | `entropy.rs` | the entropy device |
+//! | `net.rs` | the network card |
 //!
 //! A device is a [`VirtioDevice`], which serves one chain of buffers at a time, in pieces. A notification only arms a
 //! timer: what is served then, within bounds, takes virtual time, so that no ring, however made, holds the host up.
@@ -21,17 +22,21 @@ mod block;
 mod chain;
 mod common;
 mod entropy;
+mod net;
 mod pci;
 mod queue;
 
 pub use block::VirtioBlock;
 pub use chain::Chain;
 pub use entropy::VirtioEntropy;
+pub use net::VirtioNet;
 pub use pci::{Job, Kind, Served, VirtioDevice, VirtioPci};
 pub use queue::Broken;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod net_tests;
 #[cfg(test)]
 mod testkit;
 #[cfg(test)]

@@ -123,6 +123,9 @@ pub enum Said {
     NotBootable(u8),
     /// A network card sends a frame, without its checksum.
     Frame(Vec<u8>),
+    /// As [`Frame`](Self::Frame), of a card that takes TCP segments of up to 64 KiB in return. This one may be such a
+    /// frame.
+    LargeFrame(Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug)]

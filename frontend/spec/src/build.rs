@@ -270,6 +270,7 @@ fn network_card(spec: &MachineSpec) -> Result<Option<NetworkCard>> {
     Ok(Some(NetworkCard {
         model: match net.model {
             crate::CardModel::E1000 => CardModel::E1000,
+            crate::CardModel::Virtio => CardModel::Virtio,
             crate::CardModel::Rtl8139 => CardModel::Rtl8139,
             crate::CardModel::Ne2k => CardModel::Ne2kPci,
             crate::CardModel::Ne2kIsa => CardModel::Ne2kIsa,

@@ -20,6 +20,8 @@ pub enum CardModel {
     /// Intel 82540EM.
     #[default]
     E1000,
+    /// Virtio's.
+    Virtio,
     /// Realtek RTL8139C.
     Rtl8139,
     /// NE2000 on PCI: Realtek RTL8029AS.
@@ -30,12 +32,19 @@ pub enum CardModel {
 
 impl CardModel {
     /// All models.
-    pub const ALL: [Self; 4] = [Self::E1000, Self::Rtl8139, Self::Ne2k, Self::Ne2kIsa];
+    pub const ALL: [Self; 5] = [
+        Self::E1000,
+        Self::Virtio,
+        Self::Rtl8139,
+        Self::Ne2k,
+        Self::Ne2kIsa,
+    ];
 
     /// As options name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::E1000 => "e1000",
+            Self::Virtio => "virtio",
             Self::Rtl8139 => "rtl8139",
             Self::Ne2k => "ne2k",
             Self::Ne2kIsa => "ne2k-isa",
