@@ -25,7 +25,7 @@ use socket2::SockRef;
 
 use crate::engine::{Env, Owner};
 use crate::lan::{Lan, is_guest};
-use crate::wire::{self, IPV4, Ip, LARGEST, MTU};
+use crate::wire::{self, ETHERNET, IPV4, Ip, LARGEST, MTU};
 
 const TARGET: &str = "net";
 
@@ -146,9 +146,9 @@ impl RxToken for Packet {
 
 impl TxToken for ToGuest<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.packet(&packet);
+        let mut frame = vec![0; ETHERNET + len];
+        let result = f(&mut frame[ETHERNET..]);
+        self.0.packet(frame);
         result
     }
 }

@@ -77,14 +77,18 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Puts an Ethernet header before what `payload` writes.
+/// The Ethernet header of a frame of ours.
+pub fn ethernet_header(to: Mac, ether_type: u16) -> [u8; ETHERNET] {
+    let mut header = [0; ETHERNET];
+    header[..6].copy_from_slice(&to);
+    header[6..12].copy_from_slice(&GATEWAY_MAC);
+    header[12..].copy_from_slice(&ether_type.to_be_bytes());
+    header
+}
+
+/// Puts an Ethernet header before `payload`.
 pub fn frame(to: Mac, ether_type: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(ETHERNET + payload.len());
-    frame.extend(to);
-    frame.extend(GATEWAY_MAC);
-    frame.extend(ether_type.to_be_bytes());
-    frame.extend(payload);
-    frame
+    [&ethernet_header(to, ether_type), payload].concat()
 }
 
 /// An ARP packet about IPv4 addresses.
