@@ -60,6 +60,7 @@ pub struct Shown {
     latest: Mutex<Latest>,
     kips: AtomicU64,
     ended: AtomicBool,
+    has_pointer: AtomicBool,
     last_words: Mutex<Option<String>>,
 }
 
@@ -74,6 +75,11 @@ impl Shown {
     /// Million instructions a second, lately.
     pub fn mips(&self) -> f64 {
         self.kips.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+
+    /// Whether the guest has switched on a pointer that is told places rather than movements.
+    pub fn has_pointer(&self) -> bool {
+        self.has_pointer.load(Ordering::Relaxed)
     }
 
     /// Whether the run is over.
@@ -659,6 +665,8 @@ impl Run {
         self.unseen = now < self.next_frame;
         if !self.unseen {
             self.next_frame = now + FRAME;
+            let has_pointer = self.machine.has_pointer();
+            shown.has_pointer.store(has_pointer, Ordering::Relaxed);
             // The display keeps what it was given: most of the time nothing has changed.
             if let Some(frame) = self.machine.render_changed() {
                 shown.show(frame);

@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 
 use emulator::Machine;
-use platform::{Key, Motion, PhysAddr};
+use platform::{Key, Motion, PhysAddr, Place};
 use spec::{Change, DriveName};
+
+use crate::outlet;
 
 /// One stroke: a key with what is held down meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +52,11 @@ pub enum Act {
     Power,
     /// `<reset>`: the reset button.
     Reset,
-    /// `<mouse DX DY>`: moves the mouse by so many counts to the right and, as on a screen, down.
+    /// `<mouse DX DY>`: moves the mouse by so many counts to the right and, as on a screen, down; by so many dots where
+    /// the guest has a pointer that tells its place.
     Move(i32, i32),
+    /// `<mouse-to X Y>`: puts such a pointer on this dot of the screen, from its upper left corner.
+    MoveTo(u16, u16),
     /// `<mouse-down BUTTON>`: presses a button of the mouse, a bit of [`Motion::buttons`].
     Press(u8),
     /// `<mouse-up BUTTON>`: lets it go.
@@ -130,8 +135,9 @@ fn looks_like_act(text: &str) -> bool {
     known || alike && !name.is_empty() && name.chars().all(is_name)
 }
 
-const ACTS_WITH_ARGUMENTS: [&str; 7] = [
+const ACTS_WITH_ARGUMENTS: [&str; 8] = [
     "mouse",
+    "mouse-to",
     "mouse-down",
     "mouse-up",
     "click",
@@ -187,15 +193,19 @@ fn parse_act(text: &str) -> Option<Result<Act, String>> {
             let (dx, dy) = (number(dx, MOST_COUNTS), number(dy, MOST_COUNTS));
             dx.zip(dy).map(|(dx, dy)| Act::Move(dx, dy))
         }
+        ("mouse-to", &[x, y]) => {
+            let dot = |word: &str| word.parse().ok();
+            dot(x).zip(dot(y)).map(|(x, y)| Act::MoveTo(x, y))
+        }
         ("wheel", &[notches]) => number(notches, MOST_NOTCHES).map(Act::Wheel),
         ("mouse-down", _) => button(Act::Press),
         ("mouse-up", _) => button(Act::Release),
         ("click", _) => button(Act::Click),
-        ("mouse" | "wheel", _) => None,
+        ("mouse" | "mouse-to" | "wheel", _) => None,
         (_, []) => return None,
         _ => {
             return Some(Err(format!(
-                "unknown <{text}>; expected <mouse DX DY>, <mouse-down BUTTON>, <mouse-up BUTTON>, <click BUTTON>, \
+                "unknown <{text}>; expected <mouse DX DY>, <mouse-to X Y>, <mouse-down BUTTON>, <mouse-up BUTTON>, <click BUTTON>, \
                  <wheel N>, <insert DRIVE FILE> or <eject DRIVE>, or <lt> for <"
             )));
         }
@@ -204,6 +214,7 @@ fn parse_act(text: &str) -> Option<Result<Act, String>> {
         "mouse" => {
             "<mouse DX DY>, whole numbers of at most 10000, such as <mouse 10 -5> (right and up)"
         }
+        "mouse-to" => "<mouse-to X Y>, a dot of the screen, such as <mouse-to 100 50>",
         "wheel" => "<wheel N>, a whole number of at most 100, such as <wheel -1> (up)",
         "mouse-down" => "<mouse-down BUTTON> with left, right or middle",
         "mouse-up" => "<mouse-up BUTTON> with left, right or middle",
@@ -497,9 +508,56 @@ const UNMOVED_NS: u64 = 1_000_000_000;
 pub struct Typist {
     keys: Queue,
     serial: Queue,
-    bios: BiosBuffer,
+    host: Host,
     /// The buttons of the mouse that are down once all is done.
     buttons: u8,
+}
+
+/// What is known of the guest's side of the keyboard and of the pointer.
+#[derive(Debug, Default)]
+struct Host {
+    bios: BiosBuffer,
+    /// The dot of the screen that the pointer was put on last.
+    at: Option<(usize, usize)>,
+}
+
+impl Host {
+    /// Moves the mouse, or the pointer in its place.
+    fn move_by(&mut self, machine: &mut Machine, motion: Motion) {
+        if !machine.has_pointer() {
+            return machine.input_mouse(motion);
+        }
+        let (width, height) = machine.screen_size();
+        // Where nobody knows better, it is in the middle.
+        let (x, y) = self.at.unwrap_or((width / 2, height / 2));
+        let moved = |from: usize, by: i32| from.saturating_add_signed(by as isize);
+        let to = (moved(x, motion.dx), moved(y, -motion.dy));
+        self.place(machine, to, (width, height), motion);
+    }
+
+    /// Puts the pointer on a dot, with the wheel and the buttons of `motion`.
+    fn place(
+        &mut self,
+        machine: &mut Machine,
+        (x, y): (usize, usize),
+        (width, height): (usize, usize),
+        motion: Motion,
+    ) {
+        let (x, y) = (x.min(width.max(1) - 1), y.min(height.max(1) - 1));
+        self.at = Some((x, y));
+        machine.input_place(Place {
+            x: share_of(x, width),
+            y: share_of(y, height),
+            dz: motion.dz,
+            buttons: motion.buttons,
+        });
+    }
+}
+
+/// Where a dot is of so many in a row, from 0 to 65535.
+fn share_of(dot: usize, dots: usize) -> u16 {
+    let last = dots.saturating_sub(1).max(1);
+    ((dot * 0xFFFF + last / 2) / last).min(0xFFFF) as u16
 }
 
 /// Steps that are taken one after the other.
@@ -529,6 +587,8 @@ enum What {
     Byte { port: u8, byte: u8 },
     /// A packet of the mouse.
     Motion(Motion),
+    /// A dot of the screen, with the buttons that are down.
+    Place { x: u16, y: u16, buttons: u8 },
     /// The power button.
     Power,
     /// The reset button.
@@ -627,6 +687,10 @@ impl Typist {
                 });
                 motions.map(|motion| step(self.motion(motion), 0)).collect()
             }
+            Act::MoveTo(x, y) => {
+                let buttons = self.buttons;
+                vec![step(What::Place { x, y, buttons }, 0)]
+            }
             Act::Wheel(notches) => {
                 // A notch a packet, as a hand turns it: some drivers look at the direction only.
                 let motion = Motion {
@@ -653,12 +717,13 @@ impl Typist {
 
     /// Whether nothing can be handed over before the guest has taken what it has, however much time passes.
     pub fn waits_for_guest(&self, machine: &Machine) -> bool {
-        let buffered = || Bios::of(machine).is_full() && !self.bios.is_unused;
+        let buffered = || Bios::of(machine).is_full() && !self.host.bios.is_unused;
         let comes = |queue: &Queue| {
             queue.steps.front().is_some_and(|step| match step.what {
                 What::Key { first, .. } => !first || machine.takes_keys() && !buffered(),
                 What::Byte { port, .. } => machine.takes_serial(port),
-                What::Motion(_) | What::Power | What::Reset | What::Change(_) => true,
+                What::Motion(_) | What::Place { .. } => true,
+                What::Power | What::Reset | What::Change(_) => true,
             })
         };
         !comes(&self.keys) && !comes(&self.serial)
@@ -666,25 +731,37 @@ impl Typist {
 
     /// Hands over what is due, but for changes of media, which it returns.
     pub fn pump(&mut self, machine: &mut Machine) -> Vec<Change> {
-        let mut changes = self.keys.pump(&mut self.bios, machine);
-        changes.extend(self.serial.pump(&mut self.bios, machine));
+        let mut changes = self.keys.pump(&mut self.host, machine);
+        changes.extend(self.serial.pump(&mut self.host, machine));
         changes
     }
 }
 
 impl Queue {
-    fn pump(&mut self, bios: &mut BiosBuffer, machine: &mut Machine) -> Vec<Change> {
+    fn pump(&mut self, host: &mut Host, machine: &mut Machine) -> Vec<Change> {
         let mut changes = Vec::new();
         let now_ns = machine.now_ns();
         while now_ns >= self.next_ns
             && let Some(step) = self.steps.front()
-            && self.is_taken(&step.what, bios, machine)
+            && self.is_taken(&step.what, &mut host.bios, machine)
             && let Some(step) = self.steps.pop_front()
         {
             match step.what {
                 What::Key { key, pressed, .. } => machine.input_key(key, pressed),
                 What::Byte { port, byte } => machine.input_serial(port, vec![byte]),
-                What::Motion(motion) => machine.input_mouse(motion),
+                What::Motion(motion) => host.move_by(machine, motion),
+                What::Place { x, y, buttons } if machine.has_pointer() => {
+                    let motion = Motion {
+                        buttons,
+                        ..Motion::default()
+                    };
+                    let size = machine.screen_size();
+                    host.place(machine, (x.into(), y.into()), size, motion);
+                }
+                What::Place { x, y, .. } => outlet::say(&format!(
+                    "glassbox: <mouse-to {x} {y}> is left out: expected a guest that has switched on a pointer that \
+                     tells its place, found none; use <mouse DX DY>, or see --input"
+                )),
                 What::Power => machine.press_power(),
                 What::Reset => machine.press_reset(),
                 What::Change(change) => changes.push(change),
@@ -702,7 +779,10 @@ impl Queue {
                     || machine.takes_keys() && bios.has_room(&Bios::of(machine), machine.now_ns())
             }
             What::Byte { port, .. } => machine.takes_serial(port),
-            What::Motion(_) => {
+            What::Place { .. } if !machine.has_pointer() => {
+                machine.now_ns() >= self.next_ns + UNMOVED_NS
+            }
+            What::Motion(_) | What::Place { .. } => {
                 machine.takes_motion() || machine.now_ns() >= self.next_ns + UNMOVED_NS
             }
             What::Power | What::Reset | What::Change(_) => true,

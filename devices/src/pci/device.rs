@@ -48,6 +48,11 @@ pub trait PciFunction: Send {
         true
     }
 
+    /// Whether the guest has switched it on for inputs of this kind: see [`Device::listens`].
+    fn listens(&self, _input: &Input) -> bool {
+        false
+    }
+
     /// Configuration registers from `offset` on are about to be read: put into `ctx.config` what they show, where that
     /// is not known before.
     fn before_config_read(&mut self, _ctx: &mut PciCtx<'_, '_>, _offset: u8, _size: u8) {}
@@ -365,6 +370,10 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
 
     fn takes_input(&self, input: &Input) -> bool {
         self.function.takes_input(input)
+    }
+
+    fn listens(&self, input: &Input) -> bool {
+        self.function.listens(input)
     }
 
     fn change_medium(

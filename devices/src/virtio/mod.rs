@@ -1,4 +1,4 @@
-//! Virtio devices on PCI, transitional ones: drivers of the legacy interface find them as well as those of version 1.
+//! Virtio devices on PCI. Of those that there were before version 1 the drivers of the legacy interface find them, too.
 //!
 //! Source: OASIS Virtual I/O Device (VIRTIO) Version 1.2, cited as virtio.
 //!
@@ -11,6 +11,7 @@
 //! | `block.rs` | the block device |
 //! | `entropy.rs` | the entropy device |
 //! | `net.rs` | the network card |
+//! | `input.rs` | keyboard and tablet |
 //!
 //! A device is a [`VirtioDevice`], which serves one chain of buffers at a time, in pieces. A notification only arms a
 //! timer: what is served then, within bounds, takes virtual time, so that no ring, however made, holds the host up.
@@ -22,6 +23,7 @@ mod block;
 mod chain;
 mod common;
 mod entropy;
+mod input;
 mod net;
 mod pci;
 mod queue;
@@ -29,6 +31,7 @@ mod queue;
 pub use block::VirtioBlock;
 pub use chain::Chain;
 pub use entropy::VirtioEntropy;
+pub use input::VirtioInput;
 pub use net::VirtioNet;
 pub use pci::{Job, Kind, Served, VirtioDevice, VirtioPci};
 pub use queue::Broken;

@@ -241,7 +241,7 @@ impl VirtioNet {
 
     const KIND: Kind = Kind {
         id: 1,
-        transitional: 0,
+        transitional: Some(0),
         class: 0x02_00_00,
         queues: &[256, 256, 64],
     };
@@ -265,9 +265,8 @@ impl VirtioNet {
         if !fits || !self.state.accepts(to) || self.state.waiting_bytes() >= MOST_WAITING {
             return debug!(target: TARGET, "a frame of {} bytes is not taken", frame.len());
         }
-        let mut stored = vec![0; HEADER_BYTES + frame.len()];
+        let mut stored = [&[0; HEADER_BYTES], frame].concat();
         let (header, copy) = stored.split_at_mut(HEADER_BYTES);
-        copy.copy_from_slice(frame);
         if let Some(made) = receive_header(features, copy) {
             header.copy_from_slice(&made);
             self.state.waiting.push_back(stored);

@@ -20,8 +20,9 @@ use crate::pci::{Bar, ConfigSpace, PciCtx, PciDevice, PciFunction};
 
 /// Red Hat's, under which all virtio devices are.
 const VENDOR: u16 = 0x1AF4;
-/// The first identifier of transitional devices.
+/// The first identifier of transitional devices, and what is added to the number of a kind for the others'.
 const TRANSITIONAL: u16 = 0x1000;
+const MODERN_ID: u16 = 0x1040;
 
 /// The regions.
 pub(super) const LEGACY: u8 = 0;
@@ -73,8 +74,9 @@ const BYTES_A_NS: u64 = 2;
 pub struct Kind {
     /// Virtio's number for it, which is the subsystem's too.
     pub id: u16,
-    /// What is added to 1000h for the transitional device's identifier.
-    pub transitional: u16,
+    /// What is added to 1000h for the transitional device's identifier; none for a device that drivers of the legacy
+    /// interface do not know.
+    pub transitional: Option<u16>,
     /// PCI class, as in `0x01_00_00`.
     pub class: u32,
     /// The sizes of its queues, powers of two up to 256.
@@ -147,6 +149,11 @@ pub trait VirtioDevice: Send {
     /// Whether the driver has taken what came from outside before.
     fn takes_input(&self, _input: &Input) -> bool {
         true
+    }
+
+    /// Whether inputs of this kind come to this device while its driver is ready.
+    fn listens(&self, _input: &Input) -> bool {
+        false
     }
 
     /// Whether there is something to do with the chains of this queue. Those to which nothing has happened yet are
@@ -247,9 +254,15 @@ impl<D: VirtioDevice + 'static> VirtioPci<D> {
         let mut access = structure(CAP_ACCESS, 0, 0);
         access[..3].copy_from_slice(&[20, CAP_ACCESS, 0]);
         access.extend([0; 4]);
-        let mut config = ConfigSpace::new(VENDOR, TRANSITIONAL + kind.transitional, kind.class, 0)
-            .subsystem(VENDOR, kind.id)
-            .bar(LEGACY, Bar::Ports(ports))
+        let mut config = match kind.transitional {
+            Some(number) => ConfigSpace::new(VENDOR, TRANSITIONAL + number, kind.class, 0)
+                .subsystem(VENDOR, kind.id)
+                .bar(LEGACY, Bar::Ports(ports)),
+            // Revision 1 and a subsystem beyond those of transitional ones (virtio §4.1.2.1).
+            None => ConfigSpace::new(VENDOR, MODERN_ID + kind.id, kind.class, 1)
+                .subsystem(VENDOR, MODERN_ID + kind.id),
+        };
+        config = config
             .bar(VECTORS, memory(0x1000, false))
             .bar(MODERN, memory(MODERN_BYTES, true))
             .bus_master()
@@ -530,6 +543,11 @@ impl<D: VirtioDevice + 'static> PciFunction for VirtioPci<D> {
 
     fn takes_input(&self, input: &Input) -> bool {
         !self.is_ready() || self.device.takes_input(input)
+    }
+
+    fn listens(&self, input: &Input) -> bool {
+        // A driver that has not chosen version 1 yet has not even begun.
+        self.state.status & DRIVER_OK != 0 && self.is_ready() && self.device.listens(input)
     }
 
     fn before_config_read(&mut self, ctx: &mut PciCtx<'_, '_>, offset: u8, size: u8) {

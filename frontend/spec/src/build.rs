@@ -153,6 +153,8 @@ pub fn build(
         tables,
         option_roms,
         network: network_card(spec)?,
+        vmmouse: spec.input != crate::InputKind::Ps2,
+        virtio_input: spec.input == crate::InputKind::Virtio,
         ns_per_instruction: DEFAULT_RATIO,
     };
     let board = pc::build(config).map_err(|error| in_users_words(error, spec.memory))?;
@@ -162,6 +164,7 @@ pub fn build(
             model,
             cpus: spec.cpus,
             keyboard: board.keyboard,
+            inputs: board.inputs.clone(),
             serial: board.serial.to_vec(),
             display: board.display,
             power: board.power,

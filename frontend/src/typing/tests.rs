@@ -55,6 +55,17 @@ fn the_mouse_and_the_buttons_of_the_case_are_named() {
         Act::Wheel(-1),
     ];
     assert_eq!(pieces.unwrap(), expected.map(Piece::Act));
+    let to = parse("<mouse-to 0 65535>").unwrap();
+    assert_eq!(to, [Piece::Act(Act::MoveTo(0, 65535))]);
+    assert!(
+        parse("<mouse-to -1 5>")
+            .unwrap_err()
+            .contains("a dot of the screen")
+    );
+    assert_eq!(
+        [share_of(0, 640), share_of(639, 640), share_of(5, 1)],
+        [0, 65535, 65535]
+    );
     assert_eq!(parse("<left>").unwrap().len(), 1, "a key");
     let text = "cat <a >b; a < 2 > 1; x <in 2>&1 <b c> <1 2>";
     assert_eq!(parse(text).unwrap().len(), text.len(), "text as any other");
