@@ -299,6 +299,16 @@ pub struct RunArgs {
         help_heading = "Machine"
     )]
     pub input: InputChoice,
+    /// Keyboard that --send and a terminal type on, as the guest takes its own for: us, uk, de, fr, es, it, se, no,
+    /// dk, pt, br, ch, be, latam or pl
+    #[arg(
+        short = 'k',
+        long,
+        value_name = "LAYOUT",
+        default_value = "us",
+        help_heading = "Outside"
+    )]
+    pub keyboard: String,
     /// Network: none, or user for a network card with address translation, which needs no rights:
     /// the guest is 10.0.2.15, the host 10.0.2.2; hostfwd=tcp:2222-22 leads port 2222 of this host to
     /// the guest's port 22; repeat hostfwd for more
@@ -395,6 +405,25 @@ pub struct TestArgs {
     /// `glassbox run` stand in the crate's manifest or in the variable GLASSBOX_OPTIONS
     #[arg(long)]
     pub cargo: bool,
+}
+
+/// What is wrong with a command line, of the lines that the parser makes of it: without usage, as `--help` has that.
+pub fn in_one_line(words: &str) -> String {
+    let lines = words.lines().map(str::trim);
+    let lines = lines.take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let mut said = String::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        if line.starts_with("tip:") {
+            said.push(';');
+        }
+        if !said.is_empty() {
+            said.push(' ');
+        }
+        said.push_str(line);
+    }
+    said + "; see --help"
 }
 
 /// What is to be said of a command line that `error` refuses because it leaves `run` out.

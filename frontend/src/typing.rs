@@ -1,5 +1,6 @@
-//! What is typed into a guest, and done with its mouse and the buttons of its case: the syntax of `--send`, and the US
-//! keyboard.
+//! What is typed into a guest, and done with its mouse and the buttons of its case: the syntax of `--send`.
+
+mod layout;
 
 use std::collections::VecDeque;
 
@@ -8,6 +9,7 @@ use platform::{Key, Motion, PhysAddr, Place};
 use spec::{Change, DriveName};
 
 use crate::outlet;
+pub use layout::{LAYOUTS, Layout};
 
 /// One stroke: a key with what is held down meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Stroke {
     pub ctrl: bool,
     /// Alt is held.
     pub alt: bool,
+    /// AltGr is held, which is the right Alt key.
+    pub altgr: bool,
 }
 
 impl Stroke {
@@ -30,6 +34,18 @@ impl Stroke {
             shift: false,
             ctrl: false,
             alt: false,
+            altgr: false,
+        }
+    }
+
+    /// What `other` holds is held, too.
+    fn holding(self, other: Self) -> Self {
+        Self {
+            key: self.key,
+            shift: self.shift | other.shift,
+            ctrl: self.ctrl | other.ctrl,
+            alt: self.alt | other.alt,
+            altgr: self.altgr | other.altgr,
         }
     }
 }
@@ -41,6 +57,8 @@ pub enum Piece {
     Char(char),
     /// A key by name, such as `<f1>` or `<ctrl-alt-delete>`.
     Key(Stroke),
+    /// The key of a character with what is held, such as `<ctrl-c>`; which key that is the keyboard tells.
+    Chord(char, Stroke),
     /// The mouse, a button of the case or a drive, such as `<click left>`, `<power>` or `<eject cdrom>`.
     Act(Act),
 }
@@ -97,7 +115,7 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, String> {
                         "gt" => Piece::Char('>'),
                         name => match parse_act(name) {
                             Some(act) => Piece::Act(act?),
-                            None => Piece::Key(parse_stroke(name)?),
+                            None => parse_stroke(name)?,
                         },
                     });
                     rest = after;
@@ -264,7 +282,7 @@ fn parse_escape(rest: &str) -> Result<(char, &str), String> {
 }
 
 /// Parses `ctrl-alt-delete`, `shift-f1`, `enter`, `a`.
-fn parse_stroke(name: &str) -> Result<Stroke, String> {
+fn parse_stroke(name: &str) -> Result<Piece, String> {
     let mut stroke = Stroke::plain(Key::Escape);
     let mut rest = name;
     while let Some((modifier, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty())
@@ -273,17 +291,14 @@ fn parse_stroke(name: &str) -> Result<Stroke, String> {
             "ctrl" | "control" | "c" => stroke.ctrl = true,
             "alt" | "a" | "m" => stroke.alt = true,
             "shift" | "s" => stroke.shift = true,
+            "altgr" => stroke.altgr = true,
             _ => break,
         }
         rest = after;
     }
     let mut chars = rest.chars();
-    if let (Some(c), None) = (chars.next(), chars.next())
-        && let Some(typed) = stroke_of_char(c)
-    {
-        stroke.key = typed.key;
-        stroke.shift |= typed.shift;
-        return Ok(stroke);
+    if let (Some(c), None) = (chars.next(), chars.next()) {
+        return Ok(Piece::Chord(c, stroke));
     }
     stroke.key = key_by_name(rest).ok_or_else(|| {
         format!(
@@ -291,7 +306,7 @@ fn parse_stroke(name: &str) -> Result<Stroke, String> {
              <click left>, or <lt> for <"
         )
     })?;
-    Ok(stroke)
+    Ok(Piece::Key(stroke))
 }
 
 fn key_by_name(name: &str) -> Option<Key> {
@@ -332,91 +347,10 @@ fn key_by_name(name: &str) -> Option<Key> {
         "win" | "meta" | "super" => Key::MetaLeft,
         "ctrl" | "control" => Key::ControlLeft,
         "alt" => Key::AltLeft,
+        "altgr" => Key::AltRight,
         "shift" => Key::ShiftLeft,
         _ => return None,
     })
-}
-
-const LETTERS: [Key; 26] = [
-    Key::A,
-    Key::B,
-    Key::C,
-    Key::D,
-    Key::E,
-    Key::F,
-    Key::G,
-    Key::H,
-    Key::I,
-    Key::J,
-    Key::K,
-    Key::L,
-    Key::M,
-    Key::N,
-    Key::O,
-    Key::P,
-    Key::Q,
-    Key::R,
-    Key::S,
-    Key::T,
-    Key::U,
-    Key::V,
-    Key::W,
-    Key::X,
-    Key::Y,
-    Key::Z,
-];
-
-/// The keys of a US keyboard that make characters: the key, the character, the one with Shift.
-const SYMBOLS: [(Key, char, char); 21] = [
-    (Key::Digit1, '1', '!'),
-    (Key::Digit2, '2', '@'),
-    (Key::Digit3, '3', '#'),
-    (Key::Digit4, '4', '$'),
-    (Key::Digit5, '5', '%'),
-    (Key::Digit6, '6', '^'),
-    (Key::Digit7, '7', '&'),
-    (Key::Digit8, '8', '*'),
-    (Key::Digit9, '9', '('),
-    (Key::Digit0, '0', ')'),
-    (Key::Minus, '-', '_'),
-    (Key::Equal, '=', '+'),
-    (Key::BracketLeft, '[', '{'),
-    (Key::BracketRight, ']', '}'),
-    (Key::Backslash, '\\', '|'),
-    (Key::Semicolon, ';', ':'),
-    (Key::Quote, '\'', '"'),
-    (Key::Backquote, '`', '~'),
-    (Key::Comma, ',', '<'),
-    (Key::Period, '.', '>'),
-    (Key::Slash, '/', '?'),
-];
-
-/// The stroke on a US keyboard that makes `c`; `None` for what it does not have.
-pub fn stroke_of_char(c: char) -> Option<Stroke> {
-    let with = |key, shift, ctrl| {
-        Some(Stroke {
-            key,
-            shift,
-            ctrl,
-            alt: false,
-        })
-    };
-    match c {
-        'a'..='z' => with(LETTERS[c as usize - 'a' as usize], false, false),
-        'A'..='Z' => with(LETTERS[c as usize - 'A' as usize], true, false),
-        ' ' => with(Key::Space, false, false),
-        '\n' | '\r' => with(Key::Enter, false, false),
-        '\t' => with(Key::Tab, false, false),
-        '\x08' | '\x7F' => with(Key::Backspace, false, false),
-        '\x1B' => with(Key::Escape, false, false),
-        '\x01'..='\x1A' => with(LETTERS[c as usize - 1], false, true),
-        c => SYMBOLS.iter().find_map(|&(key, plain, shifted)| {
-            (c == plain)
-                .then_some((key, false))
-                .or((c == shifted).then_some((key, true)))
-                .and_then(|(key, shift)| with(key, shift, false))
-        }),
-    }
 }
 
 /// What a terminal sends for a piece: serial lines carry bytes, not keys.
@@ -428,6 +362,17 @@ pub fn serial_bytes(piece: &Piece) -> Vec<u8> {
         Piece::Char(c) if (*c as u32) < 0x100 => vec![*c as u8],
         Piece::Char(c) => c.to_string().into_bytes(),
         Piece::Key(stroke) => stroke_bytes(*stroke),
+        Piece::Chord(c, held) => {
+            let mut bytes = serial_bytes(&Piece::Char(match (held.ctrl, held.shift) {
+                (true, _) if c.is_ascii() => (*c as u8 & 0x1F).into(),
+                (_, true) => c.to_ascii_uppercase(),
+                _ => *c,
+            }));
+            if held.alt {
+                bytes.insert(0, 0x1B);
+            }
+            bytes
+        }
         Piece::Act(_) => Vec::new(),
     }
 }
@@ -462,28 +407,9 @@ fn stroke_bytes(stroke: Stroke) -> Vec<u8> {
         Key::F10 => b"\x1B[21~",
         Key::F11 => b"\x1B[23~",
         Key::F12 => b"\x1B[24~",
-        key => {
-            let Some(c) = char_of_key(key, stroke.shift) else {
-                return Vec::new();
-            };
-            let byte = if stroke.ctrl { c as u8 & 0x1F } else { c as u8 };
-            return if stroke.alt {
-                vec![0x1B, byte]
-            } else {
-                vec![byte]
-            };
-        }
+        _ => b"",
     };
     sequence.to_vec()
-}
-
-fn char_of_key(key: Key, shift: bool) -> Option<char> {
-    if let Some(index) = LETTERS.iter().position(|&letter| letter == key) {
-        let base = if shift { b'A' } else { b'a' };
-        return Some((base + index as u8).into());
-    }
-    let symbol = SYMBOLS.iter().find(|(symbol, ..)| *symbol == key)?;
-    Some(if shift { symbol.2 } else { symbol.1 })
 }
 
 /// How long a key that was asked for by name is held, and how long it is between two: a guest may
@@ -504,8 +430,9 @@ const UNMOVED_NS: u64 = 1_000_000_000;
 /// What waits to be typed and done, and is handed to the machine as fast as the guest takes it, at
 /// slice borders. Keys and bytes have a queue each: a guest that leaves one alone still gets the
 /// other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Typist {
+    layout: &'static Layout,
     keys: Queue,
     serial: Queue,
     host: Host,
@@ -598,17 +525,31 @@ enum What {
 }
 
 impl Typist {
-    /// Types on the keyboard. Characters that a US keyboard lacks are left out.
+    /// Who types on a keyboard of this kind, as the guest takes it for.
+    pub fn new(layout: &'static Layout) -> Self {
+        Self {
+            layout,
+            keys: Queue::default(),
+            serial: Queue::default(),
+            host: Host::default(),
+            buttons: 0,
+        }
+    }
+
+    /// Types on the keyboard. Characters that it lacks are left out, which is said.
     pub fn type_keys(&mut self, pieces: &[Piece]) {
         for piece in pieces {
             match piece {
-                Piece::Char(c) => match stroke_of_char(*c) {
-                    Some(stroke) => self.push(stroke, 0),
-                    None => {
-                        log::warn!(target: "typing", "no key makes {piece:?} on a US keyboard");
-                    }
-                },
+                Piece::Char(c) => {
+                    let strokes = self.strokes(*c);
+                    strokes.into_iter().for_each(|stroke| self.push(stroke, 0));
+                }
                 Piece::Key(stroke) => self.stroke(*stroke),
+                Piece::Chord(c, held) => {
+                    for stroke in self.strokes(*c) {
+                        self.stroke(stroke.holding(*held));
+                    }
+                }
                 Piece::Act(act) => {
                     let steps = self.steps_of(act);
                     self.keys.steps.extend(steps);
@@ -617,8 +558,20 @@ impl Typist {
         }
     }
 
+    fn strokes(&self, c: char) -> Vec<Stroke> {
+        let strokes = self.layout.strokes(c);
+        if strokes.is_empty() {
+            outlet::say(&format!(
+                "glassbox: {c:?} is not typed: expected a character of the keyboard `{}`, which has no key for it; see \
+                 --keyboard",
+                self.layout.name()
+            ));
+        }
+        strokes
+    }
+
     /// Presses and releases a key with its modifiers.
-    pub fn stroke(&mut self, stroke: Stroke) {
+    fn stroke(&mut self, stroke: Stroke) {
         self.push(stroke, HOLD_NS);
     }
 
@@ -626,6 +579,7 @@ impl Typist {
         let modifiers = [
             (stroke.ctrl, Key::ControlLeft),
             (stroke.alt, Key::AltLeft),
+            (stroke.altgr, Key::AltRight),
             (stroke.shift, Key::ShiftLeft),
         ];
         let held = || modifiers.iter().filter(|(held, _)| *held);
