@@ -86,7 +86,8 @@ pub struct MachineConfig {
     pub cpus: usize,
     /// The device that takes keys and the mouse's movement.
     pub keyboard: DeviceId,
-    /// Others that take keys or places of the pointer while the guest has switched them on; the preferred ones are first.
+    /// Others that take keys or places of the pointer while the guest has switched them on; the
+    /// preferred ones are first.
     pub inputs: Vec<DeviceId>,
     /// The serial ports, COM1 first.
     pub serial: Vec<DeviceId>,

@@ -1,11 +1,11 @@
-//! VMware's absolute pointer, at the backdoor port of its machines, as QEMU's PCs have it too: systems of the last twenty
-//! years find it without a driver of their own.
+//! VMware's absolute pointer, at the backdoor port of its machines, as QEMU's PCs have it too:
+//! systems of the last twenty years find it without a driver of their own.
 //!
-//! Sources: VMware, "Knowledge base: mechanisms to determine if software is running in a VMware virtual machine" for the
-//! backdoor; the protocol is that of X.org's vmmouse driver and Linux's.
+//! Sources: VMware, "Knowledge base: mechanisms to determine if software is running in a VMware
+//! virtual machine" for the backdoor; the protocol is that of X.org's vmmouse driver and Linux's.
 //!
-//! A program puts 564D5868h into EAX, a command into ECX and 5658h into DX, and reads the port by IN EAX, DX; the answer
-//! is in EAX and more registers.
+//! A program puts 564D5868h into EAX, a command into ECX and 5658h into DX, and reads the port by
+//! IN EAX, DX; the answer is in EAX and more registers.
 //!
 //! | command | EBX | answer |
 //! |---|---|---|
@@ -16,8 +16,9 @@
 //! | 29 | 53424152, 4C455252 | positions, movements |
 //! | 29 | F5 | switches it off |
 //!
-//! What happens is four words in the queue: buttons (20h left, 10h right, 8 middle), where it is or how far it went, and the
-//! wheel. The PS/2 mouse then says that something did, as the interrupt is its.
+//! What happens is four words in the queue: buttons (20h left, 10h right, 8 middle), where it is or
+//! how far it went, and the wheel. The PS/2 mouse then says that something did, as the interrupt is
+//! its.
 //!
 //! Not modelled: the backdoor's other commands.
 

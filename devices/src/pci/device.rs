@@ -16,7 +16,8 @@ use super::host::Bdf;
 
 /// The chip of a PCI function.
 ///
-/// `region` is the number of the base address register (0 to 5) or, from 8 on, what the chip itself mapped on the bus; otherwise the methods are those of [`Device`].
+/// `region` is the number of the base address register (0 to 5) or, from 8 on, what the chip itself
+/// mapped on the bus; otherwise the methods are those of [`Device`].
 pub trait PciFunction: Send {
     /// The chip's name, also its log target.
     fn name(&self) -> &'static str;

@@ -1,8 +1,9 @@
 //! The network card (virtio §5.1): a queue to receive, one to send, and one for commands.
 //!
-//! Beside ordinary frames it takes and gives TCP segments of up to 64 KiB, where the driver wants that: an [`Output`] says
-//! so with each frame ([`Said::LargeFrame`]), and who answers may then send such ones. Checksums are whole on the wire:
-//! what the driver leaves out is computed here, and what it is ready to leave unchecked is checked here.
+//! Beside ordinary frames it takes and gives TCP segments of up to 64 KiB, where the driver wants
+//! that: an [`Output`] says so with each frame ([`Said::LargeFrame`]), and who answers may then
+//! send such ones. Checksums are whole on the wire: what the driver leaves out is computed here,
+//! and what it is ready to leave unchecked is checked here.
 //!
 //! What comes waits in the card, within bounds, until the driver has buffers for it. Not modelled: several pairs of
 //! queues, VLAN filters, announcements, hash reports and TCP over IPv6.
@@ -178,8 +179,8 @@ fn takes_large(features: u64) -> bool {
     features & NEEDED == NEEDED
 }
 
-/// The header of a frame that came, before which it has to stand; the frame's checksum is then as the header says. `None`
-/// for a frame that the driver is not ready for.
+/// The header of a frame that came, before which it has to stand; the frame's checksum is then as
+/// the header says. `None` for a frame that the driver is not ready for.
 fn receive_header(features: u64, frame: &mut [u8]) -> Option<[u8; HEADER_BYTES]> {
     let mut header = [0; HEADER_BYTES];
     header[NUM_BUFFERS] = 1;
@@ -246,7 +247,8 @@ impl VirtioNet {
         queues: &[256, 256, 64],
     };
 
-    /// The PCI device of a card with this address, and what is in its expansion ROM: nothing, or a multiple of 512 bytes.
+    /// The PCI device of a card with this address, and what is in its expansion ROM: nothing, or a
+    /// multiple of 512 bytes.
     pub fn device(mac: Mac, rom: Vec<u8>) -> PciDevice<VirtioPci<Self>> {
         let device = Self {
             mac,

@@ -296,8 +296,9 @@ fn network_card(spec: &MachineSpec) -> Result<Option<NetworkCard>> {
     }))
 }
 
-/// Makes an expansion ROM of this vendor's name the device that it is plugged into (PCI Firmware Specification 3.0
-/// §5.1.2): one for virtio names the card of version 1, and other firmware than ours does not run it for the older number.
+/// Makes an expansion ROM of this vendor's name the device that it is plugged into (PCI Firmware
+/// Specification 3.0 §5.1.2): one for virtio names the card of version 1, and other firmware than
+/// ours does not run it for the older number.
 fn name_device(rom: &mut [u8], vendor: u16, device: u16) {
     /// A byte that the header leaves to the ROM, by which its bytes sum to 0.
     const CHECKSUM: usize = 6;

@@ -1,8 +1,8 @@
 //! Keyboards of other countries: which keys make a character.
 //!
-//! A layout is four rows of characters, for each key one: what it makes alone, with Shift, with AltGr and with both (of
-//! those two, what is printed on the keys). A dead key makes nothing by itself: the next letter gets its accent, and a space after it makes
-//! the accent alone.
+//! A layout is four rows of characters, for each key one: what it makes alone, with Shift, with
+//! AltGr and with both (of those two, what is printed on the keys). A dead key makes nothing by
+//! itself: the next letter gets its accent, and a space after it makes the accent alone.
 
 use platform::Key;
 
