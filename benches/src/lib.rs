@@ -151,6 +151,7 @@ fn machine(disk: Option<Vec<u8>>, kernel: Option<KernelSetup>, memory_bytes: u64
             model: CpuModel::by_name("max").expect("the model exists"),
             cpus: 1,
             keyboard: board.keyboard,
+            inputs: board.inputs.clone(),
             serial: board.serial.to_vec(),
             display: board.display,
             power: board.power,

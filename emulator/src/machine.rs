@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use platform::{
     BlockBackend, Bus, DeviceId, Frame, Input, Key, MachineRequest, MessageQueue, Motion,
-    NoSuchDrive, Output, PhysAddr, TextScreen,
+    NoSuchDrive, Output, PhysAddr, Place, TextScreen,
 };
 use sha2::{Digest, Sha256};
 use x86::Vcpu;
@@ -86,6 +86,9 @@ pub struct MachineConfig {
     pub cpus: usize,
     /// The device that takes keys and the mouse's movement.
     pub keyboard: DeviceId,
+    /// Others that take keys or places of the pointer while the guest has switched them on; the
+    /// preferred ones are first.
+    pub inputs: Vec<DeviceId>,
     /// The serial ports, COM1 first.
     pub serial: Vec<DeviceId>,
     /// The device that renders frames.
@@ -429,8 +432,37 @@ impl Machine {
 
     /// A key of the keyboard goes down or up.
     pub fn input_key(&mut self, key: Key, pressed: bool) {
-        let keyboard = self.bus().name_of(self.config.keyboard).to_owned();
-        self.input(&keyboard, Input::Key { key, pressed });
+        let input = Input::Key { key, pressed };
+        let keyboard = self.listener(&input).unwrap_or(self.config.keyboard);
+        let keyboard = self.bus().name_of(keyboard).to_owned();
+        self.input(&keyboard, input);
+    }
+
+    /// The device that the guest has switched on for inputs of this kind, beside the PS/2 controller.
+    fn listener(&self, input: &Input) -> Option<DeviceId> {
+        let bus = self.bus();
+        let mut inputs = self.config.inputs.iter().copied();
+        inputs.find(|&device| bus.listens(device, input))
+    }
+
+    /// Whether the guest has switched on a pointer that takes [`input_place`](Self::input_place).
+    pub fn has_pointer(&self) -> bool {
+        self.listener(&Input::Pointer(Place::default())).is_some()
+    }
+
+    /// The pointer is at a place, or one of its buttons changes; where there is none, nobody hears of it.
+    pub fn input_place(&mut self, place: Place) {
+        let input = Input::Pointer(place);
+        if let Some(pointer) = self.listener(&input) {
+            let pointer = self.bus().name_of(pointer).to_owned();
+            self.input(&pointer, input);
+        }
+    }
+
+    /// Width and height of the display's picture, in dots.
+    pub fn screen_size(&mut self) -> (usize, usize) {
+        let frame = self.render().unwrap_or_default();
+        (frame.width, frame.height)
     }
 
     /// Bytes arrive at serial port `port` (0 = COM1); a port that the machine lacks ignores them.
@@ -560,14 +592,21 @@ impl Machine {
     /// Whether the guest has taken every key: what comes before it has may be lost.
     pub fn takes_keys(&self) -> bool {
         let (key, pressed) = (Key::Escape, true);
-        let bus = self.bus();
-        bus.takes_input(self.config.keyboard, &Input::Key { key, pressed })
+        let input = Input::Key { key, pressed };
+        let keyboard = self.listener(&input).unwrap_or(self.config.keyboard);
+        self.bus().takes_input(keyboard, &input)
     }
 
     /// Whether the guest has taken all that the mouse did, or does not look: what comes before it has is added to that.
     pub fn takes_motion(&self) -> bool {
-        let motion = Motion::default().into();
-        self.bus().takes_input(self.config.keyboard, &motion)
+        let place = Input::Pointer(Place::default());
+        match self.listener(&place) {
+            Some(pointer) => self.bus().takes_input(pointer, &place),
+            None => {
+                let motion = Motion::default().into();
+                self.bus().takes_input(self.config.keyboard, &motion)
+            }
+        }
     }
 
     /// Whether the guest has taken all bytes of serial port `port`: what comes before it has waits.

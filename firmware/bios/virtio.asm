@@ -135,13 +135,36 @@ virtio_transfer:
         mov     ah, 80h
         cmp     word [E_VUSED+2], 0
         je      .ret
-        mov     ah, 20h
         cmp     byte [E_VSTATUS], 0
-        jne     .ret
+        jne     .failed
 .moved: mov     ax, [E_RQCNT]
         mov     [E_RQDONE], ax
         mov     ah, 0
 .ret:   ret
+.failed:
+        mov     ah, 20h
+        cmp     byte [E_RQOP], 0
+        je      .ret
+        push    bx                      ; a write: the feature RO says why
+        push    cx
+        mov     ch, [bx+D_CTRL]
+        mov     bx, [bx+D_BASE]
+        mov     cl, 4
+        xor     ax, ax
+        call    virtio_point
+        xor     eax, eax
+        call    pci_write
+        mov     cl, 4
+        mov     ax, 4
+        call    virtio_point
+        call    pci_read
+        pop     cx
+        pop     bx
+        test    al, 20h
+        mov     ah, 20h
+        jz      .ret
+        mov     ah, 03h                 ; write-protected
+        ret
 
 .address:                               ; ES:DI = EAX, as 64 bits
         stosd

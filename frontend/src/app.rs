@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use emulator::Pacing;
 use emulator::saved::Saved;
@@ -18,6 +18,7 @@ use crate::outlet::{self, Unwritten};
 use crate::report::{self, Cause, End, Outcome};
 use crate::runner::{self, Control, Limits, Session, Shown, Stop};
 use crate::script::Script;
+use crate::typing::{LAYOUTS, Layout};
 
 /// A timeout beyond this, a century, is none.
 const MOST_SECONDS: f64 = 3.2e9;
@@ -25,6 +26,7 @@ const MOST_SECONDS: f64 = 3.2e9;
 /// The options, checked: what could be refused has been.
 struct Plan {
     args: RunArgs,
+    keyboard: &'static Layout,
     serial: Vec<Place>,
     debugcon: Place,
     limits: Limits,
@@ -236,6 +238,14 @@ fn check(args: RunArgs) -> Result<Plan> {
         Some(seconds) if seconds < MOST_SECONDS => Some(Duration::from_secs_f64(seconds)),
         _ => None,
     };
+    let keyboard = Layout::named(&args.keyboard).with_context(|| {
+        let names = LAYOUTS.iter().map(Layout::name).collect::<Vec<_>>();
+        format!(
+            "--keyboard {}: expected one of {}, found another; this is what --send and a terminal type on",
+            args.keyboard,
+            names.join(", ")
+        )
+    })?;
     let script = Script::new(args.until.as_deref(), &args.send)?;
     let stdio = debugcon == Place::Stdio || serial.contains(&Place::Stdio);
     let choice = args.display.unwrap_or(DisplayChoice::Auto);
@@ -246,6 +256,7 @@ fn check(args: RunArgs) -> Result<Plan> {
     };
     Ok(Plan {
         args,
+        keyboard,
         serial,
         debugcon,
         limits,
@@ -425,6 +436,7 @@ fn run_machine(
     let session = Session {
         limits: plan.limits,
         script: plan.script,
+        keyboard: plan.keyboard,
         wires,
         control: host.control,
         stdin: host.stdin,

@@ -62,6 +62,7 @@ Examples:
 TEXT of --send: \\n Enter, \\e Escape, \\t \\b \\xNN \\\\, keys such as <f1> <up> <ctrl-alt-delete>, <lt> for <, and
   <power> <reset>           the buttons of the case: <power> asks an ACPI system to shut down
   <mouse DX DY>             moves the mouse by so many counts to the right and down, as <mouse 10 -5>
+  <mouse-to X Y>            puts the pointer on that dot of the screen, where the guest has one that takes it
   <click BUTTON>            left, right or middle; <mouse-down BUTTON> and <mouse-up BUTTON> to drag
   <wheel N>                 turns the wheel by N notches, down on the screen; up where N is negative
   <insert DRIVE FILE>       puts an image into cdrom, cdrom2, floppy or floppy2 in place of what is there
@@ -75,7 +76,8 @@ OPTION of --net user:
   tftp=DIR bootfile=NAME    serves the files in DIR, and names one to who boots by network
   rom=FILE                  what is in the card's boot ROM, such as iPXE's
 
-A window: a click lends the guest the mouse, Ctrl+Alt gives it back; Ctrl+Alt+P presses the power button,
+A window: a click lends the guest the mouse, Ctrl+Alt gives it back; a guest with a driver for VMware's pointer or
+virtio's tablet follows the mouse without that. Ctrl+Alt+P presses the power button,
 Ctrl+Alt+R the reset button, Ctrl+Alt+Q leaves; Ctrl+Alt+Del is the guest's, and so is Ctrl+Alt+End where the host
 keeps it to itself. In a terminal Ctrl-Alt-P, Ctrl-Alt-R and Ctrl-]. Discs and diskettes are changed by
 --send alone.
@@ -121,6 +123,28 @@ pub enum DisplayChoice {
     Terminal,
     /// None: headless
     None,
+}
+
+/// What there is beside PS/2 keyboard and mouse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum InputChoice {
+    /// Nothing
+    Ps2,
+    /// VMware's absolute pointer
+    #[default]
+    Vmmouse,
+    /// That, and virtio's keyboard and tablet
+    Virtio,
+}
+
+impl From<InputChoice> for spec::InputKind {
+    fn from(choice: InputChoice) -> Self {
+        match choice {
+            InputChoice::Ps2 => Self::Ps2,
+            InputChoice::Vmmouse => Self::Vmmouse,
+            InputChoice::Virtio => Self::Virtio,
+        }
+    }
 }
 
 /// What virtual time follows.
@@ -269,6 +293,25 @@ pub struct RunArgs {
     /// variables keeps them for this run only, without this
     #[arg(long, value_name = "FILE", help_heading = "Machine")]
     pub uefi_vars: Option<PathBuf>,
+    /// Pointer: ps2 for the mouse alone, vmmouse for VMware's absolute pointer too, which most systems know,
+    /// virtio for that and virtio's keyboard and tablet
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "vmmouse",
+        help_heading = "Machine"
+    )]
+    pub input: InputChoice,
+    /// Keyboard that --send and a terminal type on, as the guest takes its own for: us, uk, de, fr, es, it, se, no,
+    /// dk, pt, br, ch, be, latam or pl
+    #[arg(
+        short = 'k',
+        long,
+        value_name = "LAYOUT",
+        default_value = "us",
+        help_heading = "Outside"
+    )]
+    pub keyboard: String,
     /// Network: none, or user for a network card with address translation, which needs no rights:
     /// the guest is 10.0.2.15, the host 10.0.2.2; hostfwd=tcp:2222-22 leads port 2222 of this host to
     /// the guest's port 22; repeat hostfwd for more
@@ -367,6 +410,25 @@ pub struct TestArgs {
     pub cargo: bool,
 }
 
+/// What is wrong with a command line, of the lines that the parser makes of it: without usage, as `--help` has that.
+pub fn in_one_line(words: &str) -> String {
+    let lines = words.lines().map(str::trim);
+    let lines = lines.take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let mut said = String::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        if line.starts_with("tip:") {
+            said.push(';');
+        }
+        if !said.is_empty() {
+            said.push(' ');
+        }
+        said.push_str(line);
+    }
+    said + "; see --help"
+}
+
 /// What is to be said of a command line that `error` refuses because it leaves `run` out.
 pub fn without_run(arguments: &[OsString], error: &clap::Error) -> Option<String> {
     use clap::error::ErrorKind;
@@ -410,7 +472,8 @@ pub fn without_run(arguments: &[OsString], error: &clap::Error) -> Option<String
 }
 
 /// What `--restore` brings along: the options that describe a machine.
-const OF_THE_MACHINE: [&str; 18] = [
+const OF_THE_MACHINE: [&str; 19] = [
+    "input",
     "image",
     "image_as",
     "disk",
@@ -455,6 +518,7 @@ impl RunArgs {
             initrd: self.initrd.clone(),
             append: self.append.clone(),
             rtc: self.rtc,
+            input: self.input.into(),
             net: match &self.net {
                 Some(text) => spec::NetSpec::parse(text)?,
                 None => None,

@@ -66,10 +66,11 @@ fn fail(error: &anyhow::Error) -> u8 {
 
 /// Prints help to standard output, or to standard error what is wrong with the command line.
 fn say_usage(words: &clap::Error) -> u8 {
-    let written = words.print().and_then(|()| io::stdout().flush());
     if words.use_stderr() {
+        outlet::say(&cli::in_one_line(&words.to_string()));
         return 2;
     }
+    let written = words.print().and_then(|()| io::stdout().flush());
     match outlet::check_stdout(written) {
         Ok(()) => 0,
         Err(error) => fail(&error.into()),

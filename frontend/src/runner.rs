@@ -16,7 +16,7 @@ use crate::outlet::{self, Unwritten};
 use crate::pacer::Pacer;
 use crate::report::{Cause, End, Outcome};
 use crate::script::Script;
-use crate::typing::{Stroke, Typist};
+use crate::typing::{Layout, Piece, Typist};
 
 /// What somebody does to the machine at the next slice border.
 pub type Command = Box<dyn FnOnce(&mut Machine) + Send>;
@@ -26,7 +26,7 @@ pub enum Control {
     /// A key of the window, the mouse, a button of the case.
     Do(Command),
     /// A key of the terminal, which tells of no release.
-    Stroke(Stroke),
+    Type(Piece),
     /// The run is to end.
     Stop(Stop),
 }
@@ -60,6 +60,7 @@ pub struct Shown {
     latest: Mutex<Latest>,
     kips: AtomicU64,
     ended: AtomicBool,
+    has_pointer: AtomicBool,
     last_words: Mutex<Option<String>>,
 }
 
@@ -74,6 +75,11 @@ impl Shown {
     /// Million instructions a second, lately.
     pub fn mips(&self) -> f64 {
         self.kips.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+
+    /// Whether the guest has switched on a pointer that is told places rather than movements.
+    pub fn has_pointer(&self) -> bool {
+        self.has_pointer.load(Ordering::Relaxed)
     }
 
     /// Whether the run is over.
@@ -128,6 +134,8 @@ pub struct Session {
     pub limits: Limits,
     /// `--until` and `--send`.
     pub script: Script,
+    /// The keyboard that the guest takes its own for.
+    pub keyboard: &'static Layout,
     /// Serial ports and the debug console.
     pub wires: Wires,
     /// From the host.
@@ -197,8 +205,8 @@ pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives) {
     let pacer = (session.pacing == Pacing::Realtime).then(|| Pacer::new(started, machine.now_ns()));
     let mut run = Run {
         machine,
+        typist: Typist::new(session.keyboard),
         session,
-        typist: Typist::default(),
         started,
         next_screen_ns: 0,
         next_frame: started,
@@ -601,7 +609,7 @@ impl Run {
     fn control(&mut self, control: Control) -> Option<End> {
         match control {
             Control::Do(command) => command(&mut self.machine),
-            Control::Stroke(stroke) => self.typist.stroke(stroke),
+            Control::Type(piece) => self.typist.type_keys(&[piece]),
             Control::Stop(stop) => {
                 self.stopped.get_or_insert_with(Instant::now);
                 return Some(end(match stop {
@@ -635,6 +643,12 @@ impl Run {
                         sent = true;
                     }
                 }
+                Said::LargeFrame(frame) => {
+                    if let Some(link) = &self.session.link {
+                        link.send_large(frame);
+                        sent = true;
+                    }
+                }
                 Said::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
             }
         }
@@ -653,6 +667,8 @@ impl Run {
         self.unseen = now < self.next_frame;
         if !self.unseen {
             self.next_frame = now + FRAME;
+            let has_pointer = self.machine.has_pointer();
+            shown.has_pointer.store(has_pointer, Ordering::Relaxed);
             // The display keeps what it was given: most of the time nothing has changed.
             if let Some(frame) = self.machine.render_changed() {
                 shown.show(frame);

@@ -404,6 +404,7 @@ fn match_end(regex: &Regex, stream: &Stream) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::typing::LAYOUTS;
 
     fn screen(rows: &[&str]) -> TextScreen {
         let columns = 20;
@@ -427,7 +428,7 @@ mod tests {
     #[test]
     fn until_matches_on_every_channel() {
         let script = || Script::new(Some("^do+ne$"), &[]).unwrap();
-        let mut typist = Typist::default();
+        let mut typist = Typist::new(&LAYOUTS[0]);
         let mut one = script();
         says(&mut one, "undone\r\ndoo");
         assert!(!one.check(&mut typist));
@@ -444,7 +445,7 @@ mod tests {
     #[test]
     fn a_stream_keeps_its_last_megabytes() {
         let mut script = Script::new(None, &[]).unwrap();
-        let mut typist = Typist::default();
+        let mut typist = Typist::new(&LAYOUTS[0]);
         let line = "\u{e4}\u{20ac}".repeat(20_000);
         let mut said = 0;
         for _ in 0..150 {
@@ -465,7 +466,7 @@ mod tests {
 
     #[test]
     fn matches_are_found_across_every_border() {
-        let mut typist = Typist::default();
+        let mut typist = Typist::new(&LAYOUTS[0]);
         // In front of more than is searched again, all of it at once.
         let mut script = Script::new(Some("^needle$"), &[]).unwrap();
         says(&mut script, "needle\n");
@@ -502,10 +503,10 @@ mod tests {
         let sends = ["> =>a\\n".to_owned(), "> =>b\\n".to_owned()];
         let mut script = Script::new(None, &sends).unwrap();
         says(&mut script, "> ");
-        let mut typist = Typist::default();
+        let mut typist = Typist::new(&LAYOUTS[0]);
         script.check(&mut typist);
         assert!(!typist.is_idle());
-        let mut typist = Typist::default();
+        let mut typist = Typist::new(&LAYOUTS[0]);
         script.check(&mut typist);
         assert!(typist.is_idle(), "the old prompt must not match again");
         says(&mut script, "a\r\n> ");
@@ -519,7 +520,7 @@ mod tests {
         let mut script = Script::new(None, &sends).unwrap();
         let typed = |script: &mut Script, rows: &[&str]| {
             script.screen(Some(&screen(rows)));
-            let mut typist = Typist::default();
+            let mut typist = Typist::new(&LAYOUTS[0]);
             script.check(&mut typist);
             !typist.is_idle()
         };
@@ -538,7 +539,7 @@ mod tests {
             now.cursor = cursor;
             let mut check = || {
                 script.screen(Some(&now));
-                let mut typist = Typist::default();
+                let mut typist = Typist::new(&LAYOUTS[0]);
                 let until = script.check(&mut typist);
                 assert_eq!(until, !typist.is_idle());
                 until

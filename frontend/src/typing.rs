@@ -1,11 +1,15 @@
-//! What is typed into a guest, and done with its mouse and the buttons of its case: the syntax of `--send`, and the US
-//! keyboard.
+//! What is typed into a guest, and done with its mouse and the buttons of its case: the syntax of `--send`.
+
+mod layout;
 
 use std::collections::VecDeque;
 
 use emulator::Machine;
-use platform::{Key, Motion, PhysAddr};
+use platform::{Key, Motion, PhysAddr, Place};
 use spec::{Change, DriveName};
+
+use crate::outlet;
+pub use layout::{LAYOUTS, Layout};
 
 /// One stroke: a key with what is held down meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Stroke {
     pub ctrl: bool,
     /// Alt is held.
     pub alt: bool,
+    /// AltGr is held, which is the right Alt key.
+    pub altgr: bool,
 }
 
 impl Stroke {
@@ -28,6 +34,18 @@ impl Stroke {
             shift: false,
             ctrl: false,
             alt: false,
+            altgr: false,
+        }
+    }
+
+    /// What `other` holds is held, too.
+    fn holding(self, other: Self) -> Self {
+        Self {
+            key: self.key,
+            shift: self.shift | other.shift,
+            ctrl: self.ctrl | other.ctrl,
+            alt: self.alt | other.alt,
+            altgr: self.altgr | other.altgr,
         }
     }
 }
@@ -39,6 +57,8 @@ pub enum Piece {
     Char(char),
     /// A key by name, such as `<f1>` or `<ctrl-alt-delete>`.
     Key(Stroke),
+    /// The key of a character with what is held, such as `<ctrl-c>`; which key that is the keyboard tells.
+    Chord(char, Stroke),
     /// The mouse, a button of the case or a drive, such as `<click left>`, `<power>` or `<eject cdrom>`.
     Act(Act),
 }
@@ -50,8 +70,11 @@ pub enum Act {
     Power,
     /// `<reset>`: the reset button.
     Reset,
-    /// `<mouse DX DY>`: moves the mouse by so many counts to the right and, as on a screen, down.
+    /// `<mouse DX DY>`: moves the mouse by so many counts to the right and, as on a screen, down; by so many dots where
+    /// the guest has a pointer that tells its place.
     Move(i32, i32),
+    /// `<mouse-to X Y>`: puts such a pointer on this dot of the screen, from its upper left corner.
+    MoveTo(u16, u16),
     /// `<mouse-down BUTTON>`: presses a button of the mouse, a bit of [`Motion::buttons`].
     Press(u8),
     /// `<mouse-up BUTTON>`: lets it go.
@@ -92,7 +115,7 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, String> {
                         "gt" => Piece::Char('>'),
                         name => match parse_act(name) {
                             Some(act) => Piece::Act(act?),
-                            None => Piece::Key(parse_stroke(name)?),
+                            None => parse_stroke(name)?,
                         },
                     });
                     rest = after;
@@ -130,8 +153,9 @@ fn looks_like_act(text: &str) -> bool {
     known || alike && !name.is_empty() && name.chars().all(is_name)
 }
 
-const ACTS_WITH_ARGUMENTS: [&str; 7] = [
+const ACTS_WITH_ARGUMENTS: [&str; 8] = [
     "mouse",
+    "mouse-to",
     "mouse-down",
     "mouse-up",
     "click",
@@ -187,15 +211,19 @@ fn parse_act(text: &str) -> Option<Result<Act, String>> {
             let (dx, dy) = (number(dx, MOST_COUNTS), number(dy, MOST_COUNTS));
             dx.zip(dy).map(|(dx, dy)| Act::Move(dx, dy))
         }
+        ("mouse-to", &[x, y]) => {
+            let dot = |word: &str| word.parse().ok();
+            dot(x).zip(dot(y)).map(|(x, y)| Act::MoveTo(x, y))
+        }
         ("wheel", &[notches]) => number(notches, MOST_NOTCHES).map(Act::Wheel),
         ("mouse-down", _) => button(Act::Press),
         ("mouse-up", _) => button(Act::Release),
         ("click", _) => button(Act::Click),
-        ("mouse" | "wheel", _) => None,
+        ("mouse" | "mouse-to" | "wheel", _) => None,
         (_, []) => return None,
         _ => {
             return Some(Err(format!(
-                "unknown <{text}>; expected <mouse DX DY>, <mouse-down BUTTON>, <mouse-up BUTTON>, <click BUTTON>, \
+                "unknown <{text}>; expected <mouse DX DY>, <mouse-to X Y>, <mouse-down BUTTON>, <mouse-up BUTTON>, <click BUTTON>, \
                  <wheel N>, <insert DRIVE FILE> or <eject DRIVE>, or <lt> for <"
             )));
         }
@@ -204,6 +232,7 @@ fn parse_act(text: &str) -> Option<Result<Act, String>> {
         "mouse" => {
             "<mouse DX DY>, whole numbers of at most 10000, such as <mouse 10 -5> (right and up)"
         }
+        "mouse-to" => "<mouse-to X Y>, a dot of the screen, such as <mouse-to 100 50>",
         "wheel" => "<wheel N>, a whole number of at most 100, such as <wheel -1> (up)",
         "mouse-down" => "<mouse-down BUTTON> with left, right or middle",
         "mouse-up" => "<mouse-up BUTTON> with left, right or middle",
@@ -253,7 +282,7 @@ fn parse_escape(rest: &str) -> Result<(char, &str), String> {
 }
 
 /// Parses `ctrl-alt-delete`, `shift-f1`, `enter`, `a`.
-fn parse_stroke(name: &str) -> Result<Stroke, String> {
+fn parse_stroke(name: &str) -> Result<Piece, String> {
     let mut stroke = Stroke::plain(Key::Escape);
     let mut rest = name;
     while let Some((modifier, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty())
@@ -262,17 +291,14 @@ fn parse_stroke(name: &str) -> Result<Stroke, String> {
             "ctrl" | "control" | "c" => stroke.ctrl = true,
             "alt" | "a" | "m" => stroke.alt = true,
             "shift" | "s" => stroke.shift = true,
+            "altgr" => stroke.altgr = true,
             _ => break,
         }
         rest = after;
     }
     let mut chars = rest.chars();
-    if let (Some(c), None) = (chars.next(), chars.next())
-        && let Some(typed) = stroke_of_char(c)
-    {
-        stroke.key = typed.key;
-        stroke.shift |= typed.shift;
-        return Ok(stroke);
+    if let (Some(c), None) = (chars.next(), chars.next()) {
+        return Ok(Piece::Chord(c, stroke));
     }
     stroke.key = key_by_name(rest).ok_or_else(|| {
         format!(
@@ -280,7 +306,7 @@ fn parse_stroke(name: &str) -> Result<Stroke, String> {
              <click left>, or <lt> for <"
         )
     })?;
-    Ok(stroke)
+    Ok(Piece::Key(stroke))
 }
 
 fn key_by_name(name: &str) -> Option<Key> {
@@ -321,91 +347,10 @@ fn key_by_name(name: &str) -> Option<Key> {
         "win" | "meta" | "super" => Key::MetaLeft,
         "ctrl" | "control" => Key::ControlLeft,
         "alt" => Key::AltLeft,
+        "altgr" => Key::AltRight,
         "shift" => Key::ShiftLeft,
         _ => return None,
     })
-}
-
-const LETTERS: [Key; 26] = [
-    Key::A,
-    Key::B,
-    Key::C,
-    Key::D,
-    Key::E,
-    Key::F,
-    Key::G,
-    Key::H,
-    Key::I,
-    Key::J,
-    Key::K,
-    Key::L,
-    Key::M,
-    Key::N,
-    Key::O,
-    Key::P,
-    Key::Q,
-    Key::R,
-    Key::S,
-    Key::T,
-    Key::U,
-    Key::V,
-    Key::W,
-    Key::X,
-    Key::Y,
-    Key::Z,
-];
-
-/// The keys of a US keyboard that make characters: the key, the character, the one with Shift.
-const SYMBOLS: [(Key, char, char); 21] = [
-    (Key::Digit1, '1', '!'),
-    (Key::Digit2, '2', '@'),
-    (Key::Digit3, '3', '#'),
-    (Key::Digit4, '4', '$'),
-    (Key::Digit5, '5', '%'),
-    (Key::Digit6, '6', '^'),
-    (Key::Digit7, '7', '&'),
-    (Key::Digit8, '8', '*'),
-    (Key::Digit9, '9', '('),
-    (Key::Digit0, '0', ')'),
-    (Key::Minus, '-', '_'),
-    (Key::Equal, '=', '+'),
-    (Key::BracketLeft, '[', '{'),
-    (Key::BracketRight, ']', '}'),
-    (Key::Backslash, '\\', '|'),
-    (Key::Semicolon, ';', ':'),
-    (Key::Quote, '\'', '"'),
-    (Key::Backquote, '`', '~'),
-    (Key::Comma, ',', '<'),
-    (Key::Period, '.', '>'),
-    (Key::Slash, '/', '?'),
-];
-
-/// The stroke on a US keyboard that makes `c`; `None` for what it does not have.
-pub fn stroke_of_char(c: char) -> Option<Stroke> {
-    let with = |key, shift, ctrl| {
-        Some(Stroke {
-            key,
-            shift,
-            ctrl,
-            alt: false,
-        })
-    };
-    match c {
-        'a'..='z' => with(LETTERS[c as usize - 'a' as usize], false, false),
-        'A'..='Z' => with(LETTERS[c as usize - 'A' as usize], true, false),
-        ' ' => with(Key::Space, false, false),
-        '\n' | '\r' => with(Key::Enter, false, false),
-        '\t' => with(Key::Tab, false, false),
-        '\x08' | '\x7F' => with(Key::Backspace, false, false),
-        '\x1B' => with(Key::Escape, false, false),
-        '\x01'..='\x1A' => with(LETTERS[c as usize - 1], false, true),
-        c => SYMBOLS.iter().find_map(|&(key, plain, shifted)| {
-            (c == plain)
-                .then_some((key, false))
-                .or((c == shifted).then_some((key, true)))
-                .and_then(|(key, shift)| with(key, shift, false))
-        }),
-    }
 }
 
 /// What a terminal sends for a piece: serial lines carry bytes, not keys.
@@ -417,6 +362,17 @@ pub fn serial_bytes(piece: &Piece) -> Vec<u8> {
         Piece::Char(c) if (*c as u32) < 0x100 => vec![*c as u8],
         Piece::Char(c) => c.to_string().into_bytes(),
         Piece::Key(stroke) => stroke_bytes(*stroke),
+        Piece::Chord(c, held) => {
+            let mut bytes = serial_bytes(&Piece::Char(match (held.ctrl, held.shift) {
+                (true, _) if c.is_ascii() => (*c as u8 & 0x1F).into(),
+                (_, true) => c.to_ascii_uppercase(),
+                _ => *c,
+            }));
+            if held.alt {
+                bytes.insert(0, 0x1B);
+            }
+            bytes
+        }
         Piece::Act(_) => Vec::new(),
     }
 }
@@ -451,28 +407,9 @@ fn stroke_bytes(stroke: Stroke) -> Vec<u8> {
         Key::F10 => b"\x1B[21~",
         Key::F11 => b"\x1B[23~",
         Key::F12 => b"\x1B[24~",
-        key => {
-            let Some(c) = char_of_key(key, stroke.shift) else {
-                return Vec::new();
-            };
-            let byte = if stroke.ctrl { c as u8 & 0x1F } else { c as u8 };
-            return if stroke.alt {
-                vec![0x1B, byte]
-            } else {
-                vec![byte]
-            };
-        }
+        _ => b"",
     };
     sequence.to_vec()
-}
-
-fn char_of_key(key: Key, shift: bool) -> Option<char> {
-    if let Some(index) = LETTERS.iter().position(|&letter| letter == key) {
-        let base = if shift { b'A' } else { b'a' };
-        return Some((base + index as u8).into());
-    }
-    let symbol = SYMBOLS.iter().find(|(symbol, ..)| *symbol == key)?;
-    Some(if shift { symbol.2 } else { symbol.1 })
 }
 
 /// How long a key that was asked for by name is held, and how long it is between two: a guest may
@@ -493,13 +430,61 @@ const UNMOVED_NS: u64 = 1_000_000_000;
 /// What waits to be typed and done, and is handed to the machine as fast as the guest takes it, at
 /// slice borders. Keys and bytes have a queue each: a guest that leaves one alone still gets the
 /// other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Typist {
+    layout: &'static Layout,
     keys: Queue,
     serial: Queue,
-    bios: BiosBuffer,
+    host: Host,
     /// The buttons of the mouse that are down once all is done.
     buttons: u8,
+}
+
+/// What is known of the guest's side of the keyboard and of the pointer.
+#[derive(Debug, Default)]
+struct Host {
+    bios: BiosBuffer,
+    /// The dot of the screen that the pointer was put on last.
+    at: Option<(usize, usize)>,
+}
+
+impl Host {
+    /// Moves the mouse, or the pointer in its place.
+    fn move_by(&mut self, machine: &mut Machine, motion: Motion) {
+        if !machine.has_pointer() {
+            return machine.input_mouse(motion);
+        }
+        let (width, height) = machine.screen_size();
+        // Where nobody knows better, it is in the middle.
+        let (x, y) = self.at.unwrap_or((width / 2, height / 2));
+        let moved = |from: usize, by: i32| from.saturating_add_signed(by as isize);
+        let to = (moved(x, motion.dx), moved(y, -motion.dy));
+        self.place(machine, to, (width, height), motion);
+    }
+
+    /// Puts the pointer on a dot, with the wheel and the buttons of `motion`.
+    fn place(
+        &mut self,
+        machine: &mut Machine,
+        (x, y): (usize, usize),
+        (width, height): (usize, usize),
+        motion: Motion,
+    ) {
+        let (x, y) = (x.min(width.max(1) - 1), y.min(height.max(1) - 1));
+        self.at = Some((x, y));
+        machine.input_place(Place {
+            x: share_of(x, width),
+            y: share_of(y, height),
+            dz: motion.dz,
+            buttons: motion.buttons,
+        });
+    }
+}
+
+/// Where a dot is of so many in a row, from 0 to 65535.
+fn share_of(dot: usize, dots: usize) -> u16 {
+    let last = dots.saturating_sub(1).max(1);
+    ((dot * 0xFFFF + last / 2) / last).min(0xFFFF) as u16
 }
 
 /// Steps that are taken one after the other.
@@ -529,6 +514,8 @@ enum What {
     Byte { port: u8, byte: u8 },
     /// A packet of the mouse.
     Motion(Motion),
+    /// A dot of the screen, with the buttons that are down.
+    Place { x: u16, y: u16, buttons: u8 },
     /// The power button.
     Power,
     /// The reset button.
@@ -538,17 +525,31 @@ enum What {
 }
 
 impl Typist {
-    /// Types on the keyboard. Characters that a US keyboard lacks are left out.
+    /// Who types on a keyboard of this kind, as the guest takes it for.
+    pub fn new(layout: &'static Layout) -> Self {
+        Self {
+            layout,
+            keys: Queue::default(),
+            serial: Queue::default(),
+            host: Host::default(),
+            buttons: 0,
+        }
+    }
+
+    /// Types on the keyboard. Characters that it lacks are left out, which is said.
     pub fn type_keys(&mut self, pieces: &[Piece]) {
         for piece in pieces {
             match piece {
-                Piece::Char(c) => match stroke_of_char(*c) {
-                    Some(stroke) => self.push(stroke, 0),
-                    None => {
-                        log::warn!(target: "typing", "no key makes {piece:?} on a US keyboard");
-                    }
-                },
+                Piece::Char(c) => {
+                    let strokes = self.strokes(*c);
+                    strokes.into_iter().for_each(|stroke| self.push(stroke, 0));
+                }
                 Piece::Key(stroke) => self.stroke(*stroke),
+                Piece::Chord(c, held) => {
+                    for stroke in self.strokes(*c) {
+                        self.stroke(stroke.holding(*held));
+                    }
+                }
                 Piece::Act(act) => {
                     let steps = self.steps_of(act);
                     self.keys.steps.extend(steps);
@@ -557,8 +558,20 @@ impl Typist {
         }
     }
 
+    fn strokes(&self, c: char) -> Vec<Stroke> {
+        let strokes = self.layout.strokes(c);
+        if strokes.is_empty() {
+            outlet::say(&format!(
+                "glassbox: {c:?} is not typed: expected a character of the keyboard `{}`, which has no key for it; see \
+                 --keyboard",
+                self.layout.name()
+            ));
+        }
+        strokes
+    }
+
     /// Presses and releases a key with its modifiers.
-    pub fn stroke(&mut self, stroke: Stroke) {
+    fn stroke(&mut self, stroke: Stroke) {
         self.push(stroke, HOLD_NS);
     }
 
@@ -566,6 +579,7 @@ impl Typist {
         let modifiers = [
             (stroke.ctrl, Key::ControlLeft),
             (stroke.alt, Key::AltLeft),
+            (stroke.altgr, Key::AltRight),
             (stroke.shift, Key::ShiftLeft),
         ];
         let held = || modifiers.iter().filter(|(held, _)| *held);
@@ -627,6 +641,10 @@ impl Typist {
                 });
                 motions.map(|motion| step(self.motion(motion), 0)).collect()
             }
+            Act::MoveTo(x, y) => {
+                let buttons = self.buttons;
+                vec![step(What::Place { x, y, buttons }, 0)]
+            }
             Act::Wheel(notches) => {
                 // A notch a packet, as a hand turns it: some drivers look at the direction only.
                 let motion = Motion {
@@ -653,12 +671,13 @@ impl Typist {
 
     /// Whether nothing can be handed over before the guest has taken what it has, however much time passes.
     pub fn waits_for_guest(&self, machine: &Machine) -> bool {
-        let buffered = || Bios::of(machine).is_full() && !self.bios.is_unused;
+        let buffered = || Bios::of(machine).is_full() && !self.host.bios.is_unused;
         let comes = |queue: &Queue| {
             queue.steps.front().is_some_and(|step| match step.what {
                 What::Key { first, .. } => !first || machine.takes_keys() && !buffered(),
                 What::Byte { port, .. } => machine.takes_serial(port),
-                What::Motion(_) | What::Power | What::Reset | What::Change(_) => true,
+                What::Motion(_) | What::Place { .. } => true,
+                What::Power | What::Reset | What::Change(_) => true,
             })
         };
         !comes(&self.keys) && !comes(&self.serial)
@@ -666,25 +685,37 @@ impl Typist {
 
     /// Hands over what is due, but for changes of media, which it returns.
     pub fn pump(&mut self, machine: &mut Machine) -> Vec<Change> {
-        let mut changes = self.keys.pump(&mut self.bios, machine);
-        changes.extend(self.serial.pump(&mut self.bios, machine));
+        let mut changes = self.keys.pump(&mut self.host, machine);
+        changes.extend(self.serial.pump(&mut self.host, machine));
         changes
     }
 }
 
 impl Queue {
-    fn pump(&mut self, bios: &mut BiosBuffer, machine: &mut Machine) -> Vec<Change> {
+    fn pump(&mut self, host: &mut Host, machine: &mut Machine) -> Vec<Change> {
         let mut changes = Vec::new();
         let now_ns = machine.now_ns();
         while now_ns >= self.next_ns
             && let Some(step) = self.steps.front()
-            && self.is_taken(&step.what, bios, machine)
+            && self.is_taken(&step.what, &mut host.bios, machine)
             && let Some(step) = self.steps.pop_front()
         {
             match step.what {
                 What::Key { key, pressed, .. } => machine.input_key(key, pressed),
                 What::Byte { port, byte } => machine.input_serial(port, vec![byte]),
-                What::Motion(motion) => machine.input_mouse(motion),
+                What::Motion(motion) => host.move_by(machine, motion),
+                What::Place { x, y, buttons } if machine.has_pointer() => {
+                    let motion = Motion {
+                        buttons,
+                        ..Motion::default()
+                    };
+                    let size = machine.screen_size();
+                    host.place(machine, (x.into(), y.into()), size, motion);
+                }
+                What::Place { x, y, .. } => outlet::say(&format!(
+                    "glassbox: <mouse-to {x} {y}> is left out: expected a guest that has switched on a pointer that \
+                     tells its place, found none; use <mouse DX DY>, or see --input"
+                )),
                 What::Power => machine.press_power(),
                 What::Reset => machine.press_reset(),
                 What::Change(change) => changes.push(change),
@@ -702,7 +733,10 @@ impl Queue {
                     || machine.takes_keys() && bios.has_room(&Bios::of(machine), machine.now_ns())
             }
             What::Byte { port, .. } => machine.takes_serial(port),
-            What::Motion(_) => {
+            What::Place { .. } if !machine.has_pointer() => {
+                machine.now_ns() >= self.next_ns + UNMOVED_NS
+            }
+            What::Motion(_) | What::Place { .. } => {
                 machine.takes_motion() || machine.now_ns() >= self.next_ns + UNMOVED_NS
             }
             What::Power | What::Reset | What::Change(_) => true,

@@ -184,7 +184,14 @@ fn a_command_line_without_run_is_answered_with_it() {
         &["disk.img", "--display=none"],
         &["disk.img", "glassbox run disk.img --display=none"],
     );
-    refuses(folder, &["--frobnicate"], &["--frobnicate", "Usage"]);
+    refuses_in_a_line(folder, &["--frobnicate"], &["--frobnicate", "see --help"]);
+    for (options, words) in [
+        (["run", "--boot", "floppy,floppy"], ["--boot", "once"]),
+        (["run", "--keyboard", "xx"], ["--keyboard xx", "us, uk, de"]),
+        (["run", "--display", "foo"], ["--display", "terminal"]),
+    ] {
+        refuses_in_a_line(folder, &options, &words);
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_machine_with_each_card_runs_and_says_where_a_chosen_port_is() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("disk.img");
     std::fs::write(&image, boot_image(&LOOP, 64 * 512)).unwrap();
-    for model in ["e1000", "rtl8139", "ne2k", "ne2k-isa"] {
+    for model in ["e1000", "virtio", "rtl8139", "ne2k", "ne2k-isa"] {
         let (status, said) = glassbox(&[
             image.to_str().unwrap(),
             "--net",

@@ -56,6 +56,24 @@ fn what_is_written_to_a_read_only_one_fails() {
 }
 
 #[test]
+fn int_13h_says_that_a_disk_is_write_protected() {
+    // MOV AX, 0301h; MOV CX, 2; MOV DX, 80h; XOR BX, BX; MOV ES, BX; MOV BX, 7E00h; INT 13h; MOV AL, AH; OUT F4h, AL
+    const WRITE: [u8; 21] = [
+        0xB8, 0x01, 0x03, 0xB9, 0x02, 0x00, 0xBA, 0x80, 0x00, 0x31, 0xDB, 0x8E, 0xC3, 0xBB, 0x00,
+        0x7E, 0xCD, 0x13, 0x88, 0xE0, 0xE6,
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.img");
+    let code = [&WRITE[..], &[0xF4, 0xEB, 0xFE]].concat();
+    std::fs::write(&path, common::boot_image(&code, 64 * 512)).unwrap();
+    for (options, ah) in [(",bus=virtio,readonly", 0x03), (",bus=virtio", 0x00)] {
+        let output = glassbox(std::slice::from_ref(&path), options).output();
+        let status = ended(&output.unwrap()).0;
+        assert_eq!(status, Some(ah << 1 | 1), "{options}");
+    }
+}
+
+#[test]
 fn more_than_fit_are_refused_in_one_line() {
     let (_folder, paths) = images::<9>();
     let output = glassbox(&paths, ",bus=virtio").output().unwrap();

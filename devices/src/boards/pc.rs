@@ -11,7 +11,7 @@ use crate::flash::{CfiFlash, FlashImage};
 use crate::floppy::{self, I82077};
 use crate::ide::Attached;
 use crate::ide::piix::{Drives, PiixIde};
-use crate::input::I8042;
+use crate::input::{I8042, VmMouse};
 use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::net::{E1000, Mac, Ne2000, Rtl8029, Rtl8139};
 use crate::pci::piix4::PowerManagement;
@@ -21,7 +21,7 @@ use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
 use crate::time::{Hpet, I8254, Mc146818, hpet};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga, pci::VgaFunction};
-use crate::virtio::{VirtioBlock, VirtioEntropy};
+use crate::virtio::{VirtioBlock, VirtioEntropy, VirtioInput, VirtioNet};
 
 const KIB: usize = 1 << 10;
 const VGA_BIOS_BASE: u64 = 0xC_0000;
@@ -58,6 +58,10 @@ pub const FIRST_VIRTIO_SLOT: u8 = 5;
 /// The most virtio disks.
 pub const MOST_VIRTIO_DISKS: usize = 8;
 
+/// Where virtio's keyboard and tablet are.
+const KEYBOARD_SLOT: u8 = 14;
+const TABLET_SLOT: u8 = 15;
+
 /// The instance name of the network card.
 pub const NETWORK_CARD: &str = "net0";
 
@@ -76,6 +80,8 @@ pub struct NetworkCard {
 pub enum CardModel {
     /// Intel 82540EM, at 00:03.0.
     E1000,
+    /// Virtio's, at 00:03.0.
+    Virtio,
     /// Realtek RTL8139C, at 00:03.0.
     Rtl8139,
     /// Realtek RTL8029AS, an NE2000 at 00:03.0.
@@ -122,6 +128,10 @@ pub struct PcConfig {
     pub option_roms: Vec<(PhysAddr, Vec<u8>)>,
     /// The network card.
     pub network: Option<NetworkCard>,
+    /// Whether VMware's absolute pointer is at its port.
+    pub vmmouse: bool,
+    /// Whether there are virtio's keyboard and tablet.
+    pub virtio_input: bool,
     /// Virtual nanoseconds per retired instruction: numerator and denominator.
     pub ns_per_instruction: (u64, u64),
 }
@@ -148,6 +158,8 @@ impl PcConfig {
             tables: Vec::new(),
             option_roms: Vec::new(),
             network: None,
+            vmmouse: false,
+            virtio_input: false,
             ns_per_instruction: (1, 1),
         }
     }
@@ -196,6 +208,9 @@ pub struct Pc {
     pub bus: Bus,
     /// Takes [`Input::Key`](platform::Input::Key) and [`Input::Mouse`](platform::Input::Mouse).
     pub keyboard: DeviceId,
+    /// Take [`Input::Key`](platform::Input::Key) or [`Input::Pointer`](platform::Input::Pointer) while the guest has
+    /// switched them on; the preferred ones are first.
+    pub inputs: Vec<DeviceId>,
     /// COM1 to COM4: each takes [`Input::Serial`](platform::Input::Serial) with its own port number.
     pub serial: [DeviceId; 4],
     /// Takes [`Input::Render`](platform::Input::Render).
@@ -322,6 +337,23 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
             .plug(&mut bus, &format!("virtio-blk{number}"), Bdf::new(slot, 0));
     }
 
+    let mut inputs = Vec::new();
+    if config.vmmouse {
+        let vmmouse = bus.add(Box::new(VmMouse::new(keyboard)));
+        bus.map_ports(vmmouse, VmMouse::PORTS, VmMouse::PORT, 4, 4);
+        bus.exchange_at(VmMouse::PORT, vmmouse);
+        inputs.push(vmmouse);
+    }
+    if config.virtio_input {
+        for (device, name, slot) in [
+            (VirtioInput::keyboard(), "virtio-keyboard", KEYBOARD_SLOT),
+            (VirtioInput::tablet(), "virtio-tablet", TABLET_SLOT),
+        ] {
+            let device = device.with_pin(pci::pirq_of(pirqs, slot, 1));
+            inputs.push(device.plug(&mut bus, name, Bdf::new(slot, 0)));
+        }
+    }
+
     bus.connect(IrqLine::FERR, fpu_error);
     a20.connect(&mut bus, port_a);
     bus.connect(IrqLine::isa(8), power);
@@ -343,6 +375,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     Ok(Pc {
         bus,
         keyboard,
+        inputs,
         serial,
         display,
         power,
@@ -366,6 +399,11 @@ fn plug_network_card(bus: &mut Bus, pirqs: [IrqLine; 4], card: NetworkCard) {
     match card.model {
         CardModel::E1000 => {
             E1000::device(card.mac, card.rom)
+                .with_pin(pin)
+                .plug(bus, NETWORK_CARD, place)
+        }
+        CardModel::Virtio => {
+            VirtioNet::device(card.mac, card.rom)
                 .with_pin(pin)
                 .plug(bus, NETWORK_CARD, place)
         }

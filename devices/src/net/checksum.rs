@@ -48,6 +48,71 @@ pub fn sum(start: u32, bytes: &[u8]) -> u16 {
     sum as u16
 }
 
+/// A packet of IPv4, as far as checksums ask for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv4<'a> {
+    /// Its header, with its options.
+    pub header: &'a [u8],
+    /// What is behind that.
+    pub payload: &'a [u8],
+    /// What the payload is.
+    pub protocol: u8,
+    /// It is a piece of a larger one.
+    pub is_fragment: bool,
+}
+
+impl<'a> Ipv4<'a> {
+    /// TCP's protocol number.
+    pub const TCP: u8 = 6;
+    const UDP: u8 = 17;
+
+    /// Takes apart what lies at `at` of a frame, behind its type; `None` for another protocol, or what is torn.
+    pub fn parse(frame: &'a [u8], at: usize) -> Option<Self> {
+        let packet = frame.get(at..)?;
+        if frame.get(at - 2..at)? != [0x08, 0x00] || packet.len() < 20 || packet[0] >> 4 != 4 {
+            return None;
+        }
+        let header = usize::from(packet[0] & 0x0F) * 4;
+        let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+        let packet = packet
+            .get(..total)
+            .filter(|_| header >= 20 && total >= header)?;
+        Some(Self {
+            header: &packet[..header],
+            payload: &packet[header..],
+            protocol: packet[9],
+            is_fragment: u16::from_be_bytes([packet[6], packet[7]]) & 0x3FFF != 0,
+        })
+    }
+
+    /// Whether the header's checksum is right.
+    pub fn header_is_right(&self) -> bool {
+        sum(0, self.header) == 0xFFFF
+    }
+
+    /// Whether the payload has a checksum of TCP or UDP that can be looked at.
+    pub fn has_checksum(&self) -> bool {
+        let given = match self.protocol {
+            Self::TCP => self.payload.get(16..18).is_some(),
+            // Of UDP a checksum of 0 is none.
+            Self::UDP => self.payload.get(6..8).is_some_and(|sum| sum != [0, 0]),
+            _ => false,
+        };
+        given && !self.is_fragment
+    }
+
+    /// The sum over the pseudo header of TCP and UDP.
+    pub fn pseudo(&self) -> u32 {
+        let addresses = sum(0, &self.header[12..20]);
+        u32::from(addresses) + u32::from(self.protocol) + self.payload.len() as u32
+    }
+
+    /// Whether the payload's checksum is right.
+    pub fn payload_is_right(&self) -> bool {
+        sum(self.pseudo(), self.payload) == 0xFFFF
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

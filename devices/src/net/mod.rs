@@ -21,11 +21,3 @@ pub const FCS: usize = 4;
 
 /// Goes to everybody.
 pub const BROADCAST: Mac = [0xFF; 6];
-
-/// Reads a card's expansion ROM; behind its end are ones.
-fn read_rom(rom: &[u8], offset: u64, size: u8) -> u64 {
-    (0..u64::from(size)).fold(0, |value, n| {
-        let byte = rom.get((offset + n) as usize).copied();
-        value | u64::from(byte.unwrap_or(0xFF)) << (8 * n)
-    })
-}

@@ -17,7 +17,6 @@ use platform::{Device, DeviceCtx, Input, IrqLine, Said, SavedState, StateError, 
 use serde::{Deserialize, Serialize};
 
 use super::{BROADCAST, FCS, Mac, SHORTEST, checksum};
-use crate::pci::config_space::ROM;
 use crate::pci::{Bar, ConfigSpace, PciCtx, PciDevice, PciFunction};
 
 const TARGET: &str = "ne2000";
@@ -347,6 +346,11 @@ struct Card {
 impl Card {
     const VERSION: u32 = 1;
 
+    fn new(mac: Mac) -> Self {
+        let chip = Chip::new(mac);
+        Self { mac, chip }
+    }
+
     fn read(&mut self, offset: u64, size: u8) -> u64 {
         match offset {
             0x00..0x10 => (0..size).fold(0, |value, n| {
@@ -370,8 +374,7 @@ impl Card {
         };
     }
 
-    /// Returns the frame that is to be sent, and how long it takes.
-    fn write(&mut self, offset: u64, size: u8, value: u64) -> Option<(Option<Vec<u8>>, u64)> {
+    fn write(&mut self, ctx: &mut DeviceCtx<'_>, offset: u64, size: u8, value: u64) {
         let mut sends = false;
         match offset {
             0x00..0x10 => {
@@ -384,14 +387,29 @@ impl Card {
             0x10..0x18 => self.chip.write_data(size.min(4), value as u32),
             _ => {}
         }
-        sends.then(|| {
-            let frame = self
-                .chip
-                .frame()
-                .filter(|_| self.chip.send_config & LOOPBACK == 0);
+        if sends {
+            let loops = self.chip.send_config & LOOPBACK != 0;
+            if let Some(frame) = self.chip.frame().filter(|_| !loops) {
+                ctx.output(Said::Frame(frame));
+            }
             let bytes = usize::from(self.chip.send_bytes).clamp(SHORTEST, LONGEST);
-            (frame, bytes as u64 * BYTE_NS)
-        })
+            ctx.schedule(TIMER_SENT, ctx.now_ns() + bytes as u64 * BYTE_NS);
+        }
+    }
+
+    fn on_input(&mut self, input: &Input) {
+        if let Input::Frame(frame) = input {
+            self.chip.receive(frame);
+        }
+    }
+
+    fn takes_input(&self, input: &Input) -> bool {
+        !matches!(input, Input::Frame(_)) || self.chip.has_room()
+    }
+
+    fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
+        self.chip = Chip::new(self.mac);
+        ctx.cancel(TIMER_SENT);
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
@@ -418,11 +436,8 @@ impl Ne2000 {
 
     /// A card with this address, on this interrupt.
     pub fn new(mac: Mac, irq: IrqLine) -> Self {
-        let chip = Chip::new(mac);
-        Self {
-            card: Card { mac, chip },
-            irq,
-        }
+        let card = Card::new(mac);
+        Self { card, irq }
     }
 
     fn drive(&self, ctx: &mut DeviceCtx<'_>) {
@@ -430,78 +445,21 @@ impl Ne2000 {
     }
 }
 
-impl Device for Ne2000 {
-    fn name(&self) -> &'static str {
-        TARGET
-    }
-
-    fn read(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8) -> u64 {
-        let value = self.card.read(offset, size);
-        self.drive(ctx);
-        value
-    }
-
-    fn write(&mut self, ctx: &mut DeviceCtx<'_>, _: u8, offset: u64, size: u8, value: u64) {
-        if let Some((frame, ns)) = self.card.write(offset, size, value) {
-            frame
-                .into_iter()
-                .for_each(|frame| ctx.output(Said::Frame(frame)));
-            ctx.schedule(TIMER_SENT, ctx.now_ns() + ns);
-        }
-        self.drive(ctx);
-    }
-
-    fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, _: u32) {
-        self.card.chip.sent();
-        self.drive(ctx);
-    }
-
-    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
-        if let Input::Frame(frame) = input {
-            self.card.chip.receive(frame);
-            self.drive(ctx);
-        }
-    }
-
-    fn takes_input(&self, input: &Input) -> bool {
-        !matches!(input, Input::Frame(_)) || self.card.chip.has_room()
-    }
-
-    fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
-        self.card.chip = Chip::new(self.card.mac);
-        ctx.cancel(TIMER_SENT);
-        self.drive(ctx);
-    }
-
-    fn state(&self) -> StateView<'_> {
-        StateView::of(Card::VERSION, &self.card.chip)
-    }
-
-    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
-        self.card.restore(state)
-    }
-}
-
 /// The card on PCI: Realtek's RTL8029AS.
 pub struct Rtl8029 {
     card: Card,
-    rom: Vec<u8>,
 }
 
 impl Rtl8029 {
     /// A card with this address, and what is in its expansion ROM: nothing, or a multiple of 512
     /// bytes.
     pub fn device(mac: Mac, rom: Vec<u8>) -> PciDevice<Self> {
-        let mut config = ConfigSpace::new(0x10EC, 0x8029, 0x02_00_00, 0x00)
+        let config = ConfigSpace::new(0x10EC, 0x8029, 0x02_00_00, 0x00)
             .subsystem(0x1AF4, 0x1100)
             .bar(0, Bar::Ports(32))
             .interrupt_pin(1);
-        if !rom.is_empty() {
-            config = config.rom((rom.len() as u32).next_power_of_two().max(0x1000));
-        }
-        let chip = Chip::new(mac);
-        let card = Card { mac, chip };
-        PciDevice::new(config, Self { card, rom })
+        let card = Card::new(mac);
+        PciDevice::new(config, Self { card }).with_rom(rom)
     }
 
     fn drive(&self, ctx: &mut PciCtx<'_, '_>) {
@@ -509,63 +467,57 @@ impl Rtl8029 {
     }
 }
 
-impl PciFunction for Rtl8029 {
-    fn name(&self) -> &'static str {
-        "rtl8029"
-    }
+/// The two buses differ in how a card drives its interrupt.
+macro_rules! on_a_bus {
+    ($bus:ident for $card:ty, $name:expr, $ctx:ty) => {
+        impl $bus for $card {
+            fn name(&self) -> &'static str {
+                $name
+            }
 
-    fn read(&mut self, ctx: &mut PciCtx<'_, '_>, region: u8, offset: u64, size: u8) -> u64 {
-        if region == ROM {
-            return super::read_rom(&self.rom, offset, size);
+            fn read(&mut self, ctx: &mut $ctx, _: u8, offset: u64, size: u8) -> u64 {
+                let value = self.card.read(offset, size);
+                self.drive(ctx);
+                value
+            }
+
+            fn write(&mut self, ctx: &mut $ctx, _: u8, offset: u64, size: u8, value: u64) {
+                self.card.write(ctx, offset, size, value);
+                self.drive(ctx);
+            }
+
+            fn on_timer(&mut self, ctx: &mut $ctx, _: u32) {
+                self.card.chip.sent();
+                self.drive(ctx);
+            }
+
+            fn on_input(&mut self, ctx: &mut $ctx, input: &Input) {
+                self.card.on_input(input);
+                self.drive(ctx);
+            }
+
+            fn takes_input(&self, input: &Input) -> bool {
+                self.card.takes_input(input)
+            }
+
+            fn reset(&mut self, ctx: &mut $ctx) {
+                self.card.reset(ctx);
+                self.drive(ctx);
+            }
+
+            fn state(&self) -> StateView<'_> {
+                StateView::of(Card::VERSION, &self.card.chip)
+            }
+
+            fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
+                self.card.restore(state)
+            }
         }
-        let value = self.card.read(offset, size);
-        self.drive(ctx);
-        value
-    }
-
-    fn write(&mut self, ctx: &mut PciCtx<'_, '_>, region: u8, offset: u64, size: u8, value: u64) {
-        if region == ROM {
-            return;
-        }
-        if let Some((frame, ns)) = self.card.write(offset, size, value) {
-            frame
-                .into_iter()
-                .for_each(|frame| ctx.output(Said::Frame(frame)));
-            ctx.schedule(TIMER_SENT, ctx.now_ns() + ns);
-        }
-        self.drive(ctx);
-    }
-
-    fn on_timer(&mut self, ctx: &mut PciCtx<'_, '_>, _: u32) {
-        self.card.chip.sent();
-        self.drive(ctx);
-    }
-
-    fn on_input(&mut self, ctx: &mut PciCtx<'_, '_>, input: &Input) {
-        if let Input::Frame(frame) = input {
-            self.card.chip.receive(frame);
-            self.drive(ctx);
-        }
-    }
-
-    fn takes_input(&self, input: &Input) -> bool {
-        !matches!(input, Input::Frame(_)) || self.card.chip.has_room()
-    }
-
-    fn reset(&mut self, ctx: &mut PciCtx<'_, '_>) {
-        self.card.chip = Chip::new(self.card.mac);
-        ctx.cancel(TIMER_SENT);
-        self.drive(ctx);
-    }
-
-    fn state(&self) -> StateView<'_> {
-        StateView::of(Card::VERSION, &self.card.chip)
-    }
-
-    fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
-        self.card.restore(state)
-    }
+    };
 }
+
+on_a_bus!(Device for Ne2000, TARGET, DeviceCtx<'_>);
+on_a_bus!(PciFunction for Rtl8029, "rtl8029", PciCtx<'_, '_>);
 
 #[cfg(test)]
 mod tests {
@@ -573,6 +525,7 @@ mod tests {
     use platform::{Bus, DeviceId};
 
     use super::*;
+    use crate::pci::config_space::ROM;
 
     const ADDRESS: Mac = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
     const IRQ: IrqLine = IrqLine::isa(9);

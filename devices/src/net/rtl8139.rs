@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::microwire::{Microwire, WORDS};
 use super::{BROADCAST, FCS, Mac, SHORTEST, checksum};
-use crate::pci::config_space::ROM;
 use crate::pci::{Bar, ConfigSpace, PciCtx, PciDevice, PciFunction};
 
 const TARGET: &str = "rtl8139";
@@ -178,7 +177,6 @@ fn words(mac: Mac) -> [u16; WORDS] {
 /// The card.
 pub struct Rtl8139 {
     mac: Mac,
-    rom: Vec<u8>,
     state: State,
 }
 
@@ -193,7 +191,7 @@ impl Rtl8139 {
             wide: false,
             prefetchable: false,
         };
-        let mut config = ConfigSpace::new(0x10EC, 0x8139, 0x02_00_00, 0x10)
+        let config = ConfigSpace::new(0x10EC, 0x8139, 0x02_00_00, 0x10)
             .subsystem(0x1AF4, 0x1100)
             .with(0x3E, &[0x20, 0x40])
             .writable(0x0D, &[0xFF])
@@ -201,11 +199,8 @@ impl Rtl8139 {
             .bar(1, registers)
             .bus_master()
             .interrupt_pin(1);
-        if !rom.is_empty() {
-            config = config.rom((rom.len() as u32).next_power_of_two().max(0x1000));
-        }
         let state = State::new(mac);
-        PciDevice::new(config, Self { mac, rom, state })
+        PciDevice::new(config, Self { mac, state }).with_rom(rom)
     }
 
     fn drive(&self, ctx: &mut PciCtx<'_, '_>) {
@@ -499,10 +494,7 @@ impl PciFunction for Rtl8139 {
         TARGET
     }
 
-    fn read(&mut self, ctx: &mut PciCtx<'_, '_>, region: u8, offset: u64, size: u8) -> u64 {
-        if region == ROM {
-            return super::read_rom(&self.rom, offset, size);
-        }
+    fn read(&mut self, ctx: &mut PciCtx<'_, '_>, _: u8, offset: u64, _: u8) -> u64 {
         let Ok(at) = u8::try_from(offset) else {
             return 0;
         };
@@ -512,12 +504,11 @@ impl PciFunction for Rtl8139 {
         (high << 32 | low) >> (8 * (at & 3))
     }
 
-    fn write(&mut self, ctx: &mut PciCtx<'_, '_>, region: u8, offset: u64, size: u8, value: u64) {
+    fn write(&mut self, ctx: &mut PciCtx<'_, '_>, _: u8, offset: u64, size: u8, value: u64) {
         let Ok(at) = u8::try_from(offset) else {
             return;
         };
         match size {
-            _ if region == ROM => {}
             1 => self.write_byte(ctx, at, value as u8),
             2 => self.write_word(ctx, at, value as u16),
             4 => self.write_dword(ctx, at, value as u32),
@@ -567,6 +558,7 @@ mod tests {
     use platform::{Bus, Clock, DeviceId, GuestMemory, IrqLine};
 
     use super::*;
+    use crate::pci::config_space::ROM;
     use crate::pci::{Bdf, PciHost, add_pirqs, pirq_of};
 
     const ADDRESS: Mac = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];

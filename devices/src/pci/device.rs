@@ -16,8 +16,8 @@ use super::host::Bdf;
 
 /// The chip of a PCI function.
 ///
-/// `region` is the number of the base address register (0 to 5, or [`ROM`]) or, from 8 on, what the
-/// chip itself mapped on the bus; otherwise the methods are those of [`Device`].
+/// `region` is the number of the base address register (0 to 5) or, from 8 on, what the chip itself
+/// mapped on the bus; otherwise the methods are those of [`Device`].
 pub trait PciFunction: Send {
     /// The chip's name, also its log target.
     fn name(&self) -> &'static str;
@@ -47,6 +47,11 @@ pub trait PciFunction: Send {
     /// Whether the guest has taken what came from outside before: see [`Device::takes_input`].
     fn takes_input(&self, _input: &Input) -> bool {
         true
+    }
+
+    /// Whether the guest has switched it on for inputs of this kind: see [`Device::listens`].
+    fn listens(&self, _input: &Input) -> bool {
+        false
     }
 
     /// Configuration registers from `offset` on are about to be read: put into `ctx.config` what they show, where that
@@ -188,6 +193,7 @@ pub struct PciDevice<F> {
     function: F,
     windows: [Option<Window>; BARS + 1],
     pin: Option<IrqLine>,
+    rom: Vec<u8>,
     /// The level of the function's interrupt.
     interrupt: bool,
 }
@@ -200,8 +206,19 @@ impl<F: PciFunction + 'static> PciDevice<F> {
             function,
             windows: [None; BARS + 1],
             pin: None,
+            rom: Vec::new(),
             interrupt: false,
         }
+    }
+
+    /// Gives it an expansion ROM with this in it; nothing is no ROM. Behind its end are ones.
+    pub fn with_rom(mut self, rom: Vec<u8>) -> Self {
+        if !rom.is_empty() {
+            let len = (rom.len() as u32).next_power_of_two().max(0x1000);
+            self.config = self.config.rom(len);
+        }
+        self.rom = rom;
+        self
     }
 
     /// The wire of its interrupt pin.
@@ -300,6 +317,13 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
             });
             return self.config.read(register, size);
         }
+        if region == ROM {
+            return (0..u64::from(size.min(8))).fold(0, |value, n| {
+                let at = usize::try_from(offset.wrapping_add(n)).ok();
+                let byte = at.and_then(|at| self.rom.get(at)).copied();
+                value | u64::from(byte.unwrap_or(0xFF)) << (8 * n)
+            });
+        }
         if let Some(msix) = self.config.msix_at(region, offset) {
             return (0..u64::from(size.min(8))).fold(0, |value, n| {
                 value | u64::from(msix.read(offset.wrapping_add(n))) << (8 * n)
@@ -320,6 +344,9 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
             self.with(ctx, |function, pci| {
                 function.after_config_write(pci, offset as u8, size)
             });
+            return;
+        }
+        if region == ROM {
             return;
         }
         if let Some(msix) = self.config.msix_at(region, offset) {
@@ -344,6 +371,10 @@ impl<F: PciFunction + 'static> Device for PciDevice<F> {
 
     fn takes_input(&self, input: &Input) -> bool {
         self.function.takes_input(input)
+    }
+
+    fn listens(&self, input: &Input) -> bool {
+        self.function.listens(input)
     }
 
     fn change_medium(

@@ -12,13 +12,11 @@
 use platform::{Bus, DeviceId, SavedState, StateError, StateView};
 
 use super::{MEMORY, MEMORY_BYTES, REGISTERS, REGISTERS_BYTES};
-use crate::pci::config_space::{Bar, COMMAND, COMMAND_IO, ROM};
+use crate::pci::config_space::{Bar, COMMAND, COMMAND_IO};
 use crate::pci::{Bdf, ConfigSpace, PciCtx, PciDevice, PciFunction};
 
 /// The function.
-pub struct VgaFunction {
-    rom: Vec<u8>,
-}
+pub struct VgaFunction;
 
 impl VgaFunction {
     /// A function with the content of its expansion ROM, which may be empty for none. Its windows
@@ -43,11 +41,7 @@ impl VgaFunction {
                     prefetchable: false,
                 },
             );
-        let config = match rom.len() {
-            0 => config,
-            len => config.rom(len.next_power_of_two().max(4096) as u32),
-        };
-        PciDevice::new(config, Self { rom: rom.to_vec() })
+        PciDevice::new(config, Self).with_rom(rom.to_vec())
     }
 
     /// Puts the function on the bus, with the registers of the chip `vga` behind base address 2.
@@ -65,17 +59,6 @@ impl PciFunction for VgaFunction {
         "vga-pci"
     }
 
-    fn read(&mut self, _: &mut PciCtx<'_, '_>, region: u8, offset: u64, size: u8) -> u64 {
-        if region != ROM {
-            return !0;
-        }
-        (0..u64::from(size.min(8))).fold(0, |value, n| {
-            let at = usize::try_from(offset.wrapping_add(n)).ok();
-            let byte = at.and_then(|at| self.rom.get(at)).copied();
-            value | u64::from(byte.unwrap_or(0xFF)) << (8 * n)
-        })
-    }
-
     fn reset(&mut self, _: &mut PciCtx<'_, '_>) {}
 
     fn state(&self) -> StateView<'_> {
@@ -90,6 +73,8 @@ impl PciFunction for VgaFunction {
 #[cfg(test)]
 mod tests {
     use platform::CONFIGURATION;
+
+    use crate::pci::config_space::ROM;
 
     use super::*;
 

@@ -89,7 +89,7 @@ impl VirtioBlock {
 
     const KIND: Kind = Kind {
         id: 2,
-        transitional: 1,
+        transitional: Some(1),
         class: 0x01_00_00,
         queues: &[QUEUE],
     };

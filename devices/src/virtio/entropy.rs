@@ -44,7 +44,7 @@ impl VirtioEntropy {
 
     const KIND: Kind = Kind {
         id: 4,
-        transitional: 5,
+        transitional: Some(5),
         class: 0x00_FF_00,
         queues: &[8],
     };

@@ -11,7 +11,7 @@
 //! | 3000 | notification, four bytes a queue |
 
 use log::{debug, warn};
-use platform::{SavedState, StateError, StateView};
+use platform::{Input, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
@@ -20,8 +20,9 @@ use crate::pci::{Bar, ConfigSpace, PciCtx, PciDevice, PciFunction};
 
 /// Red Hat's, under which all virtio devices are.
 const VENDOR: u16 = 0x1AF4;
-/// The first identifier of transitional devices.
+/// The first identifier of transitional devices, and what is added to the number of a kind for the others'.
 const TRANSITIONAL: u16 = 0x1000;
+const MODERN_ID: u16 = 0x1040;
 
 /// The regions.
 pub(super) const LEGACY: u8 = 0;
@@ -73,8 +74,9 @@ const BYTES_A_NS: u64 = 2;
 pub struct Kind {
     /// Virtio's number for it, which is the subsystem's too.
     pub id: u16,
-    /// What is added to 1000h for the transitional device's identifier.
-    pub transitional: u16,
+    /// What is added to 1000h for the transitional device's identifier; none for a device that drivers of the legacy
+    /// interface do not know.
+    pub transitional: Option<u16>,
     /// PCI class, as in `0x01_00_00`.
     pub class: u32,
     /// The sizes of its queues, powers of two up to 256.
@@ -94,15 +96,37 @@ pub struct Job<'j, 'a, 'b> {
     pub progress: u64,
     /// The features that the driver accepted.
     pub features: u64,
+    rings: &'j Queue,
+}
+
+impl Job<'_, '_, '_> {
+    /// The `nth` chain behind [`chain`](Self::chain), from 1 on, if the driver offers so many.
+    ///
+    /// # Errors
+    /// The chain is none.
+    pub fn ahead(&self, nth: u16) -> Result<Option<Chain>, Broken> {
+        self.rings.peek_at(self.ctx, self.features, nth)
+    }
+
+    /// Whether the driver cannot offer more chains than it does.
+    pub fn is_full(&self) -> bool {
+        self.rings.offered(self.ctx) >= self.rings.size
+    }
 }
 
 /// How far a chain is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Served {
     /// To its end; so many bytes of it were written.
     Done(u32),
     /// So far: the device is called again for it, after a while.
     More(u64),
+    /// To its end, together with those behind it that it was too short without: the bytes that were written of each.
+    Merged(Vec<u32>),
+    /// Not at all, as what it was for is gone.
+    Unused,
+    /// Not at all, until the driver offers more of them.
+    TooFew,
 }
 
 /// What makes a device of one kind.
@@ -118,6 +142,25 @@ pub trait VirtioDevice: Send {
 
     /// The driver writes the byte at `offset` of that structure.
     fn write_config(&mut self, _offset: u64, _value: u8) {}
+
+    /// Something arrived. Is not called while the driver is not ready.
+    fn on_input(&mut self, _features: u64, _input: &Input) {}
+
+    /// Whether the driver has taken what came from outside before.
+    fn takes_input(&self, _input: &Input) -> bool {
+        true
+    }
+
+    /// Whether inputs of this kind come to this device while its driver is ready.
+    fn listens(&self, _input: &Input) -> bool {
+        false
+    }
+
+    /// Whether there is something to do with the chains of this queue. Those to which nothing has happened yet are
+    /// kept where they are.
+    fn wants(&self, _queue: usize) -> bool {
+        true
+    }
 
     /// Serves one chain, or a piece of it of about a megabyte at most.
     ///
@@ -211,9 +254,15 @@ impl<D: VirtioDevice + 'static> VirtioPci<D> {
         let mut access = structure(CAP_ACCESS, 0, 0);
         access[..3].copy_from_slice(&[20, CAP_ACCESS, 0]);
         access.extend([0; 4]);
-        let mut config = ConfigSpace::new(VENDOR, TRANSITIONAL + kind.transitional, kind.class, 0)
-            .subsystem(VENDOR, kind.id)
-            .bar(LEGACY, Bar::Ports(ports))
+        let mut config = match kind.transitional {
+            Some(number) => ConfigSpace::new(VENDOR, TRANSITIONAL + number, kind.class, 0)
+                .subsystem(VENDOR, kind.id)
+                .bar(LEGACY, Bar::Ports(ports)),
+            // Revision 1 and a subsystem beyond those of transitional ones (virtio §4.1.2.1).
+            None => ConfigSpace::new(VENDOR, MODERN_ID + kind.id, kind.class, 1)
+                .subsystem(VENDOR, MODERN_ID + kind.id),
+        };
+        config = config
             .bar(VECTORS, memory(0x1000, false))
             .bar(MODERN, memory(MODERN_BYTES, true))
             .bus_master()
@@ -304,15 +353,25 @@ impl<D: VirtioDevice + 'static> VirtioPci<D> {
         }
     }
 
-    /// Arms the timer if there is something to do.
-    fn wake(&mut self, ctx: &mut PciCtx<'_, '_>) {
-        let state = &mut self.state;
+    /// Whether the driver has begun to use its queues.
+    fn is_ready(&self) -> bool {
+        let state = &self.state;
         let is_modern = state.accepted & VERSION_1 != 0;
         // Legacy drivers use their queues before they say that they are ready.
-        let is_ready = !is_modern || state.status & DRIVER_OK != 0;
-        let works = is_ready && state.status & NEEDS_RESET == 0 && ctx.config.may_master();
-        if works && !state.waits && state.queues.iter().any(|queue| queue.notified) {
-            state.waits = true;
+        (!is_modern || state.status & DRIVER_OK != 0) && state.status & NEEDS_RESET == 0
+    }
+
+    /// Whether there is something to do.
+    fn has_work(&self) -> bool {
+        let mut queues = self.state.queues.iter().enumerate();
+        queues.any(|(number, queue)| queue.notified && self.device.wants(number))
+    }
+
+    /// Arms the timer if there is something to do.
+    fn wake(&mut self, ctx: &mut PciCtx<'_, '_>) {
+        let works = self.is_ready() && ctx.config.may_master();
+        if works && !self.state.waits && self.has_work() {
+            self.state.waits = true;
             ctx.schedule(TIMER_SERVE, ctx.now_ns() + LATENCY_NS);
         }
     }
@@ -322,7 +381,11 @@ impl<D: VirtioDevice + 'static> VirtioPci<D> {
         let features = self.state.accepted;
         let (mut chains, mut bytes) = (0, 0);
         for (number, queue) in self.state.queues.iter_mut().enumerate() {
-            while queue.notified && chains < MOST_CHAINS && bytes < MOST_BYTES {
+            while queue.notified
+                && self.device.wants(number)
+                && chains < MOST_CHAINS
+                && bytes < MOST_BYTES
+            {
                 let Some(chain) = queue.peek(ctx, features)? else {
                     queue.rest(ctx, features);
                     break;
@@ -333,6 +396,7 @@ impl<D: VirtioDevice + 'static> VirtioPci<D> {
                     queue: number,
                     progress: queue.progress,
                     features,
+                    rings: queue,
                 })?;
                 chains += 1;
                 match served {
@@ -340,6 +404,15 @@ impl<D: VirtioDevice + 'static> VirtioPci<D> {
                         bytes += (chain.readable_len() + chain.writable_len()).min(MOST_BYTES);
                         queue.finish(ctx, chain.head, written);
                     }
+                    Served::Merged(written) => {
+                        for written in written {
+                            bytes += u64::from(written);
+                            let head = queue.head(ctx);
+                            queue.finish(ctx, head, written);
+                        }
+                    }
+                    Served::Unused => {}
+                    Served::TooFew => queue.rest(ctx, features),
                     Served::More(progress) => {
                         bytes += MOST_BYTES;
                         queue.progress = progress;
@@ -451,7 +524,7 @@ impl<D: VirtioDevice + 'static> PciFunction for VirtioPci<D> {
         match served {
             Ok(bytes) => {
                 debug!(target: self.device.name(), "served {bytes} bytes");
-                if self.state.queues.iter().any(|queue| queue.notified) {
+                if self.has_work() {
                     self.state.waits = true;
                     let ns = LATENCY_NS + bytes / BYTES_A_NS;
                     ctx.schedule(TIMER_SERVE, ctx.now_ns() + ns);
@@ -459,6 +532,22 @@ impl<D: VirtioDevice + 'static> PciFunction for VirtioPci<D> {
             }
             Err(why) => self.give_up(ctx, &why),
         }
+    }
+
+    fn on_input(&mut self, ctx: &mut PciCtx<'_, '_>, input: &Input) {
+        if self.is_ready() {
+            self.device.on_input(self.state.accepted, input);
+            self.wake(ctx);
+        }
+    }
+
+    fn takes_input(&self, input: &Input) -> bool {
+        !self.is_ready() || self.device.takes_input(input)
+    }
+
+    fn listens(&self, input: &Input) -> bool {
+        // A driver that has not chosen version 1 yet has not even begun.
+        self.state.status & DRIVER_OK != 0 && self.is_ready() && self.device.listens(input)
     }
 
     fn before_config_read(&mut self, ctx: &mut PciCtx<'_, '_>, offset: u8, size: u8) {

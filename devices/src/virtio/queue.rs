@@ -71,22 +71,45 @@ impl Queue {
         self.size.is_power_of_two() && self.size <= most
     }
 
+    /// How many chains the driver offers.
+    pub(super) fn offered(&self, ctx: &PciCtx<'_, '_>) -> u16 {
+        read(ctx, self.available.wrapping_add(2)).wrapping_sub(self.next)
+    }
+
+    /// Where the next chain begins.
+    pub(super) fn head(&self, ctx: &PciCtx<'_, '_>) -> u16 {
+        self.head_at(ctx, 0)
+    }
+
+    fn head_at(&self, ctx: &PciCtx<'_, '_>, nth: u16) -> u16 {
+        let slot = u64::from(self.next.wrapping_add(nth) % self.size);
+        read(ctx, self.available.wrapping_add(4 + 2 * slot))
+    }
+
     /// The next chain that the driver offers; it stays there until [`finish`](Self::finish).
     pub(super) fn peek(
         &self,
         ctx: &PciCtx<'_, '_>,
         features: u64,
     ) -> Result<Option<Chain>, Broken> {
-        let offered = read(ctx, self.available.wrapping_add(2));
-        match offered.wrapping_sub(self.next) {
-            0 => return Ok(None),
+        self.peek_at(ctx, features, 0)
+    }
+
+    /// The `nth` of the chains that the driver offers, from 0 on.
+    pub(super) fn peek_at(
+        &self,
+        ctx: &PciCtx<'_, '_>,
+        features: u64,
+        nth: u16,
+    ) -> Result<Option<Chain>, Broken> {
+        match self.offered(ctx) {
             waiting if waiting > self.size => {
                 return Err(Broken("more chains than the queue has descriptors"));
             }
+            waiting if waiting <= nth => return Ok(None),
             _ => {}
         }
-        let slot = u64::from(self.next % self.size);
-        let head = read(ctx, self.available.wrapping_add(4 + 2 * slot));
+        let head = self.head_at(ctx, nth);
         let may_be_indirect = features & RING_INDIRECT_DESC != 0;
         Chain::walk(ctx, self.descriptors, self.size, head, may_be_indirect).map(Some)
     }
@@ -105,12 +128,13 @@ impl Queue {
         write(ctx, self.used.wrapping_add(2), self.used_next);
     }
 
-    /// There is no chain any more: asks for a notification of the next one.
+    /// What there is of chains is not enough: asks for a notification of the next one.
     pub(super) fn rest(&mut self, ctx: &mut PciCtx<'_, '_>, features: u64) {
         self.notified = false;
         if features & RING_EVENT_IDX != 0 {
             let at = 4 + 8 * u64::from(self.size);
-            write(ctx, self.used.wrapping_add(at), self.next);
+            let known = self.next.wrapping_add(self.offered(ctx));
+            write(ctx, self.used.wrapping_add(at), known);
         }
     }
 

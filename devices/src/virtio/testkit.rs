@@ -1,7 +1,7 @@
 //! A driver of a few lines, for the tests of the devices.
 
 use platform::testkit::advance;
-use platform::{Bus, Clock, GuestMemory, IrqLine, MemoryDisk, PhysAddr};
+use platform::{Bus, Clock, DeviceId, GuestMemory, IrqLine, MemoryDisk, PhysAddr};
 
 use super::*;
 use crate::pci::{Bdf, PciDevice, PciFunction, PciHost, add_pirqs, pirq_of};
@@ -25,6 +25,7 @@ const SOON_NS: u64 = 50_000_000;
 
 pub struct Board {
     pub bus: Bus,
+    pub device: DeviceId,
     pub pin: IrqLine,
     /// Size of the queue, and how many chains were offered.
     pub size: u16,
@@ -49,12 +50,13 @@ impl Board {
             bus.map_ports(host, region, base, len, width);
         }
         let pin = pirq_of(add_pirqs(&mut bus), SLOT, 1);
-        device
+        let device = device
             .with_pin(pin)
             .plug(&mut bus, "virtio", Bdf::new(SLOT, 0));
         bus.reset();
         let mut board = Self {
             bus,
+            device,
             pin,
             size: 0,
             offered: 0,
@@ -121,8 +123,8 @@ impl Board {
         self.read(0x14, 1) as u8
     }
 
-    /// Brings the device up as drivers of version 1 do, with these features beside VERSION_1.
-    pub fn start(&mut self, features: u32) {
+    /// Agrees with the device on these features beside VERSION_1, as drivers of version 1 do.
+    pub fn negotiate(&mut self, features: u32) {
         self.write(0x14, 1, 0);
         self.write(0x14, 1, 1);
         self.write(0x14, 1, 3);
@@ -132,6 +134,11 @@ impl Board {
         }
         self.write(0x14, 1, 0xB);
         assert_eq!(self.status(), 0xB, "FEATURES_OK stays");
+    }
+
+    /// Brings the device up with these features and its first queue.
+    pub fn start(&mut self, features: u32) {
+        self.negotiate(features);
         self.write(0x16, 2, 0);
         self.size = self.read(0x18, 2) as u16;
         self.write(0x20, 8, DESCRIPTORS);

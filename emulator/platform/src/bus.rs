@@ -142,6 +142,9 @@ pub enum Said {
     NotBootable(u8),
     /// A network card sends a frame, without its checksum.
     Frame(Vec<u8>),
+    /// As [`Frame`](Self::Frame), of a card that takes TCP segments of up to 64 KiB in return. This one may be such a
+    /// frame.
+    LargeFrame(Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -205,6 +208,8 @@ pub struct Bus {
     sinks: Vec<Vec<DeviceId>>,
     interrupt_controller: Option<(DeviceId, u8)>,
     io_apic: Option<DeviceId>,
+    /// The device that answers IN EAX, DX at a port by registers.
+    exchanges: Option<(u16, DeviceId)>,
     dma_controller: Option<DeviceId>,
     mail: Vec<(DeviceId, Input)>,
 }
@@ -239,6 +244,7 @@ impl Bus {
             sinks: vec![Vec::new(); IrqLine::COUNT],
             interrupt_controller: None,
             io_apic: None,
+            exchanges: None,
             dma_controller: None,
             mail: Vec::new(),
         }
@@ -584,6 +590,30 @@ impl Bus {
             device.change_medium(ctx, unit, medium)
         })
         .unwrap_or(Err(NoSuchDrive))
+    }
+
+    /// Whether the guest has switched a device on for inputs of this kind: see [`Device::listens`].
+    pub fn listens(&self, device: DeviceId, input: &Input) -> bool {
+        let device = self.devices.get(usize::from(device.0));
+        device.is_some_and(|device| device.as_ref().is_some_and(|device| device.listens(input)))
+    }
+
+    /// From now on `device` is asked by [`Device::exchange`] where a program reads `port` by IN EAX, DX.
+    pub fn exchange_at(&mut self, port: u16, device: DeviceId) {
+        self.exchanges = Some((port, device));
+    }
+
+    /// IN EAX, DX at `port`: whether a device answered by registers, EAX, EBX, ECX, EDX, ESI and EDI.
+    #[inline]
+    pub fn exchange(&mut self, port: u16, registers: &mut [u32; 6]) -> bool {
+        match self.exchanges {
+            Some((at, device)) if at == port => {
+                self.cost_ns += u64::from(self.costs[usize::from(device.0 & 63)][0]);
+                self.call(device, |device, ctx| device.exchange(ctx, registers))
+                    .is_some()
+            }
+            _ => false,
+        }
     }
 
     /// Whether the guest is ready for an input of this kind: see [`Device::takes_input`].

@@ -47,6 +47,16 @@ pub trait Device: Send {
         true
     }
 
+    /// Whether the guest has switched this device on for inputs of the kind of `input`, of which another device is the
+    /// one to get them where it has not: a keyboard or a pointer that needs a driver of its own.
+    fn listens(&self, _input: &Input) -> bool {
+        false
+    }
+
+    /// A program reads its port by IN EAX, DX, and the device answers by general registers: EAX, EBX, ECX, EDX, ESI and
+    /// EDI, in this order. Only the device that [`Bus::exchange_at`](crate::Bus::exchange_at) names is asked.
+    fn exchange(&mut self, _ctx: &mut DeviceCtx<'_>, _registers: &mut [u32; 6]) {}
+
     /// Somebody puts a medium into drive `unit` in place of what is in there, or takes that out.
     ///
     /// # Errors

@@ -80,6 +80,21 @@ pub enum Input {
     RenderChanged,
     /// A frame arrived at a network card, without its checksum.
     Frame(Vec<u8>),
+    /// A pointer is at a place of the screen, its wheel turned, or a button changed.
+    Pointer(Place),
+}
+
+/// Where a pointer is that knows that by itself, as a tablet does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// From the screen's left edge, 0, to its right one, 65535.
+    pub x: u16,
+    /// From the screen's upper edge, 0, to its lower one, 65535.
+    pub y: u16,
+    /// Notches of the wheel, towards the user: down on a screen.
+    pub dz: i32,
+    /// What is down now: bit 0 left, 1 right, 2 middle.
+    pub buttons: u8,
 }
 
 /// What a mouse does at a time, or since it was last asked: see [`Input::Mouse`].

@@ -24,7 +24,7 @@ pub use clock::Clock;
 pub use device::{CONFIGURATION, Device, DeviceCtx, NoSuchDrive};
 pub use event::EventQueue;
 pub use frame::{Frame, TextScreen};
-pub use input::{DmaDirection, Input, Key, Motion};
+pub use input::{DmaDirection, Input, Key, Motion, Place};
 pub use line::{IrqLine, IrqLines};
 pub use memory::{
     DeviceRam, GRANULE_BYTES, GuestMemory, HostMemory, MemoryError, MemoryMap, PAGE_BYTES, Page,

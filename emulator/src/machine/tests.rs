@@ -77,6 +77,7 @@ pub(crate) fn machine(code: &[u8], pacing: Pacing) -> Machine {
         model: CpuModel::by_name("max").unwrap(),
         cpus: 1,
         keyboard: panel,
+        inputs: Vec::new(),
         serial: vec![panel],
         display: panel,
         power: panel,

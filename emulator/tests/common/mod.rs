@@ -13,6 +13,7 @@ pub fn machine_on(config: PcConfig) -> (Machine, DeviceId) {
         model: CpuModel::by_name("max").expect("the model is in the list"),
         cpus: 1,
         keyboard,
+        inputs: Vec::new(),
         serial: board.serial.to_vec(),
         display: board.display,
         power: board.power,

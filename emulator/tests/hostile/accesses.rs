@@ -1,6 +1,6 @@
 //! Random accesses to all ports and all of the physical address space, while time goes on.
 
-use devices::boards::pc::{self, Pc, PcConfig};
+use devices::boards::pc::{self, CardModel, NetworkCard, Pc, PcConfig};
 use platform::testkit::{Rng, advance};
 use platform::{BlockBackend, Bus, Input, IrqLine, Key, MemoryDisk, PhysAddr};
 
@@ -16,6 +16,13 @@ fn board() -> Pc {
         cdroms: vec![(3, disk(30 * 2048 + 512))],
         virtio_disks: disk(5000 * 512).into_iter().chain(disk(512)).collect(),
         entropy: true,
+        vmmouse: true,
+        virtio_input: true,
+        network: Some(NetworkCard {
+            model: CardModel::Virtio,
+            mac: [2, 0, 0, 0, 0, 1],
+            rom: vec![0x55; 512],
+        }),
         floppies: vec![disk(1_474_560), disk(368_640)],
         bios: vec![0xF4; 0x1_0000],
         vga_bios: vec![0x55; 0x8000],
@@ -213,7 +220,9 @@ fn provoke(pc: &mut Pc, rng: &mut Rng) {
 /// A virtio device, brought up almost as a driver does it, with rings of anything at any place.
 fn virtio(bus: &mut Bus, rng: &mut Rng) {
     const MODERN: u64 = 0xE000_0000;
-    let function = 0x8000_2000 | (rng.below(3) as u32) << 11;
+    // Network, entropy, two disks, keyboard and tablet.
+    let slot = [3, 4, 5, 6, 14, 15][rng.below(6) as usize];
+    let function = 0x8000_0000 | slot << 11;
     for (register, value) in [
         (0x10, 0xC100),
         (0x14, 0xE001_0000),
@@ -238,8 +247,10 @@ fn virtio(bus: &mut Bus, rng: &mut Rng) {
         (0x08, 4, 1),
         (0x0C, 4, 1),
         (0x08, 4, 0),
-        (0x0C, 4, [0, 3 << 28][rng.below(2) as usize]),
+        // With what a network card offers, some of the time.
+        (0x0C, 4, [0, 3 << 28, 0x3000_8883][rng.below(3) as usize]),
         (0x14, 1, 0x0B),
+        (0x16, 2, rng.below(3)),
         (0x18, 2, 1 << rng.below(9)),
         (0x1A, 2, rng.below(3)),
         (0x20, 8, place(rng)),
@@ -256,7 +267,7 @@ fn virtio(bus: &mut Bus, rng: &mut Rng) {
     for offered in 0..rng.below(8) as u16 {
         let at = PhysAddr(0x20_0002 + rng.below(64));
         bus.memory.write(at, &offered.to_le_bytes());
-        bus.mmio_write(PhysAddr(MODERN + 0x3000), 2, 0);
+        bus.mmio_write(PhysAddr(MODERN + 0x3000 + 4 * rng.below(3)), 2, 0);
         bus.pio_write(0xC110, 2, 0);
         advance(bus, rng.below(1_000_000));
     }

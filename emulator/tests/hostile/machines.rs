@@ -1,9 +1,9 @@
 //! Whole machines for hostile guests, and what the outside does to them meanwhile.
 
-use devices::boards::pc::{self, PcConfig};
+use devices::boards::pc::{self, CardModel, NETWORK_CARD, NetworkCard, PcConfig};
 use emulator::{Exit, Limit, Machine, MachineConfig, Pacing, Preload};
 use platform::testkit::Rng;
-use platform::{BlockBackend, Key, MemoryDisk};
+use platform::{BlockBackend, Input, Key, MemoryDisk, Place};
 use x86::cpuid::CpuModel;
 
 /// What a machine has: small, so that thousands are made in seconds.
@@ -42,6 +42,13 @@ impl Parts {
             floppies: vec![disk(vec![0xF0; 1_474_560])],
             virtio_disks: disk(vec![0xC3; 40 * 512]).into_iter().collect(),
             entropy: true,
+            vmmouse: true,
+            virtio_input: true,
+            network: Some(NetworkCard {
+                model: CardModel::Virtio,
+                mac: [2, 0, 0, 0, 0, 1],
+                rom: Vec::new(),
+            }),
             bios: self.bios,
             vga_bios: self.vga_bios,
             ns_per_instruction: (2, 1),
@@ -52,6 +59,7 @@ impl Parts {
             model: CpuModel::by_name(self.model).expect("the model is in the list"),
             cpus: self.cpus,
             keyboard: board.keyboard,
+            inputs: board.inputs.clone(),
             serial: board.serial.to_vec(),
             display: board.display,
             power: board.power,
@@ -94,6 +102,14 @@ pub fn drive(machine: &mut Machine, rng: &mut Rng, instructions: u64) -> u64 {
             0 => machine.input_key(Key::A, rng.below(2) == 0),
             1 => machine.input_serial(rng.below(5) as u8, vec![rng.next_u64() as u8; 20]),
             2 => drop(machine.render()),
+            3 => {
+                let frame = vec![0xFF; rng.below(1600) as usize];
+                machine.input(NETWORK_CARD, Input::Frame(frame));
+            }
+            4 => machine.input_place(Place {
+                x: rng.below(0x1_0000) as u16,
+                ..Place::default()
+            }),
             _ => {}
         }
         machine.take_outputs();

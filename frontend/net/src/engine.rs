@@ -17,7 +17,7 @@ use crate::tcp::{self, Tcp};
 use crate::tftp::Tftp;
 use crate::udp::Datagrams;
 use crate::wire::{self, Arp, Frame, Ip, Udp};
-use crate::{Config, Error, Forward, GATEWAY, NAME_SERVER, Shared};
+use crate::{Config, Error, Forward, GATEWAY, NAME_SERVER, Sent, Shared};
 
 const WAKER: Token = Token(0);
 /// Frames of the guest that are looked at before anything else has its turn.
@@ -98,7 +98,7 @@ pub struct Env<'a> {
 pub struct Engine {
     poll: Poll,
     waker: Arc<Waker>,
-    guest: Receiver<Vec<u8>>,
+    guest: Receiver<Sent>,
     shared: Arc<Shared>,
     common: Common,
     tcp: Tcp,
@@ -134,7 +134,7 @@ impl Common {
 impl Engine {
     pub fn new(
         config: Config,
-        guest: Receiver<Vec<u8>>,
+        guest: Receiver<Sent>,
         machine: Sender<Vec<u8>>,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
@@ -273,13 +273,13 @@ impl Engine {
     }
 
     /// A frame of the guest.
-    fn frame(&mut self, bytes: &[u8], now: Instant) {
-        let Some(frame) = Frame::parse(bytes) else {
+    fn frame(&mut self, sent: &Sent, now: Instant) {
+        let Some(frame) = Frame::parse(&sent.bytes) else {
             return;
         };
         match frame.ether_type {
             wire::TYPE_ARP => self.arp(&frame),
-            wire::TYPE_IPV4 => self.ip(&frame, now),
+            wire::TYPE_IPV4 => self.ip(&frame, sent.takes_large, now),
             _ => {}
         }
     }
@@ -295,27 +295,27 @@ impl Engine {
         }
     }
 
-    fn ip(&mut self, frame: &Frame<'_>, now: Instant) {
+    fn ip(&mut self, frame: &Frame<'_>, takes_large: bool, now: Instant) {
         let Some(ip) = Ip::parse(frame.payload) else {
             return;
         };
         let lan = &mut self.common.lan;
         lan.learn(ip.source, frame.source);
         if !ip.is_fragment() {
-            return self.packet(&ip, now);
+            return self.packet(&ip, takes_large, now);
         }
         if let Some(payload) = lan.assemble(&ip, now) {
             let ends = (ip.source, ip.destination);
             let mut whole = wire::ip_header(ends, ip.protocol, ip.id, 0, payload.len()).to_vec();
             whole.extend(&payload);
             if let Some(ip) = Ip::parse(&whole) {
-                self.packet(&ip, now);
+                self.packet(&ip, takes_large, now);
             }
         }
     }
 
     /// A whole packet of the guest.
-    fn packet(&mut self, ip: &Ip<'_>, now: Instant) {
+    fn packet(&mut self, ip: &Ip<'_>, takes_large: bool, now: Instant) {
         let mut env = self.common.env(self.poll.registry(), now);
         // Only who asks for an address has none.
         let has_address = is_guest(ip.source);
@@ -325,7 +325,7 @@ impl Engine {
         }
         match ip.protocol {
             wire::UDP_PROTOCOL => self.udp(ip, now),
-            wire::TCP if has_address => self.tcp.packet(&mut env, ip),
+            wire::TCP if has_address => self.tcp.packet(&mut env, ip, takes_large),
             wire::ICMP if has_address => self.pings.packet(&mut env, ip),
             _ if has_address && is_ours(ip.destination) => env.lan.unreachable(ip, 2),
             _ => {}

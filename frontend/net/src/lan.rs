@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::wire::{self, EVERYBODY, IPV4, Ip, MTU, Mac, TYPE_IPV4};
+use crate::wire::{self, ETHERNET, EVERYBODY, IPV4, Ip, MTU, Mac, TYPE_IPV4};
 
 /// Frames that wait for the guest beyond the queue: while there are so many, TCP keeps its own
 /// back, ...
@@ -101,11 +101,14 @@ impl Lan {
         }
     }
 
-    /// Sends a whole IP packet to the guest.
-    pub fn packet(&mut self, packet: &[u8]) {
-        if let Some(destination) = packet.get(16..20) {
-            let octets: [u8; 4] = destination.try_into().unwrap_or_default();
-            self.frame(self.mac_of(octets.into()), TYPE_IPV4, packet);
+    /// Sends a whole IP packet to the guest, which stands behind the room for a frame's header.
+    pub fn packet(&mut self, mut frame: Vec<u8>) {
+        let destination = frame.get(ETHERNET + 16..).and_then(<[u8]>::first_chunk);
+        if let Some(&destination) = destination.filter(|_| self.waiting.len() < MOST_WAITING) {
+            let to: [u8; 4] = destination;
+            let header = wire::ethernet_header(self.mac_of(to.into()), TYPE_IPV4);
+            frame[..ETHERNET].copy_from_slice(&header);
+            self.waiting.push_back(frame);
         }
     }
 

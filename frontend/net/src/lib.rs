@@ -138,6 +138,14 @@ pub enum Error {
     Host(#[from] std::io::Error),
 }
 
+/// A frame of the guest.
+#[derive(Debug)]
+struct Sent {
+    bytes: Vec<u8>,
+    /// Its card takes TCP segments of up to 64 KiB.
+    takes_large: bool,
+}
+
 /// What both ends look at.
 #[derive(Debug, Default)]
 struct Shared {
@@ -154,7 +162,7 @@ struct Shared {
 /// The machine's end. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Link {
-    to_net: Sender<Vec<u8>>,
+    to_net: Sender<Sent>,
     from_net: Receiver<Vec<u8>>,
     waker: Arc<Waker>,
     shared: Arc<Shared>,
@@ -190,6 +198,22 @@ impl Link {
     /// The guest sends a frame, without its checksum. Where the thread is busy for long the frame
     /// is lost, as on a wire. [`flush`](Self::flush) follows after the last one.
     pub fn send(&self, frame: Vec<u8>) {
+        self.hand_on(Sent {
+            bytes: frame,
+            takes_large: false,
+        });
+    }
+
+    /// As [`send`](Self::send), by a card that takes TCP segments of up to 64 KiB in return, with their checksum but
+    /// not cut into packets. This frame may be one.
+    pub fn send_large(&self, frame: Vec<u8>) {
+        self.hand_on(Sent {
+            bytes: frame,
+            takes_large: true,
+        });
+    }
+
+    fn hand_on(&self, frame: Sent) {
         let frame = match self.to_net.try_send(frame) {
             Err(crossbeam_channel::TrySendError::Full(frame)) => {
                 self.flush();

@@ -25,7 +25,7 @@ use socket2::SockRef;
 
 use crate::engine::{Env, Owner};
 use crate::lan::{Lan, is_guest};
-use crate::wire::{Ip, MTU};
+use crate::wire::{self, ETHERNET, IPV4, Ip, LARGEST, MTU};
 
 const TARGET: &str = "net";
 
@@ -71,6 +71,8 @@ struct Flow {
     inbox: VecDeque<Vec<u8>>,
     host: TcpStream,
     token: Token,
+    /// The guest's card takes segments of up to 64 KiB.
+    large: bool,
     /// What the host's socket was last known to be ready for.
     readable: bool,
     writable: bool,
@@ -85,9 +87,37 @@ struct Flow {
     active: Instant,
 }
 
+/// Our end of the connections: one for ordinary cards, and one for those that take large segments.
+struct Ours([Interface; 2]);
+
+impl Ours {
+    /// The larger packet is the payload of the largest frame.
+    const MTU: [usize; 2] = [MTU, LARGEST];
+
+    /// Looks at a packet that came, and makes those that are due.
+    fn poll(
+        &mut self,
+        large: bool,
+        time: SmolInstant,
+        inbox: &mut VecDeque<Vec<u8>>,
+        lan: &mut Lan,
+        last_words: bool,
+        sockets: &mut SocketSet<'static>,
+    ) {
+        let kind = usize::from(large);
+        let mut wire = Wire {
+            inbox,
+            lan,
+            last_words,
+            mtu: Self::MTU[kind],
+        };
+        self.0[kind].poll(time, &mut wire, sockets);
+    }
+}
+
 /// All connections.
 pub struct Tcp {
-    interface: Interface,
+    ours: Ours,
     nobody: SocketSet<'static>,
     flows: HashMap<Key, Flow>,
     ready: VecDeque<Key>,
@@ -101,6 +131,8 @@ struct Wire<'a> {
     lan: &'a mut Lan,
     /// What is said now must be said, as there is no second time.
     last_words: bool,
+    /// The largest packet.
+    mtu: usize,
 }
 
 struct Packet(Vec<u8>);
@@ -114,9 +146,9 @@ impl RxToken for Packet {
 
 impl TxToken for ToGuest<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.packet(&packet);
+        let mut frame = vec![0; ETHERNET + len];
+        let result = f(&mut frame[ETHERNET..]);
+        self.0.packet(frame);
         result
     }
 }
@@ -143,7 +175,7 @@ impl Device for Wire<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
+        capabilities.max_transmission_unit = self.mtu;
         capabilities
     }
 }
@@ -168,6 +200,7 @@ impl Flow {
             inbox: VecDeque::new(),
             host,
             token,
+            large: false,
             readable: false,
             writable: false,
             host_ended: false,
@@ -177,6 +210,11 @@ impl Flow {
             deadline: None,
             active: now,
         }
+    }
+
+    fn poll(&mut self, ours: &mut Ours, time: SmolInstant, lan: &mut Lan, last_words: bool) {
+        let (inbox, sockets) = (&mut self.inbox, &mut self.sockets);
+        ours.poll(self.large, time, inbox, lan, last_words, sockets);
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
@@ -256,29 +294,35 @@ impl Flow {
     }
 }
 
+/// Our end of all connections, with packets of up to `mtu` bytes.
+fn interface(lan: &mut Lan, mtu: usize) -> Interface {
+    let mut wire = Wire {
+        inbox: &mut VecDeque::new(),
+        lan,
+        last_words: false,
+        mtu,
+    };
+    let mut config = Config::new(HardwareAddress::Ip);
+    // From it come the numbers that sequences start with.
+    config.random_seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+    let mut interface = Interface::new(config, &mut wire, SmolInstant::ZERO);
+    interface.update_ip_addrs(|addresses| {
+        // The list holds one at least.
+        let _ = addresses.push(IpCidr::new(crate::GATEWAY.into(), 24));
+    });
+    // Whatever the guest wants to reach is here.
+    interface.set_any_ip(true);
+    let routed = interface
+        .routes_mut()
+        .add_default_ipv4_route(crate::GATEWAY);
+    assert!(routed.is_ok(), "there is room for one route");
+    interface
+}
+
 impl Tcp {
     pub fn new(lan: &mut Lan, started: Instant) -> Self {
-        let mut wire = Wire {
-            inbox: &mut VecDeque::new(),
-            lan,
-            last_words: false,
-        };
-        let mut config = Config::new(HardwareAddress::Ip);
-        // From it come the numbers that sequences start with.
-        config.random_seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
-        let mut interface = Interface::new(config, &mut wire, SmolInstant::ZERO);
-        interface.update_ip_addrs(|addresses| {
-            // The list holds one at least.
-            let _ = addresses.push(IpCidr::new(crate::GATEWAY.into(), 24));
-        });
-        // Whatever the guest wants to reach is here.
-        interface.set_any_ip(true);
-        let routed = interface
-            .routes_mut()
-            .add_default_ipv4_route(crate::GATEWAY);
-        assert!(routed.is_ok(), "there is room for one route");
         Self {
-            interface,
+            ours: Ours(Ours::MTU.map(|mtu| interface(lan, mtu))),
             nobody: SocketSet::new(Vec::new()),
             flows: HashMap::new(),
             ready: VecDeque::new(),
@@ -310,16 +354,12 @@ impl Tcp {
     fn refuse(&mut self, env: &mut Env<'_>, packet: &[u8]) {
         let time = self.time(env.now);
         let mut inbox = VecDeque::from([packet.to_vec()]);
-        let mut wire = Wire {
-            inbox: &mut inbox,
-            lan: env.lan,
-            last_words: true,
-        };
-        self.interface.poll(time, &mut wire, &mut self.nobody);
+        self.ours
+            .poll(false, time, &mut inbox, env.lan, true, &mut self.nobody);
     }
 
-    /// A packet of the guest.
-    pub fn packet(&mut self, env: &mut Env<'_>, ip: &Ip<'_>) {
+    /// A packet of the guest, and whether its card takes segments of up to 64 KiB.
+    pub fn packet(&mut self, env: &mut Env<'_>, ip: &Ip<'_>, takes_large: bool) {
         let (Some(&[a, b, c, d]), Some(&flags)) = (ip.payload.first_chunk(), ip.payload.get(13))
         else {
             return;
@@ -330,12 +370,19 @@ impl Tcp {
         };
         // SYN without ACK and RST begins a connection.
         let begins = flags & 0x16 == 0x02;
+        let mut whole = ip.whole.to_vec();
+        let opens = flags & 0x06 == 0x02;
+        if opens && takes_large {
+            // The card takes what it then cuts into segments as large as the guest's end says.
+            wire::set_segment_size(&mut whole, (LARGEST - IPV4 - 20) as u16);
+        }
         if let Some(flow) = self.flows.get_mut(&key) {
             let over = flow.socket().state() == State::TimeWait;
             if !(begins && over) {
                 if flow.stage == Stage::Open || flow.stage == Stage::Offered {
+                    flow.large |= opens && takes_large;
                     if flow.inbox.len() < MOST_INBOX {
-                        flow.inbox.push_back(ip.whole.to_vec());
+                        flow.inbox.push_back(whole);
                     }
                     self.queue(key);
                 } else if flags & 0x04 != 0 {
@@ -347,13 +394,21 @@ impl Tcp {
             self.remove(env, key);
         }
         if begins {
-            self.begin(env, key, ip);
+            self.begin(env, key, ip, whole, takes_large);
         } else {
             self.refuse(env, ip.whole);
         }
     }
 
-    fn begin(&mut self, env: &mut Env<'_>, key: Key, ip: &Ip<'_>) {
+    /// Connects to the other end, to look at the guest's packet when it is there.
+    fn begin(
+        &mut self,
+        env: &mut Env<'_>,
+        key: Key,
+        ip: &Ip<'_>,
+        first: Vec<u8>,
+        takes_large: bool,
+    ) {
         let Some(address) = env.outside.route(key.other) else {
             return self.refuse(env, ip.whole);
         };
@@ -369,7 +424,8 @@ impl Tcp {
         });
         match connected {
             Ok(stream) => {
-                let flow = Flow::new(Stage::Connecting(ip.whole.to_vec()), stream, token, env.now);
+                let mut flow = Flow::new(Stage::Connecting(first), stream, token, env.now);
+                flow.large = takes_large;
                 env.owners.insert(token, Owner::Tcp(key));
                 self.flows.insert(key, flow);
             }
@@ -422,7 +478,7 @@ impl Tcp {
         // What was sent at once is seen by the first event; without one nothing is there.
         let mut flow = Flow::new(Stage::Offered, stream, token, env.now);
         let (to, from) = (endpoint(key.guest), endpoint(key.other));
-        let context = self.interface.context();
+        let context = self.ours.0[0].context();
         let connected = flow
             .sockets
             .get_mut::<Socket>(flow.socket)
@@ -506,16 +562,8 @@ impl Tcp {
             return;
         };
         flow.queued = false;
-        let mut poll = |flow: &mut Flow, interface: &mut Interface| {
-            let mut wire = Wire {
-                inbox: &mut flow.inbox,
-                lan: env.lan,
-                last_words: false,
-            };
-            interface.poll(time, &mut wire, &mut flow.sockets);
-        };
         let heard = !flow.inbox.is_empty();
-        poll(flow, &mut self.interface);
+        flow.poll(&mut self.ours, time, env.lan, false);
         let state = flow.socket().state();
         if flow.stage == Stage::Offered {
             match state {
@@ -539,7 +587,7 @@ impl Tcp {
                     Ok(false) => break,
                     Ok(true) => {
                         moved = true;
-                        poll(flow, &mut self.interface);
+                        flow.poll(&mut self.ours, time, env.lan, false);
                     }
                     Err(error) => {
                         debug!(target: TARGET, "{}: {error}", key.other);
@@ -565,7 +613,7 @@ impl Tcp {
         if idle <= env.now {
             return self.abort(env, key);
         }
-        let next = self.interface.poll_at(time, &flow.sockets);
+        let next = self.ours.0[usize::from(flow.large)].poll_at(time, &flow.sockets);
         let next = next.map(|at| {
             let micros = (at.total_micros() - time.total_micros()).max(0) as u64;
             env.now + Duration::from_micros(micros)
@@ -584,12 +632,7 @@ impl Tcp {
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.socket().abort();
             flow.inbox.clear();
-            let mut wire = Wire {
-                inbox: &mut flow.inbox,
-                lan: env.lan,
-                last_words: true,
-            };
-            self.interface.poll(time, &mut wire, &mut flow.sockets);
+            flow.poll(&mut self.ours, time, env.lan, true);
             flow.reset_host();
         }
         self.remove(env, key);

@@ -12,6 +12,8 @@ pub const GATEWAY_MAC: Mac = [0x52, 0x55, 0x0A, 0x00, 0x02, 0x02];
 
 /// The largest IP packet of a frame.
 pub const MTU: usize = 1500;
+/// The largest IP packet that there is.
+pub const LARGEST: usize = 65535;
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 /// Bytes of an IPv4 header without options.
@@ -75,14 +77,18 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Puts an Ethernet header before what `payload` writes.
+/// The Ethernet header of a frame of ours.
+pub fn ethernet_header(to: Mac, ether_type: u16) -> [u8; ETHERNET] {
+    let mut header = [0; ETHERNET];
+    header[..6].copy_from_slice(&to);
+    header[6..12].copy_from_slice(&GATEWAY_MAC);
+    header[12..].copy_from_slice(&ether_type.to_be_bytes());
+    header
+}
+
+/// Puts an Ethernet header before `payload`.
 pub fn frame(to: Mac, ether_type: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(ETHERNET + payload.len());
-    frame.extend(to);
-    frame.extend(GATEWAY_MAC);
-    frame.extend(ether_type.to_be_bytes());
-    frame.extend(payload);
-    frame
+    [&ethernet_header(to, ether_type), payload].concat()
 }
 
 /// An ARP packet about IPv4 addresses.
@@ -241,6 +247,39 @@ pub fn icmp(kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Vec<u8> {
     message
 }
 
+/// Gives a TCP packet that opens a connection another largest segment size (RFC 9293 §3.2, option 2), if it has one.
+/// `packet` is a whole IP packet.
+pub fn set_segment_size(packet: &mut [u8], size: u16) {
+    let Some(ip) = Ip::parse(packet) else {
+        return;
+    };
+    let ends = (ip.source, ip.destination);
+    let (at, len) = (ip.whole.len() - ip.payload.len(), ip.payload.len());
+    let start = pseudo(ends, TCP, len);
+    let Some(segment) = packet.get_mut(at..at + len) else {
+        return;
+    };
+    let header = segment.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+    // Who looks at it later has to find it wrong.
+    if len < 20 || header > len || sum(start, segment) != 0xFFFF {
+        return;
+    }
+    let mut option = 20;
+    while option + 4 <= header {
+        match (segment[option], segment[option + 1]) {
+            (0, _) => return,
+            (1, _) => option += 1,
+            (2, 4) => {
+                segment[option + 2..option + 4].copy_from_slice(&size.to_be_bytes());
+                segment[16..18].fill(0);
+                let checksum = !(sum(start, segment) as u16);
+                return segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+            }
+            (_, len) => option += usize::from(len.max(2)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +298,35 @@ mod tests {
             let read = Udp::parse((a, b), ip.payload).unwrap();
             assert_eq!((read.source, read.destination), (7, 9));
             assert_eq!(read.payload, payload);
+        }
+    }
+
+    #[test]
+    fn the_segment_size_of_a_new_connection_changes_wherever_the_option_is() {
+        let ends = (Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10, 0, 2, 2));
+        for pad in 0..4 {
+            let mut segment = vec![
+                0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x70, 2, 1, 1, 0, 0, 0, 0,
+            ];
+            segment.extend(vec![1; pad]);
+            segment.extend([2, 4, 0x05, 0xB4]);
+            segment.resize(28, 0);
+            let checksum = !(sum(pseudo(ends, TCP, 28), &segment) as u16);
+            segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+            let mut packet = ip_header(ends, TCP, 1, 0, 28).to_vec();
+            packet.extend(&segment);
+            let mut torn = packet.clone();
+            torn[36] ^= 1;
+            let before = torn.clone();
+            set_segment_size(&mut torn, 65495);
+            assert_eq!(torn, before, "what is damaged stays so");
+            set_segment_size(&mut packet, 65495);
+            let ip = Ip::parse(&packet).unwrap();
+            assert_eq!(sum(pseudo(ends, TCP, 28), ip.payload), 0xFFFF, "{pad}");
+            assert_eq!(ip.payload[20 + pad..24 + pad], [2, 4, 0xFF, 0xD7], "{pad}");
+            for len in 0..packet.len() {
+                set_segment_size(&mut packet[..len].to_vec(), 1);
+            }
         }
     }
 

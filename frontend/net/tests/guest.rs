@@ -108,6 +108,30 @@ fn a_connection_carries_bytes_both_ways_and_each_way_ends_by_itself() {
 }
 
 #[test]
+fn a_card_that_takes_large_segments_gets_some_and_another_none() {
+    let sent = pattern(3_000_000);
+    let wanted = sent.clone();
+    let port = server(move |mut stream| {
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, wanted);
+        stream.write_all(&heard).unwrap();
+    });
+    for takes_large in [false, true] {
+        let mut peer = Peer::new(config());
+        peer.wire.takes_large = takes_large;
+        let handle = peer.connect(GATEWAY, port);
+        peer.send_all(handle, &sent, true);
+        assert_eq!(peer.read_to_end(handle), sent);
+        let largest = peer.wire.largest;
+        match takes_large {
+            true => assert!(largest > 10_000, "{largest}"),
+            false => assert!(largest <= 1514, "{largest}"),
+        }
+    }
+}
+
+#[test]
 fn the_host_may_end_its_way_first() {
     let port = server(|mut stream| {
         stream.write_all(b"a line").unwrap();

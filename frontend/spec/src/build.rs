@@ -85,6 +85,16 @@ pub fn build(
         }
         path => read_firmware(path.as_ref())?,
     };
+    if let Some(path) = spec.uefi_vars.as_ref().filter(|_| !restored)
+        && bios.get(40..44) != Some(b"_FVH")
+    {
+        bail!(
+            "--uefi-vars {}: expected UEFI firmware to keep its variables there, such as OVMF_CODE.fd, found another \
+             kind in --firmware {}; leave one out",
+            path.display(),
+            spec.firmware
+        );
+    }
     // Firmware and variables in one file: without another place they are for this run only.
     let own = bios
         .drain(..variables_len(&bios).unwrap_or(0))
@@ -154,6 +164,8 @@ pub fn build(
         tables,
         option_roms,
         network: network_card(spec)?,
+        vmmouse: spec.input != crate::InputKind::Ps2,
+        virtio_input: spec.input == crate::InputKind::Virtio,
         ns_per_instruction: DEFAULT_RATIO,
     };
     let board = pc::build(config).map_err(|error| in_users_words(error, spec.memory))?;
@@ -163,6 +175,7 @@ pub fn build(
             model,
             cpus: spec.cpus,
             keyboard: board.keyboard,
+            inputs: board.inputs.clone(),
             serial: board.serial.to_vec(),
             display: board.display,
             power: board.power,
@@ -264,13 +277,17 @@ fn network_card(spec: &MachineSpec) -> Result<Option<NetworkCard>> {
     let Some(net) = &spec.net else {
         return Ok(None);
     };
-    let rom = match &net.rom {
+    let mut rom = match &net.rom {
         Some(path) => read_option_rom("--net rom", path, 512 << 10)?,
         None => Vec::new(),
     };
+    if net.model == crate::CardModel::Virtio {
+        name_device(&mut rom, 0x1AF4, 0x1000);
+    }
     Ok(Some(NetworkCard {
         model: match net.model {
             crate::CardModel::E1000 => CardModel::E1000,
+            crate::CardModel::Virtio => CardModel::Virtio,
             crate::CardModel::Rtl8139 => CardModel::Rtl8139,
             crate::CardModel::Ne2k => CardModel::Ne2kPci,
             crate::CardModel::Ne2kIsa => CardModel::Ne2kIsa,
@@ -278,6 +295,28 @@ fn network_card(spec: &MachineSpec) -> Result<Option<NetworkCard>> {
         mac: net.mac()?,
         rom,
     }))
+}
+
+/// Makes an expansion ROM of this vendor's name the device that it is plugged into (PCI Firmware
+/// Specification 3.0 §5.1.2): one for virtio names the card of version 1, and other firmware than
+/// ours does not run it for the older number.
+fn name_device(rom: &mut [u8], vendor: u16, device: u16) {
+    /// A byte that the header leaves to the ROM, by which its bytes sum to 0.
+    const CHECKSUM: usize = 6;
+    let word = |rom: &[u8], at: usize| {
+        let bytes = rom.get(at..at + 2)?;
+        Some(u16::from_le_bytes([bytes[0], bytes[1]]))
+    };
+    let Some(data) = word(rom, 0x18).map(usize::from) else {
+        return;
+    };
+    let is_ours = rom.get(data..data + 4) == Some(b"PCIR") && word(rom, data + 4) == Some(vendor);
+    let Some(before) = word(rom, data + 6).filter(|_| is_ours) else {
+        return;
+    };
+    let sum = |word: u16| word.to_le_bytes().into_iter().fold(0, u8::wrapping_add);
+    rom[data + 6..data + 8].copy_from_slice(&device.to_le_bytes());
+    rom[CHECKSUM] = rom[CHECKSUM].wrapping_add(sum(before).wrapping_sub(sum(device)));
 }
 
 /// Which IDE unit each drive is: 0 and 1 on the primary channel, 2 and 3 on the secondary one.
@@ -429,6 +468,27 @@ fn rsdp(tables: &[u8]) -> Option<(u64, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rom_names_the_device_that_it_is_in_and_sums_to_0_still() {
+        let mut rom = vec![0; 512];
+        rom[..3].copy_from_slice(&[0x55, 0xAA, 1]);
+        rom[0x18] = 0x20;
+        rom[0x20..0x28].copy_from_slice(b"PCIR\xF4\x1A\x41\x10");
+        let sum = |rom: &[u8]| rom.iter().copied().fold(0, u8::wrapping_add);
+        rom[6] = sum(&rom).wrapping_neg();
+        let before = rom.clone();
+        name_device(&mut rom, 0x8086, 0x100E);
+        assert_eq!(rom, before, "another vendor's");
+        name_device(&mut rom, 0x1AF4, 0x1000);
+        assert_eq!(
+            (&rom[0x20..0x28], sum(&rom)),
+            (&b"PCIR\xF4\x1A\x00\x10"[..], 0)
+        );
+        for len in 0..0x30 {
+            name_device(&mut before[..len].to_vec(), 0x1AF4, 0x1000);
+        }
+    }
 
     #[test]
     fn drives_have_places_of_their_own() {

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use host::files::name_from_bytes;
 use serde::{Deserialize, Serialize};
 use storage::Format;
@@ -66,9 +66,13 @@ impl DiskSpec {
         if disk.path.as_os_str().is_empty() {
             bail!("--disk {option}: expected a file's name, found none; such as --disk disk.img");
         }
+        let mut named = Vec::new();
         for field in fields {
             let field = field.to_string_lossy();
-            match field.split_once('=').unwrap_or((&field, "")) {
+            let (name, value) = field.split_once('=').unwrap_or((&field, ""));
+            once(&mut named, name.as_bytes())
+                .map_err(|name| anyhow!("--disk {option}: expected {name} once, found it twice"))?;
+            match (name, value) {
                 ("readonly", "" | "on") => disk.read_only = true,
                 ("readonly", "off") => disk.read_only = false,
                 ("format", "raw") => disk.format = Some(Format::Raw),
@@ -107,6 +111,15 @@ fn parse_chs(text: &str) -> Option<[u16; 3]> {
         .ok()?;
     let chs: [u16; 3] = numbers.try_into().ok()?;
     matches!(chs, [1..=65535, 1..=16, 1..=255]).then_some(chs)
+}
+
+/// Notes that an option was named; what it is called, if it was before.
+pub(crate) fn once(named: &mut Vec<Vec<u8>>, name: &[u8]) -> std::result::Result<(), String> {
+    if named.iter().any(|before| before == name) {
+        return Err(String::from_utf8_lossy(name).into_owned());
+    }
+    named.push(name.to_vec());
+    Ok(())
 }
 
 /// Splits at single commas; of two, one stays.
@@ -172,6 +185,7 @@ mod tests {
             ("a,chs=306/4", "chs=C/H/S"),
             ("a,format=qcow2", "qemu-img"),
             ("a,bus=scsi", "bus=virtio"),
+            ("a,bus=ide,bus=virtio", "bus once"),
             ("a,readonly=maybe", "readonly=maybe"),
             ("", "file's name"),
             (",readonly", "file's name"),

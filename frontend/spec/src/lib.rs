@@ -61,6 +61,25 @@ impl From<DriveKind> for BootKind {
     }
 }
 
+/// What there is beside the PS/2 keyboard and mouse, which every machine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InputKind {
+    /// Nothing.
+    Ps2,
+    /// VMware's absolute pointer.
+    #[default]
+    Vmmouse,
+    /// That, and virtio's keyboard and tablet.
+    Virtio,
+}
+
+impl InputKind {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a machine is made of.
 ///
 /// As TOML:
@@ -125,6 +144,9 @@ pub struct MachineSpec {
     /// The date at power-on in Unix seconds; none: the host's, or a fixed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtc: Option<i64>,
+    /// Keyboard and pointer.
+    #[serde(skip_serializing_if = "InputKind::is_default")]
+    pub input: InputKind,
     /// The network card; none: there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net: Option<NetSpec>,
@@ -152,6 +174,7 @@ impl Default for MachineSpec {
             initrd: None,
             append: None,
             rtc: None,
+            input: InputKind::default(),
             net: None,
             disk: Vec::new(),
         }

@@ -183,6 +183,11 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
             media.cdroms.len()
         );
     }
+    for (at, kind) in spec.boot.iter().enumerate() {
+        if spec.boot[..at].contains(kind) {
+            bail!("--boot: expected each kind once, found one twice; leave it out");
+        }
+    }
     if let Some(path) = &spec.uefi_vars {
         if spec.firmware == "builtin" {
             bail!(

@@ -20,6 +20,8 @@ pub enum CardModel {
     /// Intel 82540EM.
     #[default]
     E1000,
+    /// Virtio's.
+    Virtio,
     /// Realtek RTL8139C.
     Rtl8139,
     /// NE2000 on PCI: Realtek RTL8029AS.
@@ -30,12 +32,19 @@ pub enum CardModel {
 
 impl CardModel {
     /// All models.
-    pub const ALL: [Self; 4] = [Self::E1000, Self::Rtl8139, Self::Ne2k, Self::Ne2kIsa];
+    pub const ALL: [Self; 5] = [
+        Self::E1000,
+        Self::Virtio,
+        Self::Rtl8139,
+        Self::Ne2k,
+        Self::Ne2kIsa,
+    ];
 
     /// As options name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::E1000 => "e1000",
+            Self::Virtio => "virtio",
             Self::Rtl8139 => "rtl8139",
             Self::Ne2k => "ne2k",
             Self::Ne2kIsa => "ne2k-isa",
@@ -109,6 +118,7 @@ impl NetSpec {
                 kind.display()
             ),
         }
+        let mut named = Vec::new();
         for field in fields {
             let bytes = field.as_encoded_bytes();
             let at = bytes.iter().position(|&byte| byte == b'=');
@@ -120,6 +130,11 @@ impl NetSpec {
                 "off" => Ok(false),
                 _ => bail!("--net {option}: expected {name}=on or {name}=off, found `{text}`"),
             };
+            if name != b"hostfwd" {
+                crate::drive::once(&mut named, name).map_err(|name| {
+                    anyhow::anyhow!("--net {option}: expected {name} once, found it twice")
+                })?;
+            }
             match name {
                 b"model" => {
                     let models = CardModel::ALL.into_iter();
@@ -146,6 +161,15 @@ impl NetSpec {
                     field.display()
                 ),
             }
+        }
+        // A boot program may fetch one by an address of its own.
+        if let Some(name) = net.bootfile.as_ref().filter(|name| !name.contains("://"))
+            && net.tftp.is_none()
+        {
+            bail!(
+                "--net bootfile={name}: expected tftp=DIR as well, the folder that it is in, found none; or an address \
+                 such as bootfile=http://10.0.2.2:8000/{name}"
+            );
         }
         net.config()?;
         Ok(Some(net))
@@ -226,6 +250,7 @@ mod tests {
                 "udp:0.0.0.0:53-10.0.2.20:5353"
             ]
         );
+        assert!(parse("user,bootfile=http://10.0.2.2/boot.ipxe").is_ok());
         let spec = crate::MachineSpec {
             net: Some(net),
             ..Default::default()
@@ -247,6 +272,8 @@ mod tests {
             ("user,hostfwd=tcp:99999-22", "tcp:2222-22"),
             ("user,restrict=maybe", "restrict=on"),
             ("user,speed=1", "hostfwd"),
+            ("user,model=e1000,model=virtio", "model once"),
+            ("user,bootfile=pxelinux.0", "tftp=DIR"),
         ] {
             let said = parse(text).unwrap_err().to_string();
             assert!(said.contains(word), "{text}: {said}");

@@ -17,7 +17,7 @@ use super::{CaseButton, Farewell, interrupted, wrap};
 use crate::cp437;
 use crate::hostio::RawTerminal;
 use crate::runner::{Control, Shown, Stop};
-use crate::typing::{Stroke, stroke_of_char};
+use crate::typing::{Piece, Stroke};
 
 /// What a cell of the terminal shows: a character and its colours.
 type Cell = (char, u32, u32);
@@ -86,8 +86,8 @@ pub fn show(
                     if key.kind == KeyEventKind::Press {
                         let _ = control.send(button.press());
                     }
-                } else if let Some(stroke) = stroke(&key) {
-                    let _ = control.send(Control::Stroke(stroke));
+                } else if let Some(piece) = piece(&key) {
+                    let _ = control.send(Control::Type(piece));
                 }
             }
             (Ok(Event::Resize(..)), _) => {
@@ -117,9 +117,9 @@ fn is_leave(key: &KeyEvent) -> bool {
         && matches!(key.code, KeyCode::Char(']') | KeyCode::Char('5'))
 }
 
-fn stroke(key: &KeyEvent) -> Option<Stroke> {
+fn piece(key: &KeyEvent) -> Option<Piece> {
     let mut stroke = match key.code {
-        KeyCode::Char(c) => stroke_of_char(c)?,
+        KeyCode::Char(_) => Stroke::plain(Key::Escape),
         KeyCode::BackTab => Stroke {
             shift: true,
             ..Stroke::plain(Key::Tab)
@@ -128,10 +128,12 @@ fn stroke(key: &KeyEvent) -> Option<Stroke> {
     };
     stroke.ctrl |= key.modifiers.contains(KeyModifiers::CONTROL);
     stroke.alt |= key.modifiers.contains(KeyModifiers::ALT);
-    if !matches!(key.code, KeyCode::Char(_)) {
-        stroke.shift |= key.modifiers.contains(KeyModifiers::SHIFT);
+    // A character has its Shift in it.
+    if let KeyCode::Char(c) = key.code {
+        return Some(Piece::Chord(c, stroke));
     }
-    Some(stroke)
+    stroke.shift |= key.modifiers.contains(KeyModifiers::SHIFT);
+    Some(Piece::Key(stroke))
 }
 
 fn named_key(code: KeyCode) -> Option<Key> {
@@ -485,16 +487,15 @@ mod tests {
 
     #[test]
     fn keys_become_strokes() {
-        let stroke = |code, modifiers| stroke(&KeyEvent::new(code, modifiers));
-        let ctrl_c = stroke(KeyCode::Char('c'), KeyModifiers::CONTROL).unwrap();
-        assert_eq!(
-            (ctrl_c.key, ctrl_c.ctrl, ctrl_c.shift),
-            (Key::C, true, false)
-        );
-        let alt_f4 = stroke(KeyCode::F(4), KeyModifiers::ALT).unwrap();
+        let piece = |code, modifiers| piece(&KeyEvent::new(code, modifiers));
+        let Some(Piece::Chord('c', held)) = piece(KeyCode::Char('c'), KeyModifiers::CONTROL) else {
+            panic!("the key of a character");
+        };
+        assert_eq!((held.ctrl, held.shift), (true, false));
+        let Some(Piece::Key(alt_f4)) = piece(KeyCode::F(4), KeyModifiers::ALT) else {
+            panic!("a key");
+        };
         assert_eq!((alt_f4.key, alt_f4.alt), (Key::F4, true));
-        let question = stroke(KeyCode::Char('?'), KeyModifiers::NONE).unwrap();
-        assert_eq!((question.key, question.shift), (Key::Slash, true));
-        assert!(stroke(KeyCode::F(20), KeyModifiers::NONE).is_none());
+        assert!(piece(KeyCode::F(20), KeyModifiers::NONE).is_none());
     }
 }

@@ -9,7 +9,7 @@ pub use minifb::Window;
 use minifb::{
     InputCallback, Key as WindowKey, MouseButton, MouseMode, Scale, ScaleMode, WindowOptions,
 };
-use platform::{Frame, Key, Motion};
+use platform::{Frame, Key, Motion, Place};
 
 use super::{CaseButton, Farewell, interrupted, wrap};
 use crate::runner::{Control, Shown, Stop};
@@ -50,8 +50,8 @@ pub fn open(title: &str) -> std::result::Result<Window, String> {
         scale_mode: ScaleMode::UpperLeft,
         ..WindowOptions::default()
     };
-    let mut window =
-        Window::new(&caption(title, 0.0, false), WIDTH, HEIGHT, options).map_err(|error| {
+    let mut window = Window::new(&caption(title, 0.0, false, true), WIDTH, HEIGHT, options)
+        .map_err(|error| {
             let display = std::env::var("DISPLAY").unwrap_or_default();
             format!("the window system refused ({error}) at DISPLAY={display}")
         })?;
@@ -80,6 +80,7 @@ pub fn show(
     let mut seen = 0;
     let mut captioned = Instant::now();
     let mut active = false;
+    let mut hidden = false;
     let mut farewell: Option<Farewell> = None;
     let mut activity = Activity::new(Instant::now());
     loop {
@@ -143,16 +144,27 @@ pub fn show(
             keyboard.release_all(control);
             mouse.release();
         }
-        if let Some(motion) = mouse.look(&pointer(&window), painter.scale()) {
+        let pointer = pointer(&window);
+        if shown.has_pointer() {
+            // It goes where the user's goes, and nobody has to lend it.
+            mouse.captured = false;
+            let place = painter.place(pointer.at.filter(|_| pointer.inside));
+            if let Some(place) = mouse.follow(&pointer, place) {
+                activity.last = Instant::now();
+                let _ = control.send(Control::command(move |machine| machine.input_place(place)));
+            }
+        } else if let Some(motion) = mouse.look(&pointer, painter.scale()) {
             activity.last = Instant::now();
             let _ = control.send(Control::command(move |machine| machine.input_mouse(motion)));
         }
-        if mouse.captured != was_captured {
-            window.set_cursor_visibility(!mouse.captured);
+        let hides = mouse.captured || shown.has_pointer() && pointer.inside;
+        if std::mem::replace(&mut hidden, hides) != hides {
+            window.set_cursor_visibility(!hides);
         }
         if captioned.elapsed() > Duration::from_secs(1) || mouse.captured != was_captured {
             captioned = Instant::now();
-            window.set_title(&caption(title, shown.mips(), mouse.captured));
+            let lends = !shown.has_pointer();
+            window.set_title(&caption(title, shown.mips(), mouse.captured, lends));
         }
     }
 }
@@ -189,12 +201,13 @@ impl Activity {
     }
 }
 
-fn caption(title: &str, mips: f64, captured: bool) -> String {
-    let mouse = match captured {
-        true => "Ctrl+Alt gives the mouse back",
-        false => "a click lends the guest the mouse",
+fn caption(title: &str, mips: f64, captured: bool, lends: bool) -> String {
+    let mouse = match (captured, lends) {
+        (true, _) => ", Ctrl+Alt gives the mouse back",
+        (false, true) => ", a click lends the guest the mouse",
+        (false, false) => "",
     };
-    format!("{title} - Glassbox - {mips:.0} MIPS - Ctrl+Alt+Q leaves, {mouse}")
+    format!("{title} - Glassbox - {mips:.0} MIPS - Ctrl+Alt+Q leaves{mouse}")
 }
 
 /// The host's pointer now.
@@ -239,6 +252,8 @@ struct Mouse {
     /// Buttons that were down before the guest got it are not its own until they are let go.
     foreign: u8,
     last: Option<(f32, f32)>,
+    /// What the guest's own pointer was told.
+    placed: Place,
     /// Dots of the guest's screen that it was not told of yet: the rest of what did not fit, and parts of a dot.
     rest: (f32, f32),
 }
@@ -248,6 +263,27 @@ impl Mouse {
     fn release(&mut self) {
         self.captured = false;
         self.foreign |= self.buttons;
+    }
+
+    /// What the guest's own pointer is to be told, where the user's is at `at` of the picture.
+    fn follow(&mut self, pointer: &Pointer, at: Option<(u16, u16)>) -> Option<Place> {
+        let (x, y) = at.unwrap_or((self.placed.x, self.placed.y));
+        // What went down beside the picture is not the guest's, and what goes up anywhere is.
+        let mine = if at.is_some() {
+            0
+        } else {
+            pointer.buttons & !self.placed.buttons
+        };
+        self.foreign = (self.foreign | mine) & pointer.buttons;
+        let place = Place {
+            x,
+            y,
+            dz: at.map_or(0, |_| pointer.notches),
+            buttons: pointer.buttons & !self.foreign,
+        };
+        self.buttons = 0;
+        let before = std::mem::replace(&mut self.placed, Place { dz: 0, ..place });
+        (place != before).then_some(place)
     }
 
     /// What the guest is to be told; `scale` dots of its screen are one of the window's.
@@ -428,6 +464,27 @@ impl Painter {
             frame.width as f32 / shown_width as f32,
             frame.height as f32 / shown_height as f32,
         )
+    }
+
+    /// Where a dot of the window is on the picture, from 0 to 65535; `None` beside it.
+    fn place(&self, at: Option<(f32, f32)>) -> Option<(u16, u16)> {
+        let (frame, (width, height)) = (&self.frame, self.painted);
+        if !is_whole(frame) || width == 0 || height == 0 {
+            return None;
+        }
+        let (shown_width, shown_height) = fit(frame, width, height);
+        let (x, y) = at?;
+        let share = |at: f32, whole: usize, shown: usize| {
+            let from = at - ((whole - shown) / 2) as f32;
+            let share = from / (shown.max(2) - 1) as f32;
+            (0.0..=1.0)
+                .contains(&share)
+                .then_some((share * 65535.0) as u16)
+        };
+        Some((
+            share(x, width, shown_width)?,
+            share(y, height, shown_height)?,
+        ))
     }
 
     /// Sets what stands below the picture.
@@ -798,6 +855,35 @@ mod tests {
         key(WindowKey::LeftAlt, true);
         let alone = key(WindowKey::LeftCtrl, false);
         assert_eq!(alone, Some(Hotkey::Release));
+    }
+
+    #[test]
+    fn a_pointer_of_the_guests_own_follows_over_the_picture() {
+        let mut painter = Painter::default();
+        painter.set_frame(Arc::new(frame(2, 2, vec![0; 4])));
+        painter.paint(800, 300);
+        // 400 dots of the window are the picture, 200 beside it each way.
+        assert_eq!(painter.place(Some((200.0, 0.0))), Some((0, 0)));
+        assert_eq!(painter.place(Some((599.0, 299.0))), Some((65535, 65535)));
+        assert_eq!(painter.place(Some((199.0, 5.0))), None);
+        let mut mouse = Mouse::default();
+        let mut look = |at, buttons, notches| {
+            let pointer = Pointer {
+                at: None,
+                inside: true,
+                buttons,
+                notches,
+            };
+            let place = mouse.follow(&pointer, at)?;
+            Some((place.x, place.y, place.dz, place.buttons))
+        };
+        assert_eq!(look(Some((7, 9)), 0, 0), Some((7, 9, 0, 0)));
+        assert_eq!(look(Some((7, 9)), 0, 0), None);
+        assert_eq!(look(Some((7, 9)), 1, -1), Some((7, 9, -1, 1)));
+        assert_eq!(look(None, 1, 5), None, "dragged out");
+        assert_eq!(look(None, 0, 0), Some((7, 9, 0, 0)));
+        assert_eq!(look(None, 2, 0), None, "pressed elsewhere");
+        assert_eq!(look(Some((7, 9)), 2, 0), None);
     }
 
     #[test]

@@ -7,14 +7,14 @@ fn escapes_and_key_names_are_parsed() {
     let pieces = parse(r"a\n\e<f1><CTRL-c>\x41\\<lt>1 < 2").unwrap();
     let ctrl_c = Stroke {
         ctrl: true,
-        ..Stroke::plain(Key::C)
+        ..Stroke::plain(Key::Escape)
     };
     let expected = [
         Piece::Char('a'),
         Piece::Char('\n'),
         Piece::Char('\x1B'),
         Piece::Key(Stroke::plain(Key::F1)),
-        Piece::Key(ctrl_c),
+        Piece::Chord('c', ctrl_c),
         Piece::Char('A'),
         Piece::Char('\\'),
         Piece::Char('<'),
@@ -34,10 +34,10 @@ fn modifiers_combine() {
     };
     assert!(stroke.ctrl && stroke.alt && !stroke.shift);
     assert_eq!(stroke.key, Key::Delete);
-    let Piece::Key(stroke) = parse("<alt-->").unwrap()[0] else {
-        panic!("a key");
+    let Piece::Chord(c, stroke) = parse("<alt-->").unwrap()[0] else {
+        panic!("a character's key");
     };
-    assert_eq!((stroke.key, stroke.alt), (Key::Minus, true));
+    assert_eq!((c, stroke.alt), ('-', true));
 }
 
 #[test]
@@ -55,6 +55,17 @@ fn the_mouse_and_the_buttons_of_the_case_are_named() {
         Act::Wheel(-1),
     ];
     assert_eq!(pieces.unwrap(), expected.map(Piece::Act));
+    let to = parse("<mouse-to 0 65535>").unwrap();
+    assert_eq!(to, [Piece::Act(Act::MoveTo(0, 65535))]);
+    assert!(
+        parse("<mouse-to -1 5>")
+            .unwrap_err()
+            .contains("a dot of the screen")
+    );
+    assert_eq!(
+        [share_of(0, 640), share_of(639, 640), share_of(5, 1)],
+        [0, 65535, 65535]
+    );
     assert_eq!(parse("<left>").unwrap().len(), 1, "a key");
     let text = "cat <a >b; a < 2 > 1; x <in 2>&1 <b c> <1 2>";
     assert_eq!(parse(text).unwrap().len(), text.len(), "text as any other");
@@ -90,7 +101,7 @@ fn long_ways_are_split_into_packets_along_a_straight_line() {
 
 #[test]
 fn a_button_stays_down_while_the_mouse_is_dragged() {
-    let mut typist = Typist::default();
+    let mut typist = Typist::new(&LAYOUTS[0]);
     typist.type_keys(&parse("<mouse-down left><mouse 1 2><mouse-up left><wheel 2>").unwrap());
     let motions = typist.keys.steps.iter().map(|step| match &step.what {
         &What::Motion(Motion {
@@ -136,16 +147,40 @@ fn mistakes_are_named() {
 }
 
 #[test]
-fn shifted_characters_hold_shift() {
-    let stroke = stroke_of_char('A').unwrap();
-    assert_eq!((stroke.key, stroke.shift), (Key::A, true));
-    let stroke = stroke_of_char('>').unwrap();
-    assert_eq!((stroke.key, stroke.shift), (Key::Period, true));
-    assert_eq!(stroke_of_char('\n').unwrap().key, Key::Enter);
-    assert_eq!(stroke_of_char('ß'), None);
-    for c in ' '..='~' {
-        assert!(stroke_of_char(c).is_some(), "{c}");
+fn a_serial_line_gets_the_bytes_of_keys() {
+    for (text, bytes) in [
+        ("<ctrl-c>", &b"\x03"[..]),
+        ("<alt-x>", b"\x1Bx"),
+        ("<shift-a><a>", b"Aa"),
+        ("<up>\\n", b"\x1B[A\r"),
+        ("<ctrl-[>", b"\x1B"),
+    ] {
+        let pieces = parse(text).unwrap();
+        let said: Vec<u8> = pieces.iter().flat_map(serial_bytes).collect();
+        assert_eq!(said, bytes, "{text}");
     }
+}
+
+#[test]
+fn a_keyboard_of_another_country_has_its_keys_elsewhere() {
+    let mut typist = Typist::new(Layout::named("de").unwrap());
+    typist.type_keys(&parse("<ctrl-z>@").unwrap());
+    let keys = typist.keys.steps.iter().map(|step| match step.what {
+        What::Key { key, pressed, .. } => (key, pressed),
+        _ => panic!("a key"),
+    });
+    let expected = [Key::ControlLeft, Key::Y, Key::AltRight, Key::Q]
+        .chunks(2)
+        .flat_map(|pair| {
+            [
+                (pair[0], true),
+                (pair[1], true),
+                (pair[1], false),
+                (pair[0], false),
+            ]
+        })
+        .collect::<Vec<_>>();
+    assert_eq!(keys.collect::<Vec<_>>(), expected);
 }
 
 fn bios(head: u16, tail: u16) -> Bios {

@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// Writes would fail.
     #[error(
-        "{}: expected a disk image that may be written, found it read-only; make it writable, or \
+        "{}: expected a file that may be written, found it read-only; make it writable, or \
          add --ephemeral to keep writes in memory", path.display()
     )]
     ReadOnly {
@@ -68,7 +68,7 @@ pub enum Error {
     },
     /// Another process has it, and one of the two writes.
     #[error(
-        "{}: expected a disk image that nobody else {}, found it in use by another machine; end \
+        "{}: expected a file that nobody else {}, found it in use by another machine; end \
          that one{}", path.display(),
         if *writes { "uses" } else { "writes to" },
         if *writes { ", or add --ephemeral to both" } else { " first" }

@@ -37,7 +37,6 @@ use platform::{Input, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 use crate::net::Mac;
-use crate::pci::config_space::ROM;
 use crate::pci::{Bar, ConfigSpace, PciCtx, PciDevice, PciFunction};
 
 use eeprom::Eeprom;
@@ -295,7 +294,6 @@ fn size_class(first: u32, len: usize) -> u32 {
 /// The card.
 pub struct E1000 {
     mac: Mac,
-    rom: Vec<u8>,
     state: State,
 }
 
@@ -310,7 +308,7 @@ impl E1000 {
             wide: false,
             prefetchable: false,
         };
-        let mut config = ConfigSpace::new(0x8086, 0x100E, 0x02_00_00, 0x03)
+        let config = ConfigSpace::new(0x8086, 0x100E, 0x02_00_00, 0x03)
             .subsystem(0x1AF4, 0x1100)
             .with(0x3E, &[0xFF, 0x00])
             .writable(0x0C, &[0xFF, 0xF8])
@@ -319,11 +317,8 @@ impl E1000 {
             .bar(1, Bar::Ports(64))
             .bus_master()
             .interrupt_pin(1);
-        if !rom.is_empty() {
-            config = config.rom((rom.len() as u32).next_power_of_two().max(0x1000));
-        }
         let state = State::new(mac);
-        PciDevice::new(config, Self { mac, rom, state })
+        PciDevice::new(config, Self { mac, state }).with_rom(rom)
     }
 
     // ---- interrupts
@@ -549,7 +544,6 @@ impl PciFunction for E1000 {
 
     fn read(&mut self, ctx: &mut PciCtx<'_, '_>, region: u8, offset: u64, size: u8) -> u64 {
         match region {
-            ROM => crate::net::read_rom(&self.rom, offset, size),
             0 => {
                 let shift = 8 * (offset & 3);
                 let register = offset as u32 & 0x1_FFFC;

@@ -253,38 +253,19 @@ impl E1000 {
         let control = self.state.receive_checksum;
         let skipped = (NOT_CHECKED, 0);
         let ip_at = if self.is_tagged(frame) { 18 } else { 14 };
-        let Some(ip) = frame.get(ip_at..) else {
-            return skipped;
-        };
-        if frame[ip_at - 2..ip_at] != [0x08, 0x00] || ip.len() < 20 || ip[0] >> 4 != 4 {
-            return skipped;
-        }
-        let header = usize::from(ip[0] & 0x0F) * 4;
-        let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-        let Some(packet) = ip.get(..total).filter(|_| header >= 20 && total >= header) else {
+        let Some(packet) = checksum::Ipv4::parse(frame, ip_at) else {
             return skipped;
         };
         let (mut status, mut errors) = (0, 0);
         if control & CHECK_IP != 0 {
             status |= IP_CHECKED;
-            if checksum::sum(0, &packet[..header]) != 0xFFFF {
+            if !packet.header_is_right() {
                 errors |= IP_WRONG;
             }
         }
-        let fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x3FFF != 0;
-        let payload = &packet[header..];
-        let protocol = packet[9];
-        let given = match protocol {
-            6 => payload.get(16..18).is_some(),
-            // Of UDP a checksum of 0 is none.
-            17 => payload.get(6..8).is_some_and(|sum| sum != [0, 0]),
-            _ => false,
-        };
-        if control & CHECK_PAYLOAD != 0 && given && !fragment {
+        if control & CHECK_PAYLOAD != 0 && packet.has_checksum() {
             status |= PAYLOAD_CHECKED;
-            let addresses = checksum::sum(0, &packet[12..20]);
-            let pseudo = u32::from(addresses) + u32::from(protocol) + payload.len() as u32;
-            if checksum::sum(pseudo, payload) != 0xFFFF {
+            if !packet.payload_is_right() {
                 errors |= PAYLOAD_WRONG;
             }
         }

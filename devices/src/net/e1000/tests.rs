@@ -4,6 +4,7 @@ use platform::testkit::advance;
 use platform::{Bus, Clock, GuestMemory, IrqLine, Output, PhysAddr, Said};
 
 use super::*;
+use crate::pci::config_space::ROM;
 use crate::pci::{Bdf, PciHost, add_pirqs, pirq_of};
 
 const ADDRESS: Mac = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];

@@ -78,6 +78,25 @@ impl Vcpu {
         value.into()
     }
 
+    /// IN EAX, DX, to which some devices answer by more registers than that.
+    fn read_port_by_registers(&mut self, number: u16, port: u16) {
+        const REGISTERS: [usize; 6] = [Reg::RAX, Reg::RBX, Reg::RCX, Reg::RDX, Reg::RSI, Reg::RDI];
+        self.check_io_breakpoints(port, 4);
+        let mut registers = REGISTERS.map(|reg| self.cpu.regs[reg] as u32);
+        let (value, _) = self.access_bus(number, |bus| match bus.exchange(port, &mut registers) {
+            true => None,
+            false => Some(bus.pio_read(port, 4)),
+        });
+        match value {
+            Some(value) => self.set::<D>(Reg::RAX as u8, value.into()),
+            None => {
+                for (reg, value) in REGISTERS.into_iter().zip(registers) {
+                    self.set::<D>(reg as u8, value.into());
+                }
+            }
+        }
+    }
+
     fn write_port(&mut self, number: u16, port: u16, size: u8, value: u64) {
         self.check_io_breakpoints(port, size);
         self.access_bus(number, |bus| bus.pio_write(port, size, value as u32));
@@ -109,6 +128,10 @@ fn input(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let port = port(v, insn, in_dx);
     v.check_io(port, size)?;
     v.note_io(insn, insn.number, port, size, io::INPUT);
+    if size == 4 && in_dx {
+        v.read_port_by_registers(insn.number, port);
+        return Ok(());
+    }
     let value = v.read_port(insn.number, port, size);
     match size {
         1 => v.set::<B>(Reg::RAX as u8, value),

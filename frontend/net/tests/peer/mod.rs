@@ -19,10 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Wire {
     pub link: Link,
     pub inbox: VecDeque<Vec<u8>>,
+    /// The card takes TCP segments of up to 64 KiB, and the largest frame that came.
+    pub takes_large: bool,
+    pub largest: usize,
 }
 
 pub struct Rx(Vec<u8>);
-pub struct Tx<'a>(&'a Link);
+pub struct Tx<'a>(&'a Wire);
 
 impl RxToken for Rx {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -34,7 +37,10 @@ impl TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = vec![0; len];
         let result = f(&mut frame);
-        self.0.send(frame);
+        match self.0.takes_large {
+            true => self.0.link.send_large(frame),
+            false => self.0.link.send(frame),
+        }
         result
     }
 }
@@ -45,11 +51,12 @@ impl Device for Wire {
 
     fn receive(&mut self, _: SmolInstant) -> Option<(Rx, Tx<'_>)> {
         let frame = self.inbox.pop_front()?;
-        Some((Rx(frame), Tx(&self.link)))
+        self.largest = self.largest.max(frame.len());
+        Some((Rx(frame), Tx(self)))
     }
 
     fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_>> {
-        Some(Tx(&self.link))
+        Some(Tx(self))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -80,6 +87,8 @@ impl Peer {
         let mut wire = Wire {
             link: net::start(config).expect("a network"),
             inbox: VecDeque::new(),
+            takes_large: false,
+            largest: 0,
         };
         let config = iface::Config::new(HardwareAddress::Ethernet(EthernetAddress(MAC)));
         Self {
