@@ -635,6 +635,8 @@ impl Run {
                         sent = true;
                     }
                 }
+                // Nobody listens yet.
+                Said::Sound(_) => {}
                 Said::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),
             }
         }

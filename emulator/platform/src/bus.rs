@@ -13,6 +13,7 @@ use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, MemoryMap, PhysAddr};
 use crate::message::MessageQueue;
+use crate::sound::Sound;
 
 use crate::state::{SavedState, StateError};
 use crate::window::{MemoryWindow, PortWindow, Windows};
@@ -123,6 +124,8 @@ pub enum Said {
     NotBootable(u8),
     /// A network card sends a frame, without its checksum.
     Frame(Vec<u8>),
+    /// A source of sound sounds.
+    Sound(Sound),
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ pub mod input;
 pub mod line;
 pub mod memory;
 pub mod message;
+pub mod sound;
 pub mod state;
 pub mod testkit;
 pub mod window;
@@ -30,5 +31,6 @@ pub use memory::{
     PhysAddr, Shadow, granules,
 };
 pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
+pub use sound::Sound;
 pub use state::{Migration, SavedState, StateError, StateView};
 pub use window::{MemoryWindow, PortWindow, Windows};

@@ -1,0 +1,11 @@
+//! What a PC sounds with.
+//!
+//! A source renders by virtual time, when somebody changes it and else every [`Sound::MOST_NS`],
+//! and hands what it rendered to the outside as [`Said::Sound`](platform::Said::Sound), at its own
+//! rate: whoever listens mixes. A source that is silent hands out nothing and has no timer armed.
+//!
+//! [`Sound::MOST_NS`]: platform::Sound::MOST_NS
+
+pub mod steps;
+
+pub use steps::Steps;
