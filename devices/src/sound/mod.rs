@@ -6,6 +6,8 @@
 //!
 //! [`Sound::MOST_NS`]: platform::Sound::MOST_NS
 
+pub mod opl3;
 pub mod steps;
 
+pub use opl3::Opl3;
 pub use steps::Steps;
