@@ -7,7 +7,9 @@
 //! [`Sound::MOST_NS`]: platform::Sound::MOST_NS
 
 pub mod opl3;
+pub mod sb16;
 pub mod steps;
 
 pub use opl3::Opl3;
+pub use sb16::Sb16;
 pub use steps::Steps;
