@@ -18,6 +18,7 @@ use crate::pci::piix4::PowerManagement;
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
 use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
 use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
+use crate::sound::{Ac97, Sb16};
 use crate::time::{I8254, Mc146818};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga, pci::VgaFunction};
@@ -58,6 +59,9 @@ pub const FIRST_VIRTIO_SLOT: u8 = 5;
 /// The most virtio disks.
 pub const MOST_VIRTIO_DISKS: usize = 8;
 
+/// Where the AC'97 controller is, behind all of them.
+const AC97_SLOT: u8 = 16;
+
 /// The instance name of the network card.
 pub const NETWORK_CARD: &str = "net0";
 
@@ -82,6 +86,15 @@ pub enum CardModel {
     Ne2kPci,
     /// NE2000 on the ISA bus: ports 300 to 31F, interrupt 7 (9 is ACPI's here).
     Ne2kIsa,
+}
+
+/// What sounds beside the speaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoundCards {
+    /// A Sound Blaster 16 at ports 220h and 330h, interrupt 5, DMA channels 1 and 5.
+    pub sb16: bool,
+    /// An 82801AA's AC'97, at 00:10.0.
+    pub ac97: bool,
 }
 
 /// What the board is made of.
@@ -120,6 +133,8 @@ pub struct PcConfig {
     pub option_roms: Vec<(PhysAddr, Vec<u8>)>,
     /// The network card.
     pub network: Option<NetworkCard>,
+    /// What sounds; none: not even the speaker.
+    pub sound: Option<SoundCards>,
     /// Virtual nanoseconds per retired instruction: numerator and denominator.
     pub ns_per_instruction: (u64, u64),
 }
@@ -145,6 +160,7 @@ impl PcConfig {
             tables: Vec::new(),
             option_roms: Vec::new(),
             network: None,
+            sound: None,
             ns_per_instruction: (1, 1),
         }
     }
@@ -257,7 +273,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     ioapic::map(&mut bus, io_apic);
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
-    add(&mut bus, I8254::new(), I8254::MAP);
+    let timer = I8254::new().with_speaker(config.sound.is_some());
+    add(&mut bus, timer, I8254::MAP);
     let clock = Mc146818::new(config.rtc_start_unix, &cmos);
     add(&mut bus, clock, Mc146818::MAP);
     let keyboard = add(&mut bus, I8042::new(a20), I8042::MAP);
@@ -302,6 +319,15 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
 
     if let Some(card) = config.network {
         plug_network_card(&mut bus, pirqs, card);
+    }
+    let cards = config.sound.unwrap_or_default();
+    if cards.sb16 {
+        add(&mut bus, Sb16::new(), Sb16::MAP);
+    }
+    if cards.ac97 {
+        Ac97::device()
+            .with_pin(pci::pirq_of(pirqs, AC97_SLOT, 1))
+            .plug(&mut bus, "ac97", Bdf::new(AC97_SLOT, 0));
     }
     if config.entropy {
         VirtioEntropy::device(config.rtc_start_unix as u64)

@@ -6,10 +6,12 @@
 //!
 //! [`Sound::MOST_NS`]: platform::Sound::MOST_NS
 
+pub mod ac97;
 pub mod opl3;
 pub mod sb16;
 pub mod steps;
 
+pub use ac97::Ac97;
 pub use opl3::Opl3;
 pub use sb16::Sb16;
 pub use steps::Steps;

@@ -153,6 +153,7 @@ pub fn build(
         tables,
         option_roms,
         network: network_card(spec)?,
+        sound: None,
         ns_per_instruction: DEFAULT_RATIO,
     };
     let board = pc::build(config).map_err(|error| in_users_words(error, spec.memory))?;
