@@ -28,6 +28,9 @@ const CLOCKS: u64 = 288;
 const CLOCK_HZ: u64 = 14_318_180;
 /// Timer 1 counts every 4 samples, timer 2 every 16.
 const TIMER_SAMPLES: [u64; 2] = [4, 16];
+/// What a read of the status takes at least, in nanoseconds, on the bus of any card. Programs that
+/// look for the chip wait by reading, and a machine whose time follows the wall is faster.
+const POLL_NS: u64 = 1000;
 const CHANNELS: usize = 18;
 /// Operators of channels 7 and 8, which have the rhythm.
 const HIGH_HAT: usize = 13;
@@ -47,6 +50,8 @@ struct Timer {
     since: Option<u64>,
     /// How often it had gone round when its flag was last cleared.
     cleared: u64,
+    /// How often the status was read since it was started.
+    polls: u64,
 }
 
 /// All that is saved.
@@ -163,9 +168,15 @@ impl Opl3 {
     }
 
     /// Reads port `port` of four.
-    pub fn read(&self, now_ns: u64, port: u64) -> u8 {
+    pub fn read(&mut self, now_ns: u64, port: u64) -> u8 {
         match port & 3 {
-            0 => self.status(now_ns),
+            0 => {
+                let running = self.state.timers.iter_mut();
+                for timer in running.filter(|timer| timer.since.is_some()) {
+                    timer.polls = timer.polls.saturating_add(1);
+                }
+                self.status(now_ns)
+            }
             _ => 0xFF,
         }
     }
@@ -200,10 +211,13 @@ impl Opl3 {
 
     /// How often a timer has gone round since it was started.
     fn rounds(&self, now_ns: u64, number: usize) -> u64 {
-        let Some(since) = self.state.timers[number].since else {
+        let Timer { since, polls, .. } = self.state.timers[number];
+        let Some(since) = since else {
             return 0;
         };
+        let polled = sample_at(polls.saturating_mul(POLL_NS)) / TIMER_SAMPLES[number];
         let ticks = (sample_at(now_ns) / TIMER_SAMPLES[number]).saturating_sub(since);
+        let ticks = ticks.max(polled);
         ticks / (256 - u64::from(self.state.registers[2 + number]))
     }
 
@@ -241,6 +255,7 @@ impl Opl3 {
                 (true, None) => {
                     timer.since = Some(sample_at(now_ns) / TIMER_SAMPLES[number]);
                     timer.cleared = 0;
+                    timer.polls = 0;
                 }
                 // A flag that is up stays so.
                 (false, Some(_)) if rounds[number] == timer.cleared => *timer = Timer::default(),

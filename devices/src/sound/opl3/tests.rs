@@ -20,7 +20,7 @@ impl Bench {
         self.chip.write(self.now_ns, port + 1, value);
     }
 
-    fn status(&self) -> u8 {
+    fn status(&mut self) -> u8 {
         self.chip.read(self.now_ns, 0)
     }
 
@@ -94,6 +94,17 @@ fn the_usual_way_to_find_a_chip_works() {
         0,
         "the lower bits tell an OPL3 from an OPL2"
     );
+}
+
+#[test]
+fn a_wait_by_reading_is_long_enough_for_a_machine_that_is_too_fast() {
+    let mut bench = Bench::new();
+    bench.write(2, 0xFF);
+    bench.write(4, 0x21);
+    let reads = (0..200).take_while(|_| bench.status() == 0).count();
+    assert!((70..100).contains(&reads), "{reads}");
+    bench.write(4, 0x80);
+    assert_eq!(bench.status(), 0);
 }
 
 #[test]
