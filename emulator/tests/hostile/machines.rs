@@ -1,6 +1,6 @@
 //! Whole machines for hostile guests, and what the outside does to them meanwhile.
 
-use devices::boards::pc::{self, PcConfig};
+use devices::boards::pc::{self, PcConfig, SoundCards};
 use emulator::{Exit, Limit, Machine, MachineConfig, Pacing, Preload};
 use platform::testkit::Rng;
 use platform::{BlockBackend, Key, MemoryDisk};
@@ -42,6 +42,10 @@ impl Parts {
             floppies: vec![disk(vec![0xF0; 1_474_560])],
             virtio_disks: disk(vec![0xC3; 40 * 512]).into_iter().collect(),
             entropy: true,
+            sound: Some(SoundCards {
+                sb16: true,
+                ac97: true,
+            }),
             bios: self.bios,
             vga_bios: self.vga_bios,
             ns_per_instruction: (2, 1),
