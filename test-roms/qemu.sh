@@ -13,8 +13,13 @@ for image; do
         continue
         ;;
     esac
+    more=
+    case $image in
+    *sound*) more='-audiodev none,id=a -device sb16,audiodev=a -device adlib,audiodev=a -device AC97,audiodev=a' ;;
+    esac
+    # shellcheck disable=SC2086 # words are what is wanted
     output=$(timeout 60 qemu-system-x86_64 -accel tcg -cpu max -m 16 -display none -no-reboot -snapshot \
-        -drive "file=$image,format=raw" -device isa-debug-exit,iobase=0xf4,iosize=4 -device pc-testdev -debugcon stdio)
+        -drive "file=$image,format=raw" -device isa-debug-exit,iobase=0xf4,iosize=4 -device pc-testdev -debugcon stdio $more)
     if [ $? -eq 33 ]; then
         passed=$((passed + 1))
         echo "ok   $image"

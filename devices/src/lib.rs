@@ -12,6 +12,7 @@ pub mod net;
 pub mod pci;
 pub mod power;
 pub mod qemu;
+pub mod sound;
 pub mod time;
 pub mod uart;
 pub mod vga;

@@ -238,7 +238,7 @@ fn hpet() -> Vec<u8> {
 fn dsdt(board: &Board) -> Vec<u8> {
     let mut devices = Vec::new();
     if board.pci {
-        devices.extend(pci_root());
+        devices.extend(pci_root(board));
     }
     for entry in isa_devices(board) {
         let mut body = name("_HID", &eisa_id(entry.id));
@@ -254,7 +254,7 @@ fn dsdt(board: &Board) -> Vec<u8> {
 }
 
 /// PCI bus 0 with its windows: the ports that the ISA devices leave, the VGA aperture, and what lies above RAM.
-fn pci_root() -> Vec<u8> {
+fn pci_root(board: &Board) -> Vec<u8> {
     let windows = resource_template(&[
         Resource::Buses(0, 0xFF),
         Resource::Io(0xCF8, 8),
@@ -267,7 +267,7 @@ fn pci_root() -> Vec<u8> {
         name("_HID", &eisa_id("PNP0A03")),
         name("_CRS", &windows),
         name("_PRT", &interrupt_routes()),
-        isa_bridge(),
+        isa_bridge(board),
     ]
     .concat();
     device("PCI0", &body)
@@ -313,19 +313,20 @@ fn interrupt_routes() -> Vec<u8> {
 }
 
 /// Device 1, function 0: the links, each of which leads a PIRQ to an ISA interrupt as its register says.
-fn isa_bridge() -> Vec<u8> {
+fn isa_bridge(board: &Board) -> Vec<u8> {
     let mut body = name("_ADR", &integer(0x1_0000));
     body.extend(pci_config_region("PIRQ", PIRQ_ROUTE, 4));
     body.extend(byte_fields("PIRQ", &LINKS.map(|(_, register)| register)));
     for (unique, (link, register)) in (0..).zip(LINKS) {
-        body.extend(interrupt_link(link, unique, &path(register)));
+        body.extend(interrupt_link(board, link, unique, &path(register)));
     }
     device("ISA", &body)
 }
 
-fn interrupt_link(link: &str, unique: u64, register: &[u8]) -> Vec<u8> {
+fn interrupt_link(board: &Board, link: &str, unique: u64, register: &[u8]) -> Vec<u8> {
     let off = integer(0x80);
-    let possible = resource_template(&[Resource::Interrupts([5, 10, 11])]);
+    let possible = board.pci_interrupts();
+    let possible = resource_template(&[Resource::Interrupts(possible)]);
     let unknown = resource_template(&[Resource::Interrupts([0; 3])]);
     let number = dword_field(LOCAL0, 5, "IRQN");
     let body = [

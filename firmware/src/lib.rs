@@ -59,6 +59,8 @@ pub struct Board {
     pub pci: bool,
     /// Local APICs and an I/O APIC are there: adds the MADT and the MP table.
     pub apic: bool,
+    /// A card on the ISA bus has interrupt 5, which PCI devices then cannot share.
+    pub isa_irq_5: bool,
 }
 
 impl Board {
@@ -71,7 +73,12 @@ impl Board {
 
     /// Whether the I/O APIC sees this ISA interrupt as a level: the SCI, and those that PCI devices are routed to.
     fn is_level_triggered(&self, irq: u8) -> bool {
-        irq == acpi::SCI || self.pci && matches!(irq, 5 | 10 | 11)
+        irq == acpi::SCI || self.pci && irq != 0 && self.pci_interrupts().contains(&irq)
+    }
+
+    /// The ISA interrupts that PCI devices may be routed to; 0 is none.
+    fn pci_interrupts(&self) -> [u8; 3] {
+        [if self.isa_irq_5 { 0 } else { 5 }, 10, 11]
     }
 }
 
@@ -84,6 +91,7 @@ impl Default for Board {
             com_ports: 4,
             pci: false,
             apic: false,
+            isa_irq_5: false,
         }
     }
 }

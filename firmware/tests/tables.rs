@@ -22,6 +22,12 @@ fn boards() -> Vec<Board> {
             ..Board::default()
         },
         Board {
+            pci: true,
+            apic: true,
+            isa_irq_5: true,
+            ..Board::default()
+        },
+        Board {
             floppy: false,
             com_ports: 0,
             ..Board::default()

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use emulator::Pacing;
 use emulator::saved::Saved;
-use spec::{Drives, MachineSpec, Media, build, media};
+use spec::sound::SoundTo;
+use spec::{Drives, MachineSpec, Media, SoundSpec, build, media};
 
 use crate::cli::{ClockChoice, DisplayChoice, EngineChoice, RunArgs};
 use crate::display::{self, Display, Host};
@@ -18,6 +19,7 @@ use crate::outlet::{self, Unwritten};
 use crate::report::{self, Cause, End, Outcome};
 use crate::runner::{self, Control, Limits, Session, Shown, Stop};
 use crate::script::Script;
+use crate::sound::{Speakers, Wav};
 use crate::typing::{LAYOUTS, Layout};
 
 /// A timeout beyond this, a century, is none.
@@ -35,6 +37,10 @@ struct Plan {
     stdio: bool,
     display: Display,
     pacing: Pacing,
+    /// Where sound goes; none: nowhere.
+    sound: Option<SoundTo>,
+    /// What sounds in a new machine.
+    sound_spec: Option<SoundSpec>,
 }
 
 impl Plan {
@@ -74,9 +80,16 @@ struct MadeOf {
 
 impl MadeOf {
     /// Opens the images that the options, or a saved machine, name.
-    fn open(args: &RunArgs) -> Result<Self> {
+    fn open(args: &RunArgs, sound: Option<SoundSpec>, is_heard: bool) -> Result<Self> {
         if let Some(dir) = &args.restore {
             let (saved, spec, mut media) = spec::saved::open(dir)?.into_parts();
+            if is_heard && args.sound.is_some() && spec.sound.is_none() {
+                bail!(
+                    "--sound: expected a machine that was saved with something that sounds, found one without in {}; \
+                     leave it out",
+                    dir.display()
+                );
+            }
             let drives = Drives::new(spec.clone(), &mut media);
             return Ok(Self {
                 spec,
@@ -85,7 +98,8 @@ impl MadeOf {
                 saved: Some(saved),
             });
         }
-        let spec = args.spec()?;
+        let mut spec = args.spec()?;
+        spec.sound = sound;
         build::cpu_model(&spec.cpu)?;
         let mut media = media::open(&spec)?;
         for note in &media.notes {
@@ -117,8 +131,8 @@ struct FromHost {
 pub fn run(args: RunArgs) -> Result<u8> {
     let mut plan = check(args)?;
     let guard = Guard::start(plan.limits.timeout);
-    let made_of = MadeOf::open(&plan.args)?;
-    check_outputs(&plan.args, &made_of.drives)?;
+    let made_of = MadeOf::open(&plan.args, plan.sound_spec.clone(), plan.sound.is_some())?;
+    check_outputs(&plan.args, plan.sound.as_ref(), &made_of.drives)?;
     for change in plan.script.changes() {
         let checked = made_of.drives.check(change);
         checked.map_err(|error| anyhow!("--send: {error:#}"))?;
@@ -250,6 +264,7 @@ fn check(args: RunArgs) -> Result<Plan> {
     let stdio = debugcon == Place::Stdio || serial.contains(&Place::Stdio);
     let choice = args.display.unwrap_or(DisplayChoice::Auto);
     let display = display::choose(choice, Host::detect(), stdio)?;
+    let (sound, sound_spec) = choose_sound(&args, display)?;
     let limits = Limits {
         timeout,
         instructions: args.max_instructions,
@@ -264,6 +279,61 @@ fn check(args: RunArgs) -> Result<Plan> {
         stdio,
         display,
         pacing: Pacing::Deterministic,
+        sound,
+        sound_spec,
+    })
+}
+
+/// Where sound goes, and what there is to sound.
+fn choose_sound(args: &RunArgs, display: Display) -> Result<(Option<SoundTo>, Option<SoundSpec>)> {
+    let auto = std::ffi::OsString::from("auto");
+    let text = args.sound.as_ref().unwrap_or(&auto);
+    let Some((to, spec, named)) = spec::sound::parse(text)? else {
+        return Ok((None, None));
+    };
+    if named && args.restore.is_some() {
+        bail!(
+            "--sound {}: expected no model, as --restore brings the machine's own; leave model= out",
+            text.display()
+        );
+    }
+    match &to {
+        SoundTo::Wav(path) => hostio::check_output("--sound", path)?,
+        // Nobody is there to hear it.
+        SoundTo::Auto if display == Display::None || !crate::sound::HAS_LOUDSPEAKERS => {
+            return Ok((None, None));
+        }
+        SoundTo::Auto => {}
+    }
+    Ok((Some(to), Some(spec)))
+}
+
+/// Opens what sound goes to; `asked`: an option named it.
+fn open_sound(
+    to: Option<&SoundTo>,
+    asked: bool,
+    wires: &mut Wires,
+    goes_on: bool,
+    now_ns: u64,
+) -> Result<Option<Speakers>> {
+    Ok(match to {
+        Some(SoundTo::Wav(path)) => {
+            let (wav, first) = Wav::new(path, goes_on);
+            wires.open_sound(path, wav.goes_on())?;
+            wires.send_sound(&first);
+            Some(Speakers::to_file(wav, now_ns))
+        }
+        Some(SoundTo::Auto) => Some(Speakers::to_host(now_ns, |error| {
+            let line = format!(
+                "--sound auto: expected a sound server, PulseAudio or PipeWire, found none: {error}; nobody hears this \
+                 run"
+            );
+            match asked {
+                true => outlet::say(&format!("glassbox: {line}")),
+                false => log::info!(target: "sound", "{line}"),
+            }
+        })),
+        None => None,
     })
 }
 
@@ -320,7 +390,7 @@ fn refuse_unseen_tour(plan: &Plan) -> Result<()> {
 }
 
 /// What the run writes must not go to one of its images.
-fn check_outputs(args: &RunArgs, drives: &Drives) -> Result<()> {
+fn check_outputs(args: &RunArgs, sound: Option<&SoundTo>, drives: &Drives) -> Result<()> {
     let file = |text: &str| text.strip_prefix("file:").map(std::path::PathBuf::from);
     let named = [
         ("--report", &args.report),
@@ -337,9 +407,13 @@ fn check_outputs(args: &RunArgs, drives: &Drives) -> Result<()> {
         .debugcon
         .iter()
         .filter_map(|text| Some(("--debugcon", file(text)?)));
+    let wav = sound.and_then(|to| match to {
+        SoundTo::Wav(path) => Some(("--sound", path.clone())),
+        SoundTo::Auto => None,
+    });
     let folders = [("--save", &args.save), ("--restore", &args.restore)];
     let mut outputs: Vec<(&str, std::path::PathBuf)> = Vec::new();
-    for (option, path) in named.chain(serial).chain(debugcon) {
+    for (option, path) in named.chain(serial).chain(debugcon).chain(wav) {
         let refuse = |found: &str| {
             bail!(
                 "{option} {}: expected a file to write to, found {found}; choose another name",
@@ -430,7 +504,14 @@ fn run_machine(
     if let Some(saved) = saved {
         saved.restore(&mut machine)?;
     }
-    let wires = Wires::open(&plan.serial, &plan.debugcon, restored)?;
+    let mut wires = Wires::open(&plan.serial, &plan.debugcon, restored)?;
+    let speakers = open_sound(
+        plan.sound.as_ref(),
+        plan.args.sound.is_some(),
+        &mut wires,
+        restored,
+        machine.now_ns(),
+    )?;
     let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let _ = ready.send(());
     let session = Session {
@@ -438,6 +519,7 @@ fn run_machine(
         script: plan.script,
         keyboard: plan.keyboard,
         wires,
+        speakers,
         control: host.control,
         stdin: host.stdin,
         stdin_port: stdio_port.unwrap_or_default() as u8,

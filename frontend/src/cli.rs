@@ -336,6 +336,15 @@ pub struct RunArgs {
     /// Debug console, ports E9h and 402h: stdio or file:PATH
     #[arg(long, value_name = "WHERE", help_heading = "Outside")]
     pub debugcon: Option<String>,
+    /// Sound: none, auto (the host's loudspeakers where a display is used and this build has them, else none) or
+    /// wav:FILE. With it the machine has a speaker, a Sound Blaster 16 and an AC'97; model=MODEL, repeated, picks some
+    /// [default: auto]
+    #[arg(
+        long,
+        value_name = "none|auto|wav:FILE[,model=MODEL]",
+        help_heading = "Outside"
+    )]
+    pub sound: Option<OsString>,
     /// Wait for a debugger on this port
     #[arg(
         hide = true,
@@ -523,6 +532,7 @@ impl RunArgs {
                 Some(text) => spec::NetSpec::parse(text)?,
                 None => None,
             },
+            sound: None,
             disk: disks.collect::<anyhow::Result<_>>()?,
         })
     }

@@ -120,17 +120,29 @@ impl Sink {
         goes_on: bool,
         progress: &Sender<()>,
     ) -> Result<Option<Self>> {
-        let (name, to) = match place {
-            Place::None => return Ok(None),
-            Place::Stdio => ("standard output".to_owned(), To::Stdout),
+        match place {
+            Place::None => Ok(None),
+            Place::Stdio => Self::new("standard output".to_owned(), To::Stdout, progress),
             Place::File(path) => {
                 let name = format!("{option} file:{}", path.display());
-                let open = if goes_on { To::append } else { To::create };
-                let to = open(path)
-                    .with_context(|| format!("{name}: expected a file that can be written"))?;
-                (name, to)
+                Self::to_file(name, path, goes_on, progress)
             }
-        };
+        }
+    }
+
+    fn to_file(
+        name: String,
+        path: &Path,
+        goes_on: bool,
+        progress: &Sender<()>,
+    ) -> Result<Option<Self>> {
+        let open = if goes_on { To::append } else { To::create };
+        let to =
+            open(path).with_context(|| format!("{name}: expected a file that can be written"))?;
+        Self::new(name, to, progress)
+    }
+
+    fn new(name: String, to: To, progress: &Sender<()>) -> Result<Option<Self>> {
         let stdout = matches!(to, To::Stdout);
         let outlet = Outlet::new(name, to, progress.clone());
         Ok(Some(Self {
@@ -140,11 +152,13 @@ impl Sink {
     }
 }
 
-/// The host's ends of the serial ports and the debug console.
+/// The host's ends of the serial ports, the debug console, and sound that goes to a file.
 pub struct Wires {
     serial: Vec<Option<Sink>>,
     debugcon: Option<Sink>,
+    sound: Option<Sink>,
     progress: Receiver<()>,
+    sender: Sender<()>,
 }
 
 impl Wires {
@@ -160,8 +174,27 @@ impl Wires {
         Ok(Self {
             serial: sinks.collect::<Result<_>>()?,
             debugcon: Sink::open("--debugcon", debugcon, goes_on, &sender)?,
+            sound: None,
             progress,
+            sender,
         })
+    }
+
+    /// Opens a file for sound. It is emptied, unless the sound `goes_on` behind what is in it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn open_sound(&mut self, path: &Path, goes_on: bool) -> Result<()> {
+        let name = format!("--sound wav:{}", path.display());
+        self.sound = Sink::to_file(name, path, goes_on, &self.sender)?;
+        Ok(())
+    }
+
+    /// Sound for the file.
+    pub fn send_sound(&mut self, bytes: &[u8]) {
+        if let Some(sink) = &mut self.sound {
+            sink.outlet.push(bytes);
+        }
     }
 
     /// Bytes left the machine at `port`.
@@ -218,12 +251,14 @@ impl Wires {
     }
 
     fn sinks(&self) -> impl Iterator<Item = &Sink> {
-        self.serial.iter().chain([&self.debugcon]).flatten()
+        let serial = self.serial.iter();
+        serial.chain([&self.debugcon, &self.sound]).flatten()
     }
 
     fn sinks_mut(&mut self) -> impl Iterator<Item = &mut Sink> {
         let serial = self.serial.iter_mut();
-        serial.chain([&mut self.debugcon]).flatten()
+        let others = [&mut self.debugcon, &mut self.sound];
+        serial.chain(others).flatten()
     }
 }
 

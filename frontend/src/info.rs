@@ -1,7 +1,7 @@
 //! `glassbox info`: what this build has.
 
 use anyhow::Result;
-use devices::boards::pc::{self, PcConfig};
+use devices::boards::pc::{self, PcConfig, SoundCards};
 
 use crate::{display, outlet};
 
@@ -12,6 +12,10 @@ use crate::{display, outlet};
 pub fn print() -> Result<()> {
     let mut config = PcConfig::new(1 << 20);
     config.ns_per_instruction = spec::build::DEFAULT_RATIO;
+    config.sound = Some(SoundCards {
+        sb16: true,
+        ac97: true,
+    });
     let mut board = pc::build(config)?;
     let mut names: Vec<&str> = board
         .bus
@@ -32,6 +36,14 @@ pub fn print() -> Result<()> {
             format!("user, with {}", spec::CardModel::names().join(", ")),
         ),
         (
+            "sound",
+            format!(
+                "{}, with {}",
+                crate::sound::places().join(", "),
+                spec::SoundModel::names().join(", ")
+            ),
+        ),
+        (
             "boots",
             "disk, CD-ROM, floppy, network card's ROM, bzImage, multiboot 1, multiboot 2, PVH ELF, \
              boot sector"
@@ -42,7 +54,7 @@ pub fn print() -> Result<()> {
             "the built-in BIOS; SeaBIOS, OVMF and the like from a file".to_owned(),
         ),
         ("drives", "IDE disk, ATAPI CD-ROM, floppy, virtio disk".to_owned()),
-        ("not there", "USB, sound".to_owned()),
+        ("not there", "USB".to_owned()),
     ];
     let lines = rows.map(|(name, value)| format!("{name:<12} {value}\n"));
     outlet::print(&lines.concat())?;

@@ -14,6 +14,7 @@ mod pacer;
 mod report;
 mod runner;
 mod script;
+mod sound;
 mod testing;
 mod typing;
 mod values;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select};
 use devices::boards::pc::NETWORK_CARD;
 use emulator::{Exit, Leap, Limit, Machine, Pacing};
-use platform::{Frame, Input, Said};
+use platform::{Frame, Input, Output, Said};
 use spec::{Change, Drives};
 
 use crate::guard::Guard;
@@ -16,6 +16,7 @@ use crate::outlet::{self, Unwritten};
 use crate::pacer::Pacer;
 use crate::report::{Cause, End, Outcome};
 use crate::script::Script;
+use crate::sound::Speakers;
 use crate::typing::{Layout, Piece, Typist};
 
 /// What somebody does to the machine at the next slice border.
@@ -138,6 +139,8 @@ pub struct Session {
     pub keyboard: &'static Layout,
     /// Serial ports and the debug console.
     pub wires: Wires,
+    /// What plays the machine's sound.
+    pub speakers: Option<Speakers>,
     /// From the host.
     pub control: Receiver<Control>,
     /// Standard input, for serial port `stdin_port`: read no faster than the guest takes it.
@@ -223,7 +226,9 @@ pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives) {
         }
     };
     run.drain();
+    run.end_sound();
     let end = run.finish_output(end);
+    run.close_sound();
     // What comes now takes as long as RAM is large.
     run.session.guard.run_is_over();
     let wall_ns = started.elapsed().as_nanos() as u64;
@@ -624,9 +629,37 @@ impl Run {
     /// Hands on what the guest said.
     fn drain(&mut self) {
         let outputs = self.machine.take_outputs();
-        if outputs.is_empty() {
-            return;
+        if !outputs.is_empty() {
+            self.hand_on(outputs);
         }
+        if let Some(speakers) = &mut self.session.speakers {
+            let bytes = speakers.advance(self.machine.now_ns());
+            self.session.wires.send_sound(&bytes);
+        }
+    }
+
+    /// What the speakers have not played yet.
+    fn end_sound(&mut self) {
+        if let Some(speakers) = &mut self.session.speakers {
+            let bytes = speakers.finish();
+            self.session.wires.send_sound(&bytes);
+            self.session.wires.flush();
+        }
+    }
+
+    /// The sound's file is written: its header gets the length.
+    fn close_sound(&mut self) {
+        let wav = self.session.speakers.as_ref().and_then(Speakers::wav);
+        if let Some((Err(error), wav)) = wav.map(|wav| (wav.finish(), wav)) {
+            outlet::say(&format!(
+                "glassbox: {}: expected to put its length into the header, found: {error}; players may find the file \
+                 too long",
+                wav.name()
+            ));
+        }
+    }
+
+    fn hand_on(&mut self, outputs: Vec<Output>) {
         let mut sent = false;
         for output in outputs {
             match output.what {
@@ -647,6 +680,11 @@ impl Run {
                     if let Some(link) = &self.session.link {
                         link.send_large(frame);
                         sent = true;
+                    }
+                }
+                Said::Sound(sound) => {
+                    if let Some(speakers) = &mut self.session.speakers {
+                        speakers.add(output.device, &sound);
                     }
                 }
                 Said::PostCode(code) => log::debug!(target: "post", "{code:#04x}"),

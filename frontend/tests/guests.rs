@@ -7,6 +7,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use common::wav::{samples, tones};
 use common::{glassbox, json, said};
 use serde_json::Value;
 
@@ -186,6 +187,38 @@ fn the_amd64_kernel_boots_on_four_processors() {
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     println!("counted {counts:?}");
     assert!(counts.len() == 4 && least * 5 > most * 4, "{counts:?}");
+}
+
+/// Two seconds of 440 Hz, by `snd-sb16` and by `snd-intel8x0`.
+#[test]
+fn linux_plays_a_sine_on_each_card() {
+    let Some(folder) = guest("sound") else { return };
+    let (kernel, initrd) = (path(&folder, "vmlinuz"), path(&folder, "initrd.gz"));
+    let play = |card: &str, line: &str| {
+        let output = tempfile::tempdir().unwrap();
+        let wav = output.path().join("out.wav");
+        let sound = format!("wav:{},model={card}", wav.display());
+        let append = format!("console=ttyS0,115200 cryptomgr.notests glassbox.run=\"{line}\"");
+        let mut args = vec!["--kernel", &kernel, "--initrd", &initrd];
+        args.extend(["--append", &append, "--sound", &sound]);
+        let run = run(&args);
+        assert_eq!(run.status, Some(0), "{}\n{}", run.stderr, run.serial());
+        assert!(run.serial().contains("end, status 0"), "{}", run.serial());
+        let tones = tones(&samples(&wav), &[440.0, 220.0, 880.0, 480.0]);
+        assert_eq!(tones.len(), 1, "{card}: {tones:?}");
+        assert!((1950..=2020).contains(&tones[0].1), "{card}: {tones:?}");
+        assert_eq!(tones[0].0, 440, "{card}");
+    };
+    let volumes = "amixer -q sset Master 31; amixer -q sset PCM";
+    let player = "aplay -q -D hw:0 -f S16_LE -c 2 -r 44100 /usr/share/sine.raw";
+    std::thread::scope(|scope| {
+        let line = format!("modprobe snd-sb16 isapnp=0; {volumes} 31; {player}");
+        scope.spawn(move || play("sb16", &line));
+        play(
+            "ac97",
+            &format!("{volumes} 23 unmute; amixer -q sset Master unmute; {player}"),
+        );
+    });
 }
 
 /// Boots by the BIOS, on the least processor that the distribution wants for the guest.

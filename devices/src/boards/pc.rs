@@ -18,6 +18,7 @@ use crate::pci::piix4::PowerManagement;
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
 use crate::power::{A20Gates, AcpiPm, Apm, ApmWires, DebugPort, PortA};
 use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
+use crate::sound::{Ac97, Sb16};
 use crate::time::{Hpet, I8254, Mc146818, hpet};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga, pci::VgaFunction};
@@ -61,6 +62,8 @@ pub const MOST_VIRTIO_DISKS: usize = 8;
 /// Where virtio's keyboard and tablet are.
 const KEYBOARD_SLOT: u8 = 14;
 const TABLET_SLOT: u8 = 15;
+/// Where the AC'97 controller is, behind all of them.
+const AC97_SLOT: u8 = 16;
 
 /// The instance name of the network card.
 pub const NETWORK_CARD: &str = "net0";
@@ -88,6 +91,15 @@ pub enum CardModel {
     Ne2kPci,
     /// NE2000 on the ISA bus: ports 300 to 31F, interrupt 7 (9 is ACPI's here).
     Ne2kIsa,
+}
+
+/// What sounds beside the speaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoundCards {
+    /// A Sound Blaster 16 at ports 220h and 330h, interrupt 5, DMA channels 1 and 5.
+    pub sb16: bool,
+    /// An 82801AA's AC'97, at 00:10.0.
+    pub ac97: bool,
 }
 
 /// What the board is made of.
@@ -132,6 +144,8 @@ pub struct PcConfig {
     pub vmmouse: bool,
     /// Whether there are virtio's keyboard and tablet.
     pub virtio_input: bool,
+    /// What sounds; none: not even the speaker.
+    pub sound: Option<SoundCards>,
     /// Virtual nanoseconds per retired instruction: numerator and denominator.
     pub ns_per_instruction: (u64, u64),
 }
@@ -160,6 +174,7 @@ impl PcConfig {
             network: None,
             vmmouse: false,
             virtio_input: false,
+            sound: None,
             ns_per_instruction: (1, 1),
         }
     }
@@ -276,7 +291,9 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
     let hpet_replaces = bus.add_wire("hpet-legacy");
-    let timer = I8254::new().replaced_by(hpet_replaces);
+    let timer = I8254::new()
+        .with_speaker(config.sound.is_some())
+        .replaced_by(hpet_replaces);
     let timer = add(&mut bus, timer, I8254::MAP);
     let clock = Mc146818::new(config.rtc_start_unix, &cmos).replaced_by(hpet_replaces);
     let clock = add(&mut bus, clock, Mc146818::MAP);
@@ -324,6 +341,15 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
 
     if let Some(card) = config.network {
         plug_network_card(&mut bus, pirqs, card);
+    }
+    let cards = config.sound.unwrap_or_default();
+    if cards.sb16 {
+        add(&mut bus, Sb16::new(), Sb16::MAP);
+    }
+    if cards.ac97 {
+        Ac97::device()
+            .with_pin(pci::pirq_of(pirqs, AC97_SLOT, 1))
+            .plug(&mut bus, "ac97", Bdf::new(AC97_SLOT, 0));
     }
     if config.entropy {
         VirtioEntropy::device(config.rtc_start_unix as u64)

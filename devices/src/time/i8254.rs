@@ -8,18 +8,32 @@
 //! | | 43 | control word, counter latch, read-back |
 //! | [`I8254::PORT_B`] | 61 | 0 gate of counter 2, 1 speaker data, 4 refresh toggle, 5 OUT2 |
 //!
-//! The three inputs CLK run at 105/88 MHz. Nothing happens at a tick: counts and outputs are computed
-//! from virtual time when somebody looks, and one timer waits for the next change of OUT0, which is IRQ 0.
+//! The three inputs CLK run at 105/88 MHz. Nothing happens at a tick: counts and outputs are
+//! computed from virtual time when somebody looks, and one timer waits for the next change of OUT0,
+//! which is IRQ 0.
 //!
-//! Not modelled: what an illegal count of 1 does in modes 2 and 3 (OUT stays high), the counting of an
-//! unprogrammed counter, and counter 1 as the source of the refresh toggle, which runs by itself here.
+//! With a speaker, what is heard is bit 1 of port 61 and OUT2, at the tick at which either changes.
+//! A counter that runs above what can be heard is heard as its mean, as a loudspeaker would have
+//! it.
+//!
+//! Not modelled: what an illegal count of 1 does in modes 2 and 3 (OUT stays high), the counting of
+//! an unprogrammed counter, and counter 1 as the source of the refresh toggle, which runs by itself
+//! here.
 
 use log::{log, trace};
-use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError, StateView};
+use platform::{Device, DeviceCtx, Input, IrqLine, Said, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
+
+use crate::sound::Steps;
 
 const TARGET: &str = "i8254";
 const TIMER_OUT0: u32 = 0;
+const TIMER_SPEAKER: u32 = 1;
+
+/// How far the speaker's cone is out, of 32767: as loud as a card at its usual volume.
+const LOUDNESS: i16 = 12_000;
+/// A shorter period is above 48 kHz.
+const SHORTEST_HEARD: u32 = 25;
 
 /// A tick is 88000/105 ns.
 const NS_PER_21_TICKS: u64 = 17_600;
@@ -48,8 +62,8 @@ enum Access {
     Both,
 }
 
-/// One counter. `remaining` is the counting element's value at tick `base`; it runs below zero when a
-/// one-shot mode has passed its terminal count.
+/// One counter. `remaining` is the counting element's value at tick `base`; it runs below zero when
+/// a one-shot mode has passed its terminal count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Counter {
     access: Access,
@@ -217,6 +231,18 @@ impl Counter {
             3 => !(self.armed && self.running) || self.high_half,
             _ => !(self.armed && left == 0),
         }
+    }
+
+    /// Where the speaker's cone is when OUT changes faster than can be heard.
+    fn mean(&self) -> Option<i16> {
+        let fast = self.armed && self.running && (2..SHORTEST_HEARD).contains(&self.period);
+        let high = match self.mode {
+            2 => self.period - 1,
+            3 => self.period.div_ceil(2),
+            _ => return None,
+        };
+        (fast && self.load_at.is_none())
+            .then(|| (i64::from(LOUDNESS) * i64::from(high) / i64::from(self.period)) as i16)
     }
 
     /// The tick after `tick` at which OUT may change next.
@@ -388,12 +414,28 @@ struct State {
     port_b: u8,
     /// The level that IRQ 0 was last driven to.
     irq: bool,
+    speaker: Steps,
+    /// Up to which tick the speaker has heard the counter.
+    heard: u64,
+}
+
+/// Version 2 had no speaker.
+fn from_2(state: &SavedState) -> Result<State, StateError> {
+    let (counters, port_b, irq) = state.decode(2)?;
+    Ok(State {
+        counters,
+        port_b,
+        irq,
+        speaker: Steps::default(),
+        heard: 0,
+    })
 }
 
 /// The timer of a PC/AT.
 #[derive(Clone, Debug)]
 pub struct I8254 {
     state: State,
+    has_speaker: bool,
     /// Before this tick no counter and no wire changes by itself; 0 where that is not known.
     quiet_until: u64,
     /// While this wire is high, IRQ 0 is another's.
@@ -410,7 +452,7 @@ impl I8254 {
     pub const MAP: &'static [(u8, u16, u16, u8)] =
         &[(Self::PORTS, 0x40, 4, 1), (Self::PORT_B, 0x61, 1, 1)];
 
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const IRQ: IrqLine = IrqLine::isa(0);
 
     /// A timer that no one has programmed.
@@ -421,7 +463,10 @@ impl I8254 {
                 counters,
                 port_b: 0,
                 irq: false,
+                speaker: Steps::default(),
+                heard: 0,
             },
+            has_speaker: false,
             quiet_until: 0,
             replaced: None,
         }
@@ -438,8 +483,76 @@ impl I8254 {
         ctx.set_line(Self::IRQ, level && mine);
     }
 
+    /// A loudspeaker is plugged in.
+    pub fn with_speaker(mut self, has_speaker: bool) -> Self {
+        self.has_speaker = has_speaker;
+        self
+    }
+
+    /// Lets the speaker hear what counter 2 did until `tick`, which must be before anything about
+    /// it changes.
+    fn hear(&mut self, tick: u64) {
+        let from = std::mem::replace(&mut self.state.heard, tick);
+        let speaker = &mut self.state.speaker;
+        if !self.has_speaker || !speaker.is_sounding() || self.state.port_b & 2 == 0 {
+            return;
+        }
+        let mut counter = self.state.counters[2].clone();
+        let mut at = from;
+        while at < tick {
+            counter.sync(at);
+            let mut next = counter.next_change(at);
+            let voltage = match counter.mean() {
+                // A new count waits for the end of a period, so that every period must be looked
+                // at.
+                Some(mean) if !counter.null_count => {
+                    next = None;
+                    mean
+                }
+                _ => i16::from(counter.out(at)) * LOUDNESS,
+            };
+            speaker.set(ns_of(at), voltage);
+            at = next.unwrap_or(tick).max(at + 1);
+        }
+    }
+
+    /// What the speaker is at from `tick` on, after something changed.
+    fn move_speaker(&mut self, ctx: &mut DeviceCtx<'_>, tick: u64) {
+        if !self.has_speaker {
+            return;
+        }
+        let counter = &self.state.counters[2];
+        let on = self.state.port_b & 2 != 0;
+        let speaker = &mut self.state.speaker;
+        let was_sounding = speaker.is_sounding();
+        let now_ns = ctx.now_ns();
+        if counter.mean().is_none() || !on {
+            speaker.set(now_ns, i16::from(on && counter.out(tick)) * LOUDNESS);
+        }
+        if on && counter.next_change(tick).is_some() {
+            speaker.wake(now_ns);
+        }
+        if speaker.is_sounding() && !was_sounding {
+            ctx.schedule(TIMER_SPEAKER, speaker.next_ns());
+        }
+    }
+
+    /// Hands out what the speaker said.
+    fn sound(&mut self, ctx: &mut DeviceCtx<'_>, tick: u64) {
+        let may_move =
+            self.state.port_b & 2 != 0 && self.state.counters[2].next_change(tick).is_some();
+        let speaker = &mut self.state.speaker;
+        if let Some(sound) = speaker.take(ctx.now_ns(), may_move, 0) {
+            ctx.output(Said::Sound(sound));
+        }
+        if speaker.is_sounding() {
+            ctx.schedule(TIMER_SPEAKER, speaker.next_ns());
+        }
+    }
+
     /// Brings every counter to `tick`, and IRQ 0 with it.
     fn sync(&mut self, ctx: &mut DeviceCtx<'_>, tick: u64) {
+        self.hear(tick);
         if tick < self.quiet_until {
             return;
         }
@@ -539,6 +652,7 @@ impl Device for I8254 {
                 let gate = value & 1 != 0;
                 self.state.port_b = value & 0x0F;
                 if gate == self.state.counters[2].gate {
+                    self.move_speaker(ctx, tick);
                     return;
                 }
                 self.state.counters[2].set_gate(tick, gate);
@@ -546,10 +660,16 @@ impl Device for I8254 {
             _ => {}
         }
         self.drive(ctx, tick);
+        self.move_speaker(ctx, tick);
     }
 
-    fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, _timer: u32) {
+    fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, timer: u32) {
         let tick = tick_at(ctx.now_ns());
+        if timer == TIMER_SPEAKER {
+            self.sync(ctx, tick);
+            self.sound(ctx, tick);
+            return;
+        }
         self.quiet_until = 0;
         self.sync(ctx, tick);
     }
@@ -565,9 +685,10 @@ impl Device for I8254 {
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
         *self = Self {
             replaced: self.replaced,
-            ..Self::new()
+            ..Self::new().with_speaker(self.has_speaker)
         };
         ctx.cancel(TIMER_OUT0);
+        ctx.cancel(TIMER_SPEAKER);
         ctx.set_line(Self::IRQ, false);
     }
 
@@ -576,415 +697,11 @@ impl Device for I8254 {
     }
 
     fn restore(&mut self, state: &SavedState) -> Result<(), StateError> {
-        self.state = state.decode(Self::VERSION)?;
+        self.state = state.decode_or_migrate(Self::VERSION, &[(2, from_2)])?;
         self.quiet_until = 0;
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use platform::testkit::{advance, bus_with_regions};
-    use platform::{Bus, StateError};
-
-    platform::device_contract!(
-        contract,
-        I8254::new(),
-        [(I8254::PORTS, 4, 1), (I8254::PORT_B, 1, 1)]
-    );
-
-    #[test]
-    fn ticks_and_nanoseconds_are_exact_over_the_whole_range() {
-        for n in 0..64 {
-            for value in [1u64 << n, (1 << n) + 17, (1 << n) - 1, u64::MAX >> n] {
-                let wide = u128::from(value);
-                assert_eq!(u128::from(tick_at(value)), wide * 105 / 88_000);
-                let ns = u64::try_from((wide * 88_000).div_ceil(105)).unwrap_or(u64::MAX);
-                assert_eq!(ns_of(value), ns);
-            }
-        }
-    }
-
-    #[test]
-    fn looking_often_and_looking_seldom_end_in_the_same_state() {
-        let run = |often: bool| {
-            let mut bus = pit();
-            // Mode 2 on counter 0, mode 3 on the others, with short periods; the speaker's gate opens later.
-            for (control, counter) in [(0x34, 0x40), (0x76, 0x41), (0xB6, 0x42)] {
-                bus.pio_write(0x43, 1, control);
-                bus.pio_write(counter, 1, 37);
-                bus.pio_write(counter, 1, 0);
-            }
-            let mut seen = Vec::new();
-            for round in 0u32..400 {
-                if round % 64 == 0 {
-                    bus.pio_write(0x61, 1, (round / 64) & 1);
-                }
-                for _ in 0..100 {
-                    advance(&mut bus, 131);
-                    if often {
-                        bus.pio_read(0x61, 1);
-                        bus.pio_write(0x61, 1, (round / 64) & 1);
-                    }
-                }
-                bus.pio_write(0x43, 1, 0xCE);
-                for counter in 0x40..0x43 {
-                    seen.extend([0; 3].map(|_| bus.pio_read(counter, 1)));
-                }
-            }
-            let (_, pit) = bus.devices().next().unwrap();
-            (seen, pit.save(), bus.events.next_deadline_ns())
-        };
-        assert!(run(true) == run(false));
-    }
-
-    fn pit() -> Bus {
-        bus_with_regions(Box::new(I8254::new()), I8254::MAP)
-    }
-
-    /// Moves on to the first instant of the tick that is `ticks` further.
-    fn tick(bus: &mut Bus, ticks: u64) {
-        let target = tick_at(bus.clock.now_ns()) + ticks;
-        let ns = ns_of(target) - bus.clock.now_ns();
-        advance(bus, ns);
-        assert_eq!(tick_at(bus.clock.now_ns()), target);
-    }
-
-    fn program(bus: &mut Bus, counter: u16, mode: u32, count: u32) {
-        bus.pio_write(0x43, 1, u32::from(counter) << 6 | 0x30 | mode << 1);
-        bus.pio_write(0x40 + counter, 1, count & 0xFF);
-        bus.pio_write(0x40 + counter, 1, count >> 8);
-    }
-
-    fn count(bus: &mut Bus, counter: u16) -> u32 {
-        bus.pio_write(0x43, 1, u32::from(counter) << 6);
-        let low = bus.pio_read(0x40 + counter, 1);
-        low | bus.pio_read(0x40 + counter, 1) << 8
-    }
-
-    fn status(bus: &mut Bus, counter: u16) -> u32 {
-        bus.pio_write(0x43, 1, 0xE0 | 2 << counter);
-        bus.pio_read(0x40 + counter, 1)
-    }
-
-    fn out(bus: &mut Bus, counter: u16) -> bool {
-        status(bus, counter) & 0x80 != 0
-    }
-
-    /// OUT of a counter at each of the next `ticks` ticks, as a string of 0 and 1.
-    fn wave(bus: &mut Bus, counter: u16, ticks: u64) -> String {
-        let mut wave = String::new();
-        for _ in 0..ticks {
-            wave.push(if out(bus, counter) { '1' } else { '0' });
-            tick(bus, 1);
-        }
-        wave
-    }
-
-    fn gate2(bus: &mut Bus, gate: bool) {
-        bus.pio_write(0x61, 1, gate.into());
-    }
-
-    /// Counts rising edges of IRQ 0.
-    struct Edges(u32);
-
-    impl Device for Edges {
-        fn name(&self) -> &'static str {
-            "edges"
-        }
-        fn read(&mut self, _: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8) -> u64 {
-            self.0.into()
-        }
-        fn write(&mut self, _: &mut DeviceCtx<'_>, _: u8, _: u64, _: u8, _: u64) {
-            self.0 = 0;
-        }
-        fn on_input(&mut self, _: &mut DeviceCtx<'_>, input: &Input) {
-            if let Input::Line { level: true, .. } = input {
-                self.0 += 1;
-            }
-        }
-        fn reset(&mut self, _: &mut DeviceCtx<'_>) {}
-        fn state(&self) -> StateView<'_> {
-            StateView::of(1, self.0)
-        }
-        fn restore(&mut self, _: &SavedState) -> Result<(), StateError> {
-            Ok(())
-        }
-    }
-
-    fn with_edge_counter(bus: &mut Bus) {
-        let edges = bus.add(Box::new(Edges(0)));
-        bus.map_ports(edges, 0, 0x80, 1, 1);
-        bus.connect(IrqLine::isa(0), edges);
-    }
-
-    #[test]
-    fn a_second_has_1193181_ticks_and_ns_of_is_the_inverse() {
-        assert_eq!(tick_at(1_000_000_000), 1_193_181);
-        for tick in [0, 1, 2, 104, 105, 106, 1_193_181, u64::from(u32::MAX)] {
-            assert_eq!(tick_at(ns_of(tick)), tick);
-            assert!(tick == 0 || tick_at(ns_of(tick) - 1) == tick - 1);
-        }
-    }
-
-    #[test]
-    fn mode_0_goes_high_one_tick_more_than_the_count_after_the_write() {
-        let mut bus = pit();
-        program(&mut bus, 0, 0, 4);
-        assert_eq!(wave(&mut bus, 0, 8), "00000111");
-        program(&mut bus, 0, 0, 3);
-        assert_eq!(wave(&mut bus, 0, 5), "00001");
-    }
-
-    #[test]
-    fn mode_0_counts_on_below_zero_and_its_first_byte_stops_it() {
-        let mut bus = pit();
-        program(&mut bus, 0, 0, 2);
-        tick(&mut bus, 4);
-        assert_eq!(count(&mut bus, 0), 0xFFFF);
-        bus.pio_write(0x40, 1, 5);
-        assert!(!out(&mut bus, 0));
-        let stopped = count(&mut bus, 0);
-        tick(&mut bus, 9);
-        assert_eq!(count(&mut bus, 0), stopped);
-        bus.pio_write(0x40, 1, 0);
-        tick(&mut bus, 1);
-        assert_eq!(count(&mut bus, 0), 5);
-    }
-
-    #[test]
-    fn mode_0_gate_holds_the_count_and_not_the_output() {
-        let mut bus = pit();
-        gate2(&mut bus, true);
-        program(&mut bus, 2, 0, 10);
-        tick(&mut bus, 5);
-        assert_eq!(count(&mut bus, 2), 6);
-        gate2(&mut bus, false);
-        tick(&mut bus, 50);
-        assert_eq!(count(&mut bus, 2), 6);
-        gate2(&mut bus, true);
-        tick(&mut bus, 5);
-        assert!(!out(&mut bus, 2));
-        tick(&mut bus, 1);
-        assert!(out(&mut bus, 2));
-        assert_eq!(bus.pio_read(0x61, 1) & 0x20, 0x20);
-    }
-
-    #[test]
-    fn mode_1_is_low_for_the_count_after_each_trigger() {
-        let mut bus = pit();
-        program(&mut bus, 2, 1, 3);
-        assert_eq!(wave(&mut bus, 2, 3), "111");
-        gate2(&mut bus, true);
-        assert_eq!(wave(&mut bus, 2, 6), "100011");
-        gate2(&mut bus, false);
-        gate2(&mut bus, true);
-        tick(&mut bus, 2);
-        gate2(&mut bus, false);
-        gate2(&mut bus, true);
-        assert_eq!(wave(&mut bus, 2, 6), "000011", "a trigger starts over");
-    }
-
-    #[test]
-    fn mode_2_is_low_for_the_last_tick_of_each_period() {
-        let mut bus = pit();
-        program(&mut bus, 0, 2, 3);
-        assert_eq!(wave(&mut bus, 0, 10), "1110110110");
-        let counts: Vec<_> = (0..4)
-            .map(|_| {
-                let count = count(&mut bus, 0);
-                tick(&mut bus, 1);
-                count
-            })
-            .collect();
-        assert_eq!(counts, [3, 2, 1, 3]);
-    }
-
-    #[test]
-    fn mode_2_takes_a_new_count_at_the_end_of_the_period() {
-        let mut bus = pit();
-        program(&mut bus, 0, 2, 5);
-        tick(&mut bus, 2);
-        bus.pio_write(0x40, 1, 2);
-        bus.pio_write(0x40, 1, 0);
-        assert_eq!(status(&mut bus, 0) & 0x40, 0x40, "null count until then");
-        assert_eq!(wave(&mut bus, 0, 8), "11101010");
-        assert_eq!(status(&mut bus, 0) & 0x40, 0);
-    }
-
-    #[test]
-    fn mode_2_gate_forces_the_output_high_and_reloads() {
-        let mut bus = pit();
-        gate2(&mut bus, true);
-        program(&mut bus, 2, 2, 3);
-        tick(&mut bus, 3);
-        assert!(!out(&mut bus, 2));
-        gate2(&mut bus, false);
-        assert!(out(&mut bus, 2));
-        tick(&mut bus, 7);
-        gate2(&mut bus, true);
-        assert_eq!(wave(&mut bus, 2, 5), "11101");
-    }
-
-    #[test]
-    fn mode_3_is_a_square_wave_and_odd_counts_are_longer_high() {
-        let mut bus = pit();
-        program(&mut bus, 0, 3, 4);
-        assert_eq!(wave(&mut bus, 0, 10), "1110011001");
-        program(&mut bus, 0, 3, 5);
-        assert_eq!(wave(&mut bus, 0, 11), "11110011100");
-        program(&mut bus, 0, 3, 6);
-        tick(&mut bus, 1);
-        let counts: Vec<_> = (0..6)
-            .map(|_| {
-                let count = count(&mut bus, 0);
-                tick(&mut bus, 1);
-                count
-            })
-            .collect();
-        assert_eq!(counts, [6, 4, 2, 6, 4, 2]);
-    }
-
-    #[test]
-    fn mode_4_strobes_once() {
-        let mut bus = pit();
-        program(&mut bus, 0, 4, 2);
-        assert_eq!(wave(&mut bus, 0, 7), "1110111");
-    }
-
-    #[test]
-    fn mode_5_strobes_after_a_trigger() {
-        let mut bus = pit();
-        program(&mut bus, 2, 5, 2);
-        assert_eq!(wave(&mut bus, 2, 3), "111");
-        gate2(&mut bus, true);
-        assert_eq!(wave(&mut bus, 2, 6), "111011");
-    }
-
-    #[test]
-    fn bcd_counts_in_decimal() {
-        let mut bus = pit();
-        bus.pio_write(0x43, 1, 0x35);
-        bus.pio_write(0x40, 1, 0x00);
-        bus.pio_write(0x40, 1, 0x10);
-        tick(&mut bus, 2);
-        assert_eq!(count(&mut bus, 0), 0x0999);
-        bus.pio_write(0x43, 1, 0x31);
-        bus.pio_write(0x40, 1, 0);
-        bus.pio_write(0x40, 1, 0);
-        tick(&mut bus, 3);
-        assert_eq!(count(&mut bus, 0), 0x9998, "0 stands for 10000");
-    }
-
-    #[test]
-    fn a_latched_count_stays_until_it_is_read() {
-        let mut bus = pit();
-        program(&mut bus, 0, 2, 0x1234);
-        tick(&mut bus, 1);
-        bus.pio_write(0x43, 1, 0x00);
-        tick(&mut bus, 7);
-        bus.pio_write(0x43, 1, 0x00);
-        assert_eq!(bus.pio_read(0x40, 1), 0x34);
-        tick(&mut bus, 7);
-        assert_eq!(bus.pio_read(0x40, 1), 0x12);
-        assert_eq!(bus.pio_read(0x40, 1), 0x34 - 14);
-    }
-
-    #[test]
-    fn read_back_latches_status_before_count() {
-        let mut bus = pit();
-        program(&mut bus, 1, 2, 9);
-        tick(&mut bus, 2);
-        bus.pio_write(0x43, 1, 0xC4);
-        assert_eq!(bus.pio_read(0x41, 1), 0xB4);
-        assert_eq!(bus.pio_read(0x41, 1), 8);
-        assert_eq!(bus.pio_read(0x41, 1), 0);
-    }
-
-    #[test]
-    fn the_status_shows_the_control_word_as_written() {
-        let mut bus = pit();
-        for (control, mode) in [(0xBC, 2), (0xBE, 3)] {
-            bus.pio_write(0x43, 1, control);
-            bus.pio_write(0x43, 1, 0xE8);
-            // OUT is high, and no count is loaded.
-            assert_eq!(bus.pio_read(0x42, 1), 0xC0 | control & 0x3F, "mode {mode}");
-        }
-    }
-
-    #[test]
-    fn single_byte_accesses_mean_the_byte_that_the_control_word_names() {
-        let mut bus = pit();
-        bus.pio_write(0x43, 1, 0x64);
-        bus.pio_write(0x41, 1, 2);
-        tick(&mut bus, 1);
-        assert_eq!(bus.pio_read(0x41, 1), 2);
-        assert_eq!(count(&mut bus, 1) & 0xFF00, 0x0200);
-        bus.pio_write(0x43, 1, 0x54);
-        bus.pio_write(0x41, 1, 7);
-        tick(&mut bus, 2);
-        assert_eq!(bus.pio_read(0x41, 1), 6);
-        assert_eq!(bus.pio_read(0x41, 1), 6);
-    }
-
-    #[test]
-    fn irq_0_rises_once_a_period_at_the_exact_nanosecond() {
-        for mode in [2, 3] {
-            let mut bus = pit();
-            with_edge_counter(&mut bus);
-            program(&mut bus, 0, mode, 11932);
-            bus.pio_write(0x80, 1, 0);
-            advance(&mut bus, ns_of(1 + 11932) - 1);
-            assert_eq!(bus.pio_read(0x80, 1), 0, "mode {mode}");
-            advance(&mut bus, 1);
-            assert_eq!(bus.pio_read(0x80, 1), 1, "mode {mode}");
-            advance(&mut bus, 1_000_000_000);
-            assert_eq!(bus.pio_read(0x80, 1), 100, "mode {mode}");
-        }
-    }
-
-    #[test]
-    fn mode_0_interrupts_once() {
-        let mut bus = pit();
-        with_edge_counter(&mut bus);
-        program(&mut bus, 0, 0, 1000);
-        advance(&mut bus, ns_of(1001) - 1);
-        assert_eq!(bus.pio_read(0x80, 1), 0);
-        advance(&mut bus, 1_000_000_000);
-        assert_eq!(bus.pio_read(0x80, 1), 1);
-    }
-
-    #[test]
-    fn a_machine_that_looks_late_still_hears_an_edge() {
-        let mut bus = pit();
-        with_edge_counter(&mut bus);
-        program(&mut bus, 0, 2, 1000);
-        tick(&mut bus, 1);
-        bus.pio_write(0x80, 1, 0);
-        bus.clock.skip_to(ns_of(5500));
-        bus.run_due_events();
-        assert_eq!(bus.pio_read(0x80, 1), 1);
-    }
-
-    #[test]
-    fn few_events_are_made() {
-        let mut bus = pit();
-        program(&mut bus, 1, 2, 18);
-        program(&mut bus, 2, 3, 100);
-        assert_eq!(bus.events.next_deadline_ns(), None, "only OUT0 is wired");
-        program(&mut bus, 0, 0, 0);
-        tick(&mut bus, 1);
-        assert_eq!(bus.events.next_deadline_ns(), Some(ns_of(0x1_0001)));
-    }
-
-    #[test]
-    fn port_61_toggles_with_every_refresh() {
-        let mut bus = pit();
-        bus.pio_write(0x61, 1, 0xFE);
-        assert_eq!(bus.pio_read(0x61, 1) & 0xCF, 0x0E);
-        let first = bus.pio_read(0x61, 1) & 0x10;
-        tick(&mut bus, 18);
-        assert_ne!(bus.pio_read(0x61, 1) & 0x10, first);
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
 use crate::memory::{GuestMemory, MapWithoutSmram, MemoryMap, PhysAddr};
 use crate::message::{MessageQueue, QueueOfBytes};
+use crate::sound::Sound;
 
 use crate::state::{SavedState, StateError};
 use crate::window::{MemoryWindow, PortWindow, Windows};
@@ -145,6 +146,8 @@ pub enum Said {
     /// As [`Frame`](Self::Frame), of a card that takes TCP segments of up to 64 KiB in return. This one may be such a
     /// frame.
     LargeFrame(Vec<u8>),
+    /// A source of sound sounds.
+    Sound(Sound),
 }
 
 #[derive(Clone, Copy, Debug)]

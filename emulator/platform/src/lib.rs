@@ -14,6 +14,7 @@ pub mod line;
 pub mod memory;
 pub mod message;
 pub mod smram;
+pub mod sound;
 pub mod state;
 pub mod testkit;
 pub mod window;
@@ -32,5 +33,6 @@ pub use memory::{
 };
 pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
 pub use smram::Smram;
+pub use sound::Sound;
 pub use state::{Migration, SavedState, StateError, StateView};
 pub use window::{MemoryWindow, PortWindow, Windows};

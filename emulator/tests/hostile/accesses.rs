@@ -1,6 +1,6 @@
 //! Random accesses to all ports and all of the physical address space, while time goes on.
 
-use devices::boards::pc::{self, CardModel, NetworkCard, Pc, PcConfig};
+use devices::boards::pc::{self, CardModel, NetworkCard, Pc, PcConfig, SoundCards};
 use platform::testkit::{Rng, advance};
 use platform::{BlockBackend, Bus, Input, IrqLine, Key, MemoryDisk, PhysAddr};
 
@@ -22,6 +22,10 @@ fn board() -> Pc {
             model: CardModel::Virtio,
             mac: [2, 0, 0, 0, 0, 1],
             rom: vec![0x55; 512],
+        }),
+        sound: Some(SoundCards {
+            sb16: true,
+            ac97: true,
         }),
         floppies: vec![disk(1_474_560), disk(368_640)],
         bios: vec![0xF4; 0x1_0000],
@@ -67,7 +71,9 @@ fn any_value(rng: &mut Rng) -> u32 {
 fn provoke(pc: &mut Pc, rng: &mut Rng) {
     let bus = &mut pc.bus;
     let byte = |rng: &mut Rng| (rng.next_u64() & 0xFF) as u32;
-    match rng.below(10) {
+    match rng.below(12) {
+        11 => sound_blaster(bus, rng),
+        10 => ac97(bus, rng),
         9 => virtio(bus, rng),
         // A packet for the CD-ROM drive, with any limit and by DMA or not, and what it says.
         8 => {
@@ -270,6 +276,73 @@ fn virtio(bus: &mut Bus, rng: &mut Rng) {
         bus.mmio_write(PhysAddr(MODERN + 0x3000 + 4 * rng.below(3)), 2, 0);
         bus.pio_write(0xC110, 2, 0);
         advance(bus, rng.below(1_000_000));
+    }
+}
+
+/// Any transfer of the Sound Blaster's, at any rate, by DMA channels that go anywhere; and notes.
+fn sound_blaster(bus: &mut Bus, rng: &mut Rng) {
+    let byte = |rng: &mut Rng| (rng.next_u64() & 0xFF) as u32;
+    if rng.below(4) == 0 {
+        for value in [1, 0] {
+            bus.pio_write(0x226, 1, value);
+        }
+    }
+    for (base, step, page) in [(0, 1, 0x83), (0xC0, 2, 0x8B)] {
+        bus.pio_write(base + 0xC * step, 1, 0);
+        bus.pio_write(base + 0xB * step, 1, byte(rng) & 0xFC | 1);
+        for register in [2, 2, 3, 3] {
+            bus.pio_write(base + register * step, 1, byte(rng) >> rng.below(9));
+        }
+        bus.pio_write(page, 1, byte(rng));
+        bus.pio_write(base + 0xA * step, 1, 1 | (rng.below(8) as u32 & 4));
+    }
+    let commands = [
+        0x10, 0x14, 0x16, 0x1C, 0x1F, 0x20, 0x24, 0x2C, 0x38, 0x40, 0x41, 0x45, 0x47, 0x48, 0x74,
+        0x75, 0x77, 0x7D, 0x80, 0x90, 0xB0, 0xB6, 0xBE, 0xC0, 0xC6, 0xCE, 0xD0, 0xD4, 0xD5, 0xD6,
+        0xD9, 0xDA, 0xE0, 0xE1, 0xE3, 0xF2, 0xF3,
+    ];
+    for _ in 0..rng.below(12) {
+        bus.pio_write(0x22C, 1, commands[rng.below(37) as usize]);
+        for _ in 0..rng.below(4) {
+            bus.pio_write(0x22C, 1, byte(rng) >> rng.below(9));
+        }
+        bus.pio_write(0x224, 2, any_value(rng) & 0xFFFF);
+        for _ in 0..8 {
+            let port = 0x388 + 2 * rng.below(2) as u16;
+            bus.pio_write(port, 2, any_value(rng) & 0xFFFF);
+        }
+        advance(bus, rng.below(20_000_000));
+        bus.pio_read(0x22A + rng.below(6) as u16, 1);
+    }
+}
+
+/// The AC'97 controller with lists and buffers of anything at any place.
+fn ac97(bus: &mut Bus, rng: &mut Rng) {
+    const BASE: u16 = 0xC400;
+    for (register, value) in [(0x10, 0xC300), (0x14, BASE.into()), (0x04, 5)] {
+        bus.pio_write(0xCF8, 4, 0x8000_8000 | register);
+        bus.pio_write(0xCFC, 4, value);
+    }
+    bus.pio_write(BASE + 0x2C, 4, any_value(rng));
+    let places: [u32; 5] = [0x20_0000, 0x3F_FFF8, 0xE000_0000, 0xFFFF_FFF8, 0];
+    for at in (0x20_0000..0x20_0100).step_by(8) {
+        let mut bytes = places[rng.below(5) as usize].to_le_bytes().to_vec();
+        bytes.extend((any_value(rng) >> rng.below(32)).to_le_bytes());
+        bus.memory.write(PhysAddr(at), &bytes);
+    }
+    for _ in 0..rng.below(12) {
+        let channel = BASE + 0x10 * rng.below(3) as u16;
+        bus.pio_write(channel, 4, places[rng.below(5) as usize]);
+        bus.pio_write(channel + 5, 1, any_value(rng) & 0xFF);
+        bus.pio_write(channel + 11, 1, any_value(rng) & 0xFF);
+        bus.pio_write(
+            0xC300 + (any_value(rng) & 0x7E) as u16,
+            2,
+            any_value(rng) & 0xFFFF,
+        );
+        advance(bus, rng.below(20_000_000));
+        bus.pio_read(channel + 4, 4);
+        bus.pio_write(channel + 6, 2, 0x1C);
     }
 }
 

@@ -119,6 +119,37 @@ first:  ; INIT and start-up to all others.
         mov dword [500h], 20000h
         mov dword [504h], 80001000h
         call disk
+        ; Sound Blaster: bytes from 1000:0 by channel 1, for ever; a note that stays.
+        mov si, sounds
+        mov cx, (sounds_end - sounds) / 3
+.sound: mov dx, [cs:si]
+        mov al, [cs:si + 2]
+        out dx, al
+        add si, 3
+        loop .sound
+        ; AC'97: its ports, a list at 540h of one buffer.
+        mov eax, 80008014h
+        mov dx, 0CF8h
+        out dx, eax
+        mov eax, 0C400h
+        mov dx, 0CFCh
+        out dx, eax
+        mov eax, 80008004h
+        mov dx, 0CF8h
+        out dx, eax
+        mov eax, 5
+        mov dx, 0CFCh
+        out dx, eax
+        mov di, 540h
+        mov cx, 32
+.list:  mov dword [di], 10000h
+        mov dword [di + 4], 80000200h
+        add di, 8
+        loop .list
+        mov dx, 0C410h
+        mov eax, 540h
+        out dx, eax
+        call music
         ; Floppy: recalibrate and seek.
         mov dx, 3F2h
         mov al, 1Ch
@@ -172,6 +203,7 @@ main:   inc dword [510h]
         test byte [510h], 0FFh
         jnz main
         call disk
+        call music
         mov dx, 3F5h
         mov al, 7
         out dx, al
@@ -189,6 +221,48 @@ serial: add dx, 4
         mov al, 0C7h
         out dx, al
         ret
+
+        ; Buffers up to the one before the current one are the AC'97 controller's.
+music:  mov dx, 0C414h
+        in al, dx
+        dec al
+        inc dx
+        out dx, al
+        mov al, 1Dh
+        mov dx, 0C41Bh
+        out dx, al
+        ret
+
+        ; Ports and bytes: the DMA controller's channel 1 from 10000h, 100h bytes; the DSP at 22 kHz in blocks of
+        ; 80h; the YMF262.
+sounds:
+%macro bytes_to 2-*
+%define to %1
+%rotate 1
+%rep %0 - 1
+        dw to
+        db %1
+%rotate 1
+%endrep
+%endmacro
+        bytes_to 0Bh, 59h
+        bytes_to 0Ch, 0
+        bytes_to 2, 0, 0
+        bytes_to 3, 0FFh, 0
+        bytes_to 83h, 1
+        bytes_to 0Ah, 1
+        bytes_to 22Ch, 41h, 56h, 22h, 0C6h, 0, 7Fh, 0
+        bytes_to 388h, 23h
+        bytes_to 389h, 61h
+        bytes_to 388h, 63h
+        bytes_to 389h, 0F0h
+        bytes_to 388h, 83h
+        bytes_to 389h, 0Fh
+        bytes_to 388h, 0A0h
+        bytes_to 389h, 44h
+        bytes_to 388h, 0B0h
+        bytes_to 389h, 32h
+sounds_end:
 
 disk:   mov dx, 0C000h
         xor al, al
@@ -237,6 +311,11 @@ handler:
         in al, dx
         mov dx, 3F5h
         in al, dx
+        mov dx, 22Eh
+        in al, dx
+        mov dx, 0C416h
+        mov al, 1Ch
+        out dx, al
         mov al, 0Ch
         out 70h, al
         in al, 71h

@@ -1,6 +1,6 @@
 //! Whole machines for hostile guests, and what the outside does to them meanwhile.
 
-use devices::boards::pc::{self, CardModel, NETWORK_CARD, NetworkCard, PcConfig};
+use devices::boards::pc::{self, CardModel, NETWORK_CARD, NetworkCard, PcConfig, SoundCards};
 use emulator::{Exit, Limit, Machine, MachineConfig, Pacing, Preload};
 use platform::testkit::Rng;
 use platform::{BlockBackend, Input, Key, MemoryDisk, Place};
@@ -48,6 +48,10 @@ impl Parts {
                 model: CardModel::Virtio,
                 mac: [2, 0, 0, 0, 0, 1],
                 rom: Vec::new(),
+            }),
+            sound: Some(SoundCards {
+                sb16: true,
+                ac97: true,
             }),
             bios: self.bios,
             vga_bios: self.vga_bios,

@@ -449,7 +449,7 @@ fn code(rng: &mut Rng, mode: Mode) -> Vec<u8> {
 }
 
 /// Ports where something is, by first port and number.
-pub const PORTS: [(u16, u64); 22] = [
+pub const PORTS: [(u16, u64); 25] = [
     (0x00, 0x10),
     (0x20, 2),
     (0x40, 4),
@@ -463,8 +463,11 @@ pub const PORTS: [(u16, u64); 22] = [
     (0xF0, 8),
     (0x170, 8),
     (0x1F0, 8),
+    (0x220, 0x10),
     (0x2E8, 8),
+    (0x330, 2),
     (0x376, 1),
+    (0x388, 4),
     (0x3B0, 0x30),
     (0x3E8, 0x18),
     (0x4D0, 2),

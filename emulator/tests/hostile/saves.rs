@@ -131,13 +131,21 @@ fn random_programs_of_several_processors_do_not_notice_save_and_restore() {
 }
 
 /// Real-mode code that keeps every device busy: interval timer, clock, keyboard, serial port in loopback, disk by DMA,
-/// floppy, display, DMA controller, PCI.
+/// floppy, display, DMA controller, PCI, and everything that sounds.
 fn busy(cpus: usize) -> Machine {
     let code = include_bytes!("busy.bin");
     let mut parts = Parts::new(tiny_bios(code));
     parts.vga_bios = firmware::vga_bios().to_vec();
     parts.cpus = cpus;
     parts.build()
+}
+
+/// Which source of sound an output is of.
+fn stream(output: platform::Output) -> Option<(platform::DeviceId, u8)> {
+    match output.what {
+        platform::Said::Sound(sound) => Some((output.device, sound.stream)),
+        _ => None,
+    }
 }
 
 #[test]
@@ -150,6 +158,18 @@ fn a_machine_with_every_device_busy_does_not_notice_save_and_restore() {
         assert_eq!(usize::from(numbers[0]), cpus, "processors have started");
         let interrupts = machine.bus().memory.read_array::<4>(PhysAddr(0x520));
         assert!(u32::from_le_bytes(interrupts) > 10, "interrupts are served");
+        let mut streams: Vec<_> = machine
+            .take_outputs()
+            .into_iter()
+            .filter_map(stream)
+            .collect();
+        streams.sort_unstable();
+        streams.dedup();
+        assert_eq!(
+            streams.len(),
+            4,
+            "speaker, two of the Sound Blaster, AC'97: {streams:?}"
+        );
     }
     for_each_seed("saves of a busy machine", 6, |seed| {
         let cpus = [1, 2, 4][seed as usize % 3];

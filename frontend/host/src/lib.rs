@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | `files.rs` | what a file is, names from bytes | by the file's type; any bytes | a file; Unicode |
 //! | `displays.rs` | where windows go | to a server that the environment names | to the system |
+//! | `loudspeakers.rs` | what plays sound | Linux: PulseAudio's protocol | none |
 //! | `memory.rs` | the memory that is free | Linux: `/proc/meminfo` | not known |
 //! | `output.rs` | standard output that nobody can block | a copy of its descriptor | `std`'s, with a lock |
 //! | `signals.rs` | Ctrl-C and the like | SIGINT, SIGTERM, SIGHUP | what the `ctrlc` crate has |
@@ -21,6 +22,7 @@
 
 pub mod displays;
 pub mod files;
+pub mod loudspeakers;
 pub mod memory;
 pub mod output;
 pub mod signals;

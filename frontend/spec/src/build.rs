@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use devices::boards::pc::{self, BootDevice, BuildError, CardModel, NetworkCard, PcConfig};
+use devices::boards::pc::{
+    self, BootDevice, BuildError, CardModel, NetworkCard, PcConfig, SoundCards,
+};
 use devices::flash::FlashImage;
 use emulator::boot::{self, Loaded};
 use emulator::{Machine, MachineConfig, Pacing};
@@ -13,7 +15,7 @@ use storage::{Kind, Purpose};
 use x86::cpuid::{CpuModel, Feature};
 
 use crate::size::format_size;
-use crate::{BootKind, DiskBus, MachineSpec, Media};
+use crate::{BootKind, DiskBus, MachineSpec, Media, SoundModel};
 
 /// Virtual nanoseconds per instruction until the pace is measured: 500 million instructions a second.
 pub const DEFAULT_RATIO: (u64, u64) = (2, 1);
@@ -74,6 +76,7 @@ pub fn build(
         floppy: !media.floppies.is_empty(),
         pci: true,
         apic: model.has(Feature::Apic),
+        isa_irq_5: sound_cards(spec).is_some_and(|cards| cards.sb16),
         ..firmware::Board::default()
     };
     let tables = firmware::tables(&description);
@@ -166,6 +169,7 @@ pub fn build(
         network: network_card(spec)?,
         vmmouse: spec.input != crate::InputKind::Ps2,
         virtio_input: spec.input == crate::InputKind::Virtio,
+        sound: sound_cards(spec),
         ns_per_instruction: DEFAULT_RATIO,
     };
     let board = pc::build(config).map_err(|error| in_users_words(error, spec.memory))?;
@@ -317,6 +321,15 @@ fn name_device(rom: &mut [u8], vendor: u16, device: u16) {
     let sum = |word: u16| word.to_le_bytes().into_iter().fold(0, u8::wrapping_add);
     rom[data + 6..data + 8].copy_from_slice(&device.to_le_bytes());
     rom[CHECKSUM] = rom[CHECKSUM].wrapping_add(sum(before).wrapping_sub(sum(device)));
+}
+
+/// What sounds.
+fn sound_cards(spec: &MachineSpec) -> Option<SoundCards> {
+    let sound = spec.sound.as_ref()?;
+    Some(SoundCards {
+        sb16: sound.has(SoundModel::Sb16),
+        ac97: sound.has(SoundModel::Ac97),
+    })
 }
 
 /// Which IDE unit each drive is: 0 and 1 on the primary channel, 2 and 3 on the secondary one.

@@ -13,6 +13,7 @@ pub mod media;
 mod network;
 pub mod saved;
 pub mod size;
+pub mod sound;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use drive::{DiskBus, DiskSpec};
 pub use drives::{Change, DriveName, Drives};
 pub use media::Media;
 pub use network::{CardModel, NetSpec};
+pub use sound::{SoundModel, SoundSpec};
 
 /// A kind of drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +152,9 @@ pub struct MachineSpec {
     /// The network card; none: there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net: Option<NetSpec>,
+    /// What sounds; none: not even the speaker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sound: Option<SoundSpec>,
     /// Hard disks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disk: Vec<DiskSpec>,
@@ -176,6 +181,7 @@ impl Default for MachineSpec {
             rtc: None,
             input: InputKind::default(),
             net: None,
+            sound: None,
             disk: Vec::new(),
         }
     }

@@ -2,6 +2,8 @@
 // Each test is a program of its own, and uses a part.
 #![allow(dead_code)]
 
+pub mod wav;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
