@@ -198,10 +198,6 @@ fn check(args: RunArgs) -> Result<Plan> {
             "--gdb {address}: the debugger port is not yet available in this build; leave it out"
         );
     }
-    // This build has one engine, so that each choice is that; another one will have to be looked at here.
-    match args.engine {
-        None | Some(EngineChoice::Auto | EngineChoice::Interpreter) => {}
-    }
     let serial = args.serial.iter();
     let serial: Vec<Place> = serial
         .map(|text| Place::parse("--serial", text))
@@ -416,6 +412,12 @@ fn run_machine(
     let no_reboot = plan.args.no_reboot;
     let restored = saved.is_some();
     let mut machine = build::build(&spec, media, plan.pacing, rtc_start, no_reboot, restored)?;
+    if plan.args.engine == Some(EngineChoice::Recompiler) {
+        match jit::recompiler() {
+            Ok(recompiler) => machine.set_recompiler(recompiler),
+            Err(why) => bail!("--engine recompiler: {why}; leave it out"),
+        }
+    }
     if let Some(saved) = saved {
         saved.restore(&mut machine)?;
     }

@@ -139,6 +139,8 @@ pub enum EngineChoice {
     Auto,
     /// The interpreter alone
     Interpreter,
+    /// The recompiler for what runs often, and the interpreter for the rest
+    Recompiler,
 }
 
 /// A kind of drive.

@@ -10,6 +10,7 @@ use crate::exception::Exception;
 use crate::flags::{LazyFlags, bits};
 use crate::insn::{Insn, flag};
 use crate::mmu::{BANK_SLOW, BANK_SUPERVISOR, BANK_SUPERVISOR_AC, BANK_USER, Tlb};
+use crate::recompiler::HostState;
 use crate::width::Width;
 
 /// Why the run loop must look around before the next block: bits of `Vcpu::attention`.
@@ -90,6 +91,8 @@ pub struct Vcpu {
     pub(crate) due: u64,
     pub(crate) clean_seen: u64,
     pub(crate) bus: Option<Box<Bus>>,
+    /// What host code has, once some has run.
+    pub(crate) host: Option<Box<HostState>>,
     /// For whoever asks why the processor died.
     pub(crate) faults: Faults,
 }
@@ -131,6 +134,7 @@ impl Vcpu {
             due: !0,
             clean_seen: 0,
             bus: None,
+            host: None,
             faults: Faults::default(),
         };
         vcpu.reset();
