@@ -142,6 +142,13 @@ impl Asm {
         self.code.push(0xC0 | (reg & 7) << 3 | rm & 7);
     }
 
+    /// The same where `rm` is a register of 8 bits.
+    pub fn rr_byte(&mut self, opcode: &[u8], reg: Host, rm: Host) {
+        self.rex(false, reg, 0, rm, rm >= 4);
+        self.bytes(opcode);
+        self.code.push(0xC0 | (reg & 7) << 3 | rm & 7);
+    }
+
     /// MOV of 64 bits.
     pub fn mov(&mut self, to: Host, from: Host) {
         if to != from {

@@ -15,6 +15,7 @@ use std::mem::offset_of;
 
 use iced_x86::{Encoder, Instruction, Mnemonic, OpKind, Register};
 use x86::Insn;
+use x86::insn::flag;
 use x86::recompiler::{BlockView, Frame, JUMPS, Jump, layout};
 
 use crate::asm::reg::{
@@ -73,10 +74,14 @@ pub const fn slot(guest: usize) -> Mem {
 pub struct Common {
     /// Calls an instruction's handler: RAX the block's identity, EDX the offset of the instruction. Returns behind the call.
     pub slow: usize,
+    /// Calls the handlers of an instruction and all behind it, and leaves.
+    pub finish: usize,
     /// Leaves: EAX a link's number plus 1 or 0, ECX the distance from the page's start at which to go on.
     pub exit: usize,
     /// The same, RAX being the instruction pointer.
     pub exit_at: usize,
+    /// Gets the vector registers into the host's own. All scratch registers are lost.
+    pub fetch_vectors: usize,
 }
 
 /// A jump that may be aimed at another block.
@@ -104,6 +109,17 @@ struct Slow {
     restore: bool,
     /// Where it goes on; `None` behind the block's last instruction.
     resume: Option<usize>,
+    /// The code there wants the vector registers.
+    vectors: bool,
+}
+
+/// A place where the vector registers turned out to be elsewhere, and are fetched.
+struct Fetch {
+    aim: Aim,
+    insn: usize,
+    save: bool,
+    restore: bool,
+    resume: usize,
 }
 
 pub struct Translator<'a> {
@@ -119,6 +135,9 @@ pub struct Translator<'a> {
     in_host: bool,
     in_frame: bool,
     slow: Vec<Slow>,
+    fetches: Vec<Fetch>,
+    /// The vector registers are in the host's own for certain.
+    vectors: bool,
     /// Of the instruction at hand.
     aims: Vec<Aim>,
     saves: bool,
@@ -146,6 +165,8 @@ impl<'a> Translator<'a> {
             in_host: false,
             in_frame: true,
             slow: Vec::new(),
+            fetches: Vec::new(),
+            vectors: false,
             aims: Vec::new(),
             saves: false,
             exits: Vec::new(),
@@ -177,6 +198,7 @@ impl<'a> Translator<'a> {
             let next = self.base + self.block.code.len() as i64;
             self.go_on(None, next, None);
         }
+        self.vector_paths();
         let tail = self.slow_paths();
         if let Some(aims) = tail {
             for aim in aims {
@@ -339,11 +361,27 @@ impl<'a> Translator<'a> {
         self.address(insn);
         let seg = usize::from(insn.seg);
         if seg != x86::SegmentRegister::FLAT {
+            if insn.has(flag::SEG_CHECK) {
+                // FS or GS: movzx ecx, byte barred.
+                let barred = offset_of!(Frame, barred) + seg - x86::SegmentRegister::FS;
+                self.asm
+                    .rm(false, &[0x0F, 0xB6], RCX, at(RSP, barred as i32));
+                self.slow_unless_zero();
+            }
             self.asm.load(RCX, frame!(vcpu));
             let base = at(RCX, (layout::SEG_BASE + 8 * seg) as i32);
             self.asm.load(RCX, base);
-            self.asm.lea(true, RAX, indexed(RAX, RCX, 0, 0));
+            self.asm.lea(self.long, RAX, indexed(RAX, RCX, 0, 0));
         }
+    }
+
+    /// Takes the slow path unless RCX is 0. Leaves the flags.
+    fn slow_unless_zero(&mut self) {
+        let zero = self.asm.jrcxz_ahead();
+        let aim = self.asm.jmp_ahead();
+        self.aims.push(aim);
+        self.asm.aim_short(zero);
+        self.saves |= self.in_host && !self.in_frame;
     }
 
     /// Finds where `size` bytes at the linear address in RAX are: `[rax + rcx]` behind this, where the slow path was
@@ -357,14 +395,13 @@ impl<'a> Translator<'a> {
             && !step.read_after
             && step.accesses_after > 1
         {
-            // Several such accesses: saved once, all of them are cheaper.
+            // Several such accesses: saved once, all of them are cheaper. A slow path that was taken before this saves the same.
             self.asm.mov(RDX, RAX);
             self.save_flags();
             self.asm.mov(RAX, RDX);
         }
         let keep = self.in_host && (!self.in_frame || step.reads || step.read_after);
         if keep {
-            self.saves |= !self.in_frame;
             self.asm.pext(RDX, RAX, frame!(index_mask));
             self.asm.lea(
                 true,
@@ -380,10 +417,7 @@ impl<'a> Translator<'a> {
             self.asm.bytes(&[0x48, 0xF7, 0xD1]);
             self.asm.lea(true, RCX, indexed(RCX, RAX, 0, size as i32));
             self.asm.pext(RCX, RCX, frame!(high_mask));
-            let hit = self.asm.jrcxz_ahead();
-            let aim = self.asm.jmp_ahead();
-            self.aims.push(aim);
-            self.asm.aim_short(hit);
+            self.slow_unless_zero();
             self.asm.load(RCX, indexed(RBP, RDX, 2, addend));
         } else {
             self.in_host = false;
@@ -422,11 +456,8 @@ impl<'a> Translator<'a> {
                 save: self.saves,
                 restore: self.in_host,
                 resume: Some(self.asm.here()),
+                vectors: self.vectors,
             });
-            if !self.in_host {
-                // The slow path leaves them there.
-                debug_assert!(true);
-            }
         }
     }
 
@@ -435,6 +466,27 @@ impl<'a> Translator<'a> {
         self.asm.constant(RAX, self.block.identity as u64);
         self.asm.constant(RDX, (n * layout::INSN) as u64);
         self.asm.call(self.common.slow);
+    }
+
+    /// Fetches the vector registers, where they may be used; else the rest of the block is the interpreter's.
+    fn vector_paths(&mut self) {
+        for fetch in std::mem::take(&mut self.fetches) {
+            self.asm.aim(fetch.aim);
+            if fetch.save {
+                self.emit_save();
+            }
+            self.asm.rm(false, &[0x8B], RCX, frame!(vectors_barred));
+            let free = self.asm.jrcxz_ahead();
+            self.asm.constant(RAX, self.block.identity as u64);
+            self.asm.constant(RDX, (fetch.insn * layout::INSN) as u64);
+            self.asm.call(self.common.finish);
+            self.asm.aim_short(free);
+            self.asm.call(self.common.fetch_vectors);
+            if fetch.restore {
+                self.emit_restore();
+            }
+            self.asm.jmp(fetch.resume);
+        }
     }
 
     /// The slow paths. Gives the jumps of those that go on behind the block's last instruction.
@@ -449,6 +501,10 @@ impl<'a> Translator<'a> {
                 self.emit_save();
             }
             self.emit_call(path.insn);
+            if path.vectors {
+                // What was there a moment ago may be again: the handler has left everything as it was, or host code has left.
+                self.asm.call(self.common.fetch_vectors);
+            }
             if path.restore {
                 self.emit_restore();
             }
@@ -505,7 +561,7 @@ impl<'a> Translator<'a> {
         let insn = self.insn(n);
         match step.kind {
             Kind::Nothing => {}
-            Kind::Same => self.same(n, step),
+            Kind::Same | Kind::Vector => self.same(n, step),
             Kind::Lea => {
                 let to = self.target(insn.r[0].into(), RAX);
                 self.address(insn);
@@ -528,17 +584,13 @@ impl<'a> Translator<'a> {
             Kind::Scan => self.scan(n, step),
             Kind::Extend => self.extend(&step.iced),
             Kind::CompareExchange => self.compare_exchange(n, step),
-            _ => {
-                self.save_flags();
-                self.emit_call(n);
-                self.only_in_frame();
-            }
+            _ => self.call_in_place(n),
         }
     }
 
-    /// Makes a host instruction of `iced`: `operands` are the registers of its register operands, and its memory operand is
-    /// `[rax + rcx]`.
-    fn encode(&mut self, iced: &Instruction, operands: &[Option<Host>; 4]) {
+    /// Makes a host instruction of `iced`: `operands` are the registers of its register operands, where they are others than
+    /// the guest's, and its memory operand is `[rax + rcx]`. `None` where there is no such instruction.
+    fn encoded(&mut self, iced: &Instruction, operands: &[Option<Host>; 4]) -> Option<Vec<u8>> {
         let mut iced = *iced;
         iced.set_has_lock_prefix(false);
         iced.set_segment_prefix(Register::None);
@@ -546,8 +598,13 @@ impl<'a> Translator<'a> {
             match iced.op_kind(n) {
                 OpKind::Register => {
                     if let Some(host) = operands[n as usize] {
-                        let size = iced.op_register(n).size();
-                        iced.set_op_register(n, register(host, size));
+                        let old = iced.op_register(n);
+                        let new = if plan::is_high_byte(old) {
+                            high_byte(host)?
+                        } else {
+                            register(host, old.size())
+                        };
+                        iced.set_op_register(n, new);
                     }
                 }
                 OpKind::Memory => {
@@ -560,29 +617,29 @@ impl<'a> Translator<'a> {
                 _ => {}
             }
         }
-        match self.encoder.encode(&iced, 0) {
-            Ok(_) => {
-                let mut bytes = self.encoder.take_buffer();
-                self.asm.bytes(&bytes);
-                bytes.clear();
-                self.encoder.set_buffer(bytes);
-            }
+        let encoded = self.encoder.encode(&iced, 0);
+        let bytes = self.encoder.take_buffer();
+        match encoded {
+            Ok(_) => Some(bytes),
             Err(error) => {
                 log::debug!(target: "jit", "{:?}: {error}", iced.code());
-                let _ = self.encoder.take_buffer();
-                self.failed = true;
+                None
             }
+        }
+    }
+
+    /// The same, at once; a block in which there is no such instruction is given up.
+    fn encode(&mut self, iced: &Instruction, operands: &[Option<Host>; 4]) {
+        match self.encoded(iced, operands) {
+            Some(code) => self.asm.bytes(&code),
+            None => self.failed = true,
         }
     }
 
     fn same(&mut self, n: usize, step: &Step) {
         let insn = self.insn(n);
         let iced = &step.iced;
-        self.begin(step);
-        if step.memory != 0 {
-            self.linear(insn);
-            self.probe(step, step.memory, step.writes_memory);
-        }
+        let high = plan::has_high_byte(iced);
         let scratch = if step.memory != 0 {
             [RDX; 4]
         } else {
@@ -590,41 +647,94 @@ impl<'a> Translator<'a> {
         };
         let mut operands = [None; 4];
         for op in 0..iced.op_count().min(4) {
-            if iced.op_kind(op) == OpKind::Register {
-                let guest = usize::from(insn.r[op as usize]);
-                if guest >= 16 {
-                    self.failed = true;
-                    return;
-                }
-                operands[op as usize] = Some(self.get(guest, scratch[op as usize]));
+            if iced.op_kind(op) == OpKind::Register && iced.op_register(op).is_gpr() {
+                let guest = usize::from(insn.r[op as usize] & 0x1F);
+                let scratch = scratch[op as usize];
+                // Beside one of AH to BH there can be no register that needs a REX prefix.
+                let host = if high {
+                    scratch
+                } else {
+                    self.target(guest, scratch)
+                };
+                operands[op as usize] = Some(host);
             }
         }
-        self.encode(iced, &operands);
+        let Some(code) = self.encoded(iced, &operands) else {
+            self.call_in_place(n);
+            return;
+        };
+        self.begin(step);
+        if step.kind == Kind::Vector {
+            self.want_vectors(n);
+        }
+        if step.memory != 0 {
+            self.linear(insn);
+            if step.kind == Kind::Vector && plan::wants_alignment(iced, step.memory) {
+                self.asm.pext(RCX, RAX, frame!(vector_mask));
+                self.slow_unless_zero();
+            }
+            self.probe(step, step.memory, step.writes_memory);
+        }
+        for (op, host) in operands.iter().enumerate() {
+            let Some(host) = *host else { continue };
+            let guest = usize::from(insn.r[op] & 0x1F);
+            if HOST[guest] != Some(host) {
+                let from = self.get(guest, host);
+                self.asm.mov(host, from);
+            }
+        }
+        self.asm.bytes(&code);
         let mnemonic = iced.mnemonic();
-        for op in 0..2 {
+        // Of XADD's two the sum, operand 0, is written last.
+        let order = if mnemonic == Mnemonic::Xadd {
+            [1, 0]
+        } else {
+            [0, 1]
+        };
+        for op in order {
             let written = match op {
                 0 => plan::writes_first(mnemonic),
                 _ => matches!(mnemonic, Mnemonic::Xchg | Mnemonic::Xadd),
             };
-            // Of XADD's two the sum, operand 0, is written last.
-            let op = if mnemonic == Mnemonic::Xadd {
-                1 - op
-            } else {
-                op
-            };
-            let written = if mnemonic == Mnemonic::Xadd {
-                true
-            } else {
-                written
-            };
-            if let (true, Some(host)) = (written, operands[op]) {
-                self.put(insn.r[op].into(), host);
+            if let (true, Some(from)) = (written, operands[op]) {
+                let guest = usize::from(insn.r[op] & 0x1F);
+                match HOST[guest] {
+                    Some(host) => self.asm.mov(host, from),
+                    None => self.asm.store(slot(guest), from),
+                }
             }
         }
         if step.kills || step.reads && iced.rflags_modified() != 0 {
             self.only_in_host();
         }
         self.done(n);
+    }
+
+    fn call_in_place(&mut self, n: usize) {
+        self.save_flags();
+        self.emit_call(n);
+        self.only_in_frame();
+        self.vectors = false;
+    }
+
+    /// The vector registers are in the host's own behind this, or the slow path was taken.
+    fn want_vectors(&mut self, n: usize) {
+        if self.vectors {
+            return;
+        }
+        self.vectors = true;
+        // mov ecx, vectors_away
+        self.asm.rm(false, &[0x8B], RCX, frame!(vectors_away));
+        let here = self.asm.jrcxz_ahead();
+        let aim = self.asm.jmp_ahead();
+        self.asm.aim_short(here);
+        self.fetches.push(Fetch {
+            aim,
+            insn: n,
+            save: self.in_host && !self.in_frame,
+            restore: self.in_host,
+            resume: self.asm.here(),
+        });
     }
 
     /// Bytes that PUSH and its like move.
@@ -725,9 +835,9 @@ impl<'a> Translator<'a> {
     fn shift_by(&mut self, n: usize, step: &Step, count: u8) {
         let insn = self.insn(n);
         let guest = usize::from(insn.r[0]);
-        let wide = plan::bits(&step.iced) == 64;
+        let width = plan::bits(&step.iced);
         if count == 0 {
-            if !wide {
+            if width == 32 {
                 let to = self.get(guest, RDX);
                 self.asm.mov32(to, to);
                 self.put(guest, to);
@@ -742,7 +852,7 @@ impl<'a> Translator<'a> {
         self.encode(&step.iced, &[Some(to), None, None, None]);
         self.put(guest, to);
         if step.live_after {
-            self.mend_shift(&step.iced, to, wide);
+            self.mend_shift(&step.iced, to, width);
             self.only_in_frame();
         } else {
             self.nowhere();
@@ -750,8 +860,14 @@ impl<'a> Translator<'a> {
     }
 
     /// Saves the flags of a shift or rotate, whose result is in `to`, for the first time or over those of before.
-    fn mend_shift(&mut self, iced: &Instruction, to: Host, wide: bool) {
-        let top = if wide { 63 } else { 31 };
+    fn mend_shift(&mut self, iced: &Instruction, result: Host, width: u32) {
+        let (wide, top) = (width == 64, width as u8 - 1);
+        // The result with nothing above it.
+        let low = |asm: &mut Asm, to: Host| match width {
+            8 => asm.rr_byte(&[0x0F, 0xB6], to, result),
+            16 => asm.rr(false, &[0x0F, 0xB7], to, result),
+            _ => asm.mov(to, result),
+        };
         match iced.mnemonic() {
             Mnemonic::Rol | Mnemonic::Ror => {
                 // setc cl; movzx eax, word flags; and ah, FEh; or ah, cl
@@ -760,13 +876,13 @@ impl<'a> Translator<'a> {
                 self.asm.bytes(&[0x80, 0xE4, 0xFE, 0x08, 0xCC]);
                 // OF: the top bit against CF or the bit below it.
                 if iced.mnemonic() == Mnemonic::Rol {
-                    self.asm.mov(RDX, to);
+                    low(self.asm, RDX);
                     self.asm.shift(wide, 5, RDX, top);
                     // xor dl, cl
                     self.asm.bytes(&[0x30, 0xCA]);
                 } else {
                     // CF is the top bit.
-                    self.asm.mov(RDX, to);
+                    low(self.asm, RDX);
                     self.asm.shift(wide, 5, RDX, top - 1);
                     // xor dl, cl; and dl, 1
                     self.asm.bytes(&[0x30, 0xCA, 0x80, 0xE2, 0x01]);
@@ -779,7 +895,7 @@ impl<'a> Translator<'a> {
             Mnemonic::Shr => {
                 // lahf; and ah, EFh
                 self.asm.bytes(&[0x9F, 0x80, 0xE4, 0xEF]);
-                self.asm.mov(RCX, to);
+                low(self.asm, RCX);
                 self.asm.shift(wide, 5, RCX, top - 1);
                 // mov al, cl; and al, 1
                 self.asm.bytes(&[0x88, 0xC8, 0x24, 0x01]);
@@ -813,7 +929,7 @@ impl<'a> Translator<'a> {
         self.asm.alu(false, 4, RCX, if wide { 63 } else { 31 });
         let none = self.asm.jcc_ahead(Cond::E);
         self.encode(&step.iced, &[Some(to), None, None, None]);
-        self.mend_shift(&step.iced, to, wide);
+        self.mend_shift(&step.iced, to, if wide { 64 } else { 32 });
         self.asm.aim(none);
         self.put(guest, to);
         self.only_in_frame();
@@ -1067,6 +1183,7 @@ impl<'a> Translator<'a> {
                 save: false,
                 restore: false,
                 resume: None,
+                vectors: false,
             }),
             None => {
                 for miss in misses {
@@ -1169,6 +1286,7 @@ impl<'a> Translator<'a> {
                 save: false,
                 restore: false,
                 resume: None,
+                vectors: false,
             });
         }
     }
@@ -1208,6 +1326,17 @@ impl<'a> Translator<'a> {
         self.asm.store(frame!(page_ip), RAX);
         // jmp [rsp + scratch]
         self.asm.rm(false, &[0xFF], 4, frame!(scratch));
+    }
+}
+
+/// Bits 8 to 15 of a host register that has them by themselves.
+fn high_byte(number: Host) -> Option<Register> {
+    match number {
+        RAX => Some(Register::AH),
+        RCX => Some(Register::CH),
+        RDX => Some(Register::DH),
+        RBX => Some(Register::BH),
+        _ => None,
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Kind {
     Nothing,
     /// The same instruction, registers renamed, memory operand replaced.
     Same,
+    /// The same, on vector registers.
+    Vector,
     Lea,
     Push,
     Pop,
@@ -124,7 +126,7 @@ fn step(mut iced: Instruction, insn: &Insn, long: bool) -> Step {
         // The model lacks it, or the decoder had to look twice.
         Kind::Call
     };
-    if kind == Kind::Same || matches!(kind, Kind::ShiftBy(_)) {
+    if matches!(kind, Kind::Same | Kind::ShiftBy(_)) {
         generalize(&mut iced);
     }
     let has_memory = insn.mem_op != x86::insn::NO_OPERAND
@@ -173,13 +175,17 @@ pub fn writes_first(mnemonic: Mnemonic) -> bool {
     )
 }
 
-fn has_high_byte(iced: &Instruction) -> bool {
-    (0..iced.op_count()).any(|n| {
-        matches!(
-            iced.op_register(n),
-            Register::AH | Register::CH | Register::DH | Register::BH
-        )
-    })
+/// Whether AH, CH, DH or BH is among the operands.
+pub fn has_high_byte(iced: &Instruction) -> bool {
+    (0..iced.op_count()).any(|n| is_high_byte(iced.op_register(n)))
+}
+
+/// Whether it is AH, CH, DH or BH.
+pub fn is_high_byte(register: Register) -> bool {
+    matches!(
+        register,
+        Register::AH | Register::CH | Register::DH | Register::BH
+    )
 }
 
 fn kind(iced: &Instruction, insn: &Insn, long: bool) -> Kind {
@@ -191,9 +197,33 @@ fn kind(iced: &Instruction, insn: &Insn, long: bool) -> Kind {
         return Kind::Call;
     }
     let memory = insn.mem_op != x86::insn::NO_OPERAND;
-    let reachable = !insn.has(flag::SEG_CHECK) && insn.addr_mask != 0xFFFF;
-    if has_high_byte(iced) || memory && !reachable && iced.mnemonic() != M::Nop {
+    let checked = insn.has(flag::SEG_CHECK)
+        && !matches!(
+            usize::from(insn.seg),
+            x86::SegmentRegister::FS | x86::SegmentRegister::GS
+        );
+    if memory && (checked || insn.addr_mask == 0xFFFF) && iced.mnemonic() != M::Nop {
         return Kind::Call;
+    }
+    if has_high_byte(iced) {
+        return match iced.mnemonic() {
+            M::Mov
+            | M::Movzx
+            | M::Movsx
+            | M::Add
+            | M::Sub
+            | M::And
+            | M::Or
+            | M::Xor
+            | M::Cmp
+            | M::Test
+            | M::Inc
+            | M::Dec => Kind::Same,
+            _ => Kind::Call,
+        };
+    }
+    if is_vector(iced) {
+        return Kind::Vector;
     }
     let width = bits(iced);
     let wide = width == 32 || width == 64;
@@ -241,6 +271,13 @@ fn kind(iced: &Instruction, insn: &Insn, long: bool) -> Kind {
                 _ => Kind::ShiftBy((insn.imm as u32 & (width - 1)) as u8),
             }
         }
+        M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror
+            if register
+                && iced.op1_kind() != OpKind::Register
+                && (1..width).contains(&(insn.imm as u32 & 31)) =>
+        {
+            Kind::ShiftBy(insn.imm as u8 & 31)
+        }
         M::Imul if wide && iced.op_count() > 1 => Kind::MultiplyInto,
         M::Imul | M::Mul if wide => Kind::Multiply,
         M::Div | M::Idiv if wide => Kind::Divide,
@@ -249,6 +286,53 @@ fn kind(iced: &Instruction, insn: &Insn, long: bool) -> Kind {
         M::Cmpxchg if wide && memory => Kind::CompareExchange,
         _ => branch(iced, long),
     }
+}
+
+/// Whether it is an instruction on vector registers which the host has, and whose operands all are in registers of
+/// its own kind or general ones.
+fn is_vector(iced: &Instruction) -> bool {
+    use Mnemonic as M;
+    let registers = (0..iced.op_count())
+        .filter(|&n| iced.op_kind(n) == OpKind::Register)
+        .map(|n| iced.op_register(n));
+    let (mut vectors, mut others) = (0, 0);
+    for register in registers {
+        if register.is_xmm() {
+            vectors += 1;
+        } else if !register.is_gpr32() && !register.is_gpr64() {
+            others += 1;
+        }
+    }
+    let implied = matches!(
+        iced.mnemonic(),
+        M::Maskmovdqu | M::Pcmpistri | M::Pcmpistrm | M::Pcmpestri | M::Pcmpestrm
+    );
+    vectors > 0 && others == 0 && !implied && host_has(iced)
+}
+
+/// Whether the host's processor has what the instruction needs.
+fn host_has(iced: &Instruction) -> bool {
+    use iced_x86::CpuidFeature as F;
+    iced.cpuid_features().iter().all(|feature| match feature {
+        F::SSE | F::SSE2 => true,
+        F::SSE3 => std::is_x86_feature_detected!("sse3"),
+        F::SSSE3 => std::is_x86_feature_detected!("ssse3"),
+        F::SSE4_1 => std::is_x86_feature_detected!("sse4.1"),
+        F::SSE4_2 => std::is_x86_feature_detected!("sse4.2"),
+        F::AES => std::is_x86_feature_detected!("aes"),
+        F::PCLMULQDQ => std::is_x86_feature_detected!("pclmulqdq"),
+        _ => false,
+    })
+}
+
+/// Whether the memory operand of an instruction on vector registers must be aligned (SDM vol. 1 §11.6.10.1).
+pub fn wants_alignment(iced: &Instruction, bytes: u64) -> bool {
+    use Mnemonic as M;
+    bytes == 16
+        && !matches!(
+            iced.mnemonic(),
+            M::Movups | M::Movupd | M::Movdqu | M::Lddqu
+        )
 }
 
 fn stack(iced: &Instruction, long: bool) -> Kind {

@@ -6,11 +6,12 @@ use std::mem::offset_of;
 use iced_x86::Encoder;
 use platform::HostCodeMemory;
 use x86::recompiler::{
-    BlockView, Compiled, Frame, HostCode, Recompiler, STATE_IN_FRAME, Trampoline, call,
+    BlockView, Compiled, Frame, HostCode, Recompiler, STATE_IN_FRAME, Trampoline, call, finish,
+    layout,
 };
 
-use crate::asm::reg::{R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
-use crate::asm::{Asm, Cond, at};
+use crate::asm::reg::{R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RSI, RSP};
+use crate::asm::{Asm, Cond, Mem, at};
 use crate::block::{Common, HOST, Translator, slot};
 
 /// The buffer's size; the host gives pages as they are used.
@@ -52,6 +53,33 @@ pub struct Jit {
     compiled: u64,
     scratch: Vec<u8>,
     encoder: Encoder,
+}
+
+const VECTORS_AWAY: i32 = offset_of!(Frame, vectors_away) as i32;
+const HOST_MXCSR: i32 = offset_of!(Frame, host_mxcsr) as i32;
+
+/// A guest's vector register in the processor at `vcpu`.
+fn vector(vcpu: u8, number: u8) -> Mem {
+    at(vcpu, layout::VECTORS as i32 + 64 * i32::from(number))
+}
+
+/// Puts the vector registers back into the processor, if they are in the host's own. The frame is `above` the stack
+/// pointer. RCX and the flags are lost.
+fn put_vectors(asm: &mut Asm, above: i32) {
+    // cmp dword vectors_away, 0
+    asm.rm(false, &[0x83], 7, at(RSP, VECTORS_AWAY + above));
+    asm.bytes(&[0]);
+    let away = asm.jcc_ahead(Cond::NE);
+    asm.load(RCX, at(RSP, offset_of!(Frame, vcpu) as i32 + above));
+    for n in 0..16 {
+        asm.rm(false, &[0x0F, 0x29], n, vector(RCX, n));
+    }
+    // stmxcsr mxcsr; ldmxcsr host_mxcsr
+    asm.rm(false, &[0x0F, 0xAE], 3, at(RCX, layout::MXCSR as i32));
+    asm.rm(false, &[0x0F, 0xAE], 2, at(RSP, HOST_MXCSR + above));
+    asm.constant(RCX, 1);
+    asm.store32(at(RSP, VECTORS_AWAY + above), RCX);
+    asm.aim(away);
 }
 
 impl Jit {
@@ -134,39 +162,58 @@ impl Jit {
         // or rax, rcx
         asm.rr(true, &[0x0B], RAX, RCX);
         asm.aim(store);
+        put_vectors(&mut asm, 0);
         for (offset, host) in pinned() {
             asm.store(at(RSP, offset), host);
         }
         asm.jmp(out);
 
-        // The call of a handler: the return address is above the frame.
-        self.common.slow = asm.here();
-        for (offset, host) in pinned() {
-            asm.store(at(RSP, offset + 8), host);
-        }
-        asm.lea(true, RDI, at(RSP, 8));
-        asm.mov(RSI, RAX);
-        asm.mov(RBX, RSP);
-        asm.load(RSP, at(RSP, host_sp + 8));
-        let address: unsafe extern "C" fn(*mut Frame, usize, usize) -> u64 = call;
-        asm.constant(RAX, address as usize as u64);
-        // call rax
-        asm.bytes(&[0xFF, 0xD0]);
-        asm.mov(RSP, RBX);
-        // test rax, rax
-        asm.rr(true, &[0x85], RAX, RAX);
-        let leave = asm.jcc_ahead(Cond::NE);
-        for (offset, host) in pinned() {
-            asm.load(host, at(RSP, offset + 8));
-        }
-        asm.load(RBP, at(RSP, tlb + 8));
-        asm.bytes(&[0xC3]);
-        asm.aim(leave);
-        asm.alu(true, 0, RSP, 8);
-        asm.constant(RAX, 0);
-        asm.jmp(out);
+        type Helper = unsafe extern "C" fn(*mut Frame, usize, usize) -> u64;
+        let mut helper = |helper: Helper| {
+            // The return address is below the frame.
+            let start = asm.here();
+            put_vectors(&mut asm, 8);
+            for (offset, host) in pinned() {
+                asm.store(at(RSP, offset + 8), host);
+            }
+            asm.lea(true, RDI, at(RSP, 8));
+            asm.mov(RSI, RAX);
+            asm.mov(RBX, RSP);
+            asm.load(RSP, at(RSP, host_sp + 8));
+            asm.constant(RAX, helper as usize as u64);
+            // call rax
+            asm.bytes(&[0xFF, 0xD0]);
+            asm.mov(RSP, RBX);
+            // test rax, rax
+            asm.rr(true, &[0x85], RAX, RAX);
+            let leave = asm.jcc_ahead(Cond::NE);
+            for (offset, host) in pinned() {
+                asm.load(host, at(RSP, offset + 8));
+            }
+            asm.load(RBP, at(RSP, tlb + 8));
+            asm.bytes(&[0xC3]);
+            asm.aim(leave);
+            asm.alu(true, 0, RSP, 8);
+            asm.constant(RAX, 0);
+            asm.jmp(out);
+            start
+        };
+        self.common.slow = helper(call);
+        self.common.finish = helper(finish);
 
-        let _ = RDX;
+        self.common.fetch_vectors = asm.here();
+        let (vcpu, away) = (offset_of!(Frame, vcpu) as i32 + 8, VECTORS_AWAY + 8);
+        asm.load(RAX, at(RSP, vcpu));
+        // stmxcsr host_mxcsr; ldmxcsr mxcsr
+        asm.rm(false, &[0x0F, 0xAE], 3, at(RSP, HOST_MXCSR + 8));
+        asm.rm(false, &[0x0F, 0xAE], 2, at(RAX, layout::MXCSR as i32));
+        for n in 0..16 {
+            asm.rm(false, &[0x0F, 0x28], n, vector(RAX, n));
+        }
+        asm.constant(RCX, 0);
+        asm.store32(at(RSP, away), RCX);
+        asm.bytes(&[0xC3]);
+
         self.memory.write(0, &asm.code);
         self.start = asm.code.len().next_multiple_of(64);
         self.used = self.start;

@@ -17,7 +17,7 @@
 
 use crate::chain;
 use crate::code::{Block, CodeCache};
-use crate::cpu::Reg;
+use crate::cpu::{Reg, SegmentRegister, control};
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::flags::{FlagOp, LazyFlags};
@@ -144,8 +144,18 @@ pub struct Frame {
     pub end: u64,
     /// Calls of [`call`].
     pub calls: u64,
+    /// 0 while the vector registers and MXCSR are in the host's own, else 1.
+    pub vectors_away: u32,
+    /// 0 where instructions on vector registers may run in host code: no exception of theirs can come.
+    pub vectors_barred: u32,
+    /// MXCSR of the host's own code.
+    pub host_mxcsr: u32,
+    /// For FS and GS: 0 where an access needs no check of the segment.
+    pub barred: [u8; 2],
+    /// The bits of an address that are 0 where it is aligned for vectors, for PEXT.
+    pub vector_mask: u64,
     /// Room.
-    pub spare: u64,
+    pub spare: [u64; 6],
     /// The general registers, but for those that host code has in the host's own.
     pub regs: [u64; 16],
 }
@@ -154,6 +164,8 @@ pub struct Frame {
 pub const BIAS: i64 = 1 << 62;
 /// A slice is at most so long.
 const LONGEST: u64 = 1 << 60;
+/// The exception masks of MXCSR.
+const MASKED: u32 = 0x1F80;
 /// Entries of [`Frame::jumps`]; a power of two.
 pub const JUMPS: usize = 4096;
 
@@ -213,7 +225,12 @@ impl HostState {
                 scratch: 0,
                 end: 0,
                 calls: 0,
-                spare: 0,
+                vectors_away: 1,
+                vectors_barred: 1,
+                host_mxcsr: 0x1F80,
+                barred: [1; 2],
+                vector_mask: 15,
+                spare: [0; 6],
                 regs: [0; 16],
             },
             jumps: [NO_JUMP; JUMPS],
@@ -252,6 +269,16 @@ impl Vcpu {
         frame.flags = (flags & (bits::ARITH & 0xFF) | bits::FIXED) << 8 | flags >> 11 & 1;
         frame.tlb = self.tlb_entries;
         frame.tags = self.fetch_tags;
+        let cpu = &self.cpu;
+        let vectors = cpu.cr0 & (control::CR0_EM | control::CR0_TS) == 0
+            && cpu.cr4 & control::CR4_OSFXSR != 0
+            && cpu.mxcsr & MASKED == MASKED;
+        frame.vectors_barred = u32::from(!vectors);
+        if self.mode_key & 3 != 2 {
+            let wide = |seg: usize| cpu.segs[seg].is_wide(false);
+            frame.barred =
+                [SegmentRegister::FS, SegmentRegister::GS].map(|seg| u8::from(!wide(seg)));
+        }
     }
 
     /// Notes how many instructions may still be retired, of which `count` are the running block's.
@@ -440,19 +467,14 @@ pub unsafe extern "C" fn call(frame: *mut Frame, identity: usize, offset: usize)
     let (frame, v) = unsafe { (&mut *frame, &mut *(*frame).vcpu) };
     let block = std::ptr::with_exposed_provenance_mut::<Block>(identity);
     // SAFETY: the block that runs is live or dropped, but not freed, and its instructions stay.
-    let (insn, count, key, phys, last) = unsafe {
+    let (insn, count, last) = unsafe {
         let block = &*block;
         let insn = block.insns.as_ptr().byte_add(offset);
         let last = block.insns.len() == block.count as usize
             && u32::from((*insn).number) + 1 == block.count;
-        (&*insn, block.count, block.key, block.phys, last)
+        (&*insn, block.count, last)
     };
-    frame.calls += 1;
-    v.take_over(frame);
-    v.retired = frame.retired() - u64::from(count);
-    let mask = if key & 3 == 2 { !0 } else { 0xFFFF_FFFF };
-    v.set_ip((frame.page_ip | phys & 0xFFF) & mask);
-    v.current = block;
+    v.resume_block(frame, block);
     if let Err(exception) = v.execute(insn) {
         v.leave_block(insn, exception);
         return LEAVE;
@@ -477,6 +499,57 @@ pub unsafe extern "C" fn call(frame: *mut Frame, identity: usize, offset: usize)
     }
     v.hand_over(frame);
     GO_ON
+}
+
+/// Executes the instruction `offset` bytes from the first of the block and those behind it by their full handlers, and
+/// says [`LEAVE`].
+///
+/// # Safety
+/// As for [`call`].
+pub unsafe extern "C" fn finish(frame: *mut Frame, identity: usize, offset: usize) -> u64 {
+    // SAFETY: by the caller, as in `call`.
+    let (frame, v) = unsafe { (&mut *frame, &mut *(*frame).vcpu) };
+    let block = std::ptr::with_exposed_provenance_mut::<Block>(identity);
+    // SAFETY: as in `call`; the instructions are read one by one, as a handler may replace those behind its own.
+    let (first, count, branches) = unsafe {
+        let block = &*block;
+        let branches = block.insns.len() == block.count as usize;
+        (block.insns.as_ptr(), block.count as usize, branches)
+    };
+    v.resume_block(frame, block);
+    for n in offset / size_of::<Insn>()..count {
+        // SAFETY: `n` is less than the count.
+        let insn = unsafe { &*first.add(n) };
+        if let Err(exception) = v.execute(insn) {
+            v.leave_block(insn, exception);
+            return LEAVE;
+        }
+        if n + 1 < count && is_cut(insn) {
+            // SAFETY: it is not the last.
+            v.leave_block(unsafe { &*first.add(n + 1) }, Exception::Retry);
+            return LEAVE;
+        }
+        if n + 1 == count && !branches {
+            let ip = v.next_ip(insn);
+            v.set_ip(ip);
+        }
+    }
+    v.retired += count as u64 + std::mem::take(&mut v.extra_retired);
+    LEAVE
+}
+
+impl Vcpu {
+    /// Takes over within `block`, as its handlers expect to be called.
+    fn resume_block(&mut self, frame: &mut Frame, block: *mut Block) {
+        // SAFETY: the block that runs is live or dropped, but not freed.
+        let (count, key, phys) = unsafe { ((*block).count, (*block).key, (*block).phys) };
+        frame.calls += 1;
+        self.take_over(frame);
+        self.retired = frame.retired() - u64::from(count);
+        let mask = if key & 3 == 2 { !0 } else { 0xFFFF_FFFF };
+        self.set_ip((frame.page_ip | phys & 0xFFF) & mask);
+        self.current = block;
+    }
 }
 
 /// Whether the block that runs ends behind `insn`, which is not its last, because it was cut or dropped there.
@@ -528,7 +601,7 @@ mod tests {
         assert_eq!((TLB_SIZE, TLB_ENTRY, TLB_FIELDS), (1024, 32, [0, 8, 16]));
         assert_eq!(INSN, 64);
         assert_eq!(offset_of!(Frame, left), 0);
-        assert_eq!(offset_of!(Frame, regs), 128);
+        assert_eq!(offset_of!(Frame, regs), 192);
         assert_eq!(size_of::<Jump>(), 32);
         assert_eq!(offset_of!(HostState, frame) % 64, 0);
     }
