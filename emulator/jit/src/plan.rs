@@ -193,7 +193,9 @@ fn kind(iced: &Instruction, insn: &Insn, long: bool) -> Kind {
     let Some(row) = table::row(iced.mnemonic()) else {
         return Kind::Call;
     };
-    if row.native_form(iced) == Native::Call || row.privileged {
+    // Their rows are those of the string instructions of the same names.
+    let shared = matches!(iced.mnemonic(), M::Movsd | M::Cmpsd) && is_vector(iced);
+    if row.native_form(iced) == Native::Call && !shared || row.privileged {
         return Kind::Call;
     }
     let memory = insn.mem_op != x86::insn::NO_OPERAND;

@@ -154,8 +154,10 @@ pub struct Frame {
     pub barred: [u8; 2],
     /// The bits of an address that are 0 where it is aligned for vectors, for PEXT.
     pub vector_mask: u64,
+    /// The address of the recompiler's buffer.
+    pub code: usize,
     /// Room.
-    pub spare: [u64; 6],
+    pub spare: [u64; 5],
     /// The general registers, but for those that host code has in the host's own.
     pub regs: [u64; 16],
 }
@@ -230,7 +232,8 @@ impl HostState {
                 host_mxcsr: 0x1F80,
                 barred: [1; 2],
                 vector_mask: 15,
-                spare: [0; 6],
+                code: 0,
+                spare: [0; 5],
                 regs: [0; 16],
             },
             jumps: [NO_JUMP; JUMPS],
@@ -422,7 +425,7 @@ fn enter(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     v.set_left(&mut host.frame, 0);
     v.hand_over(&mut host.frame);
     host.frame.page_ip = ip & !0xFFF;
-    host.frame.jumps = host.jumps.as_ptr();
+    host.frame.code = base;
     let host = Box::into_raw(host);
     // From here on the processor is reached by this pointer alone, as `call` does too.
     let vcpu: *mut Vcpu = v;
@@ -431,6 +434,7 @@ fn enter(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     // taken back once host code has left.
     let (v, host, how) = unsafe {
         (*host).frame.vcpu = vcpu;
+        (*host).frame.jumps = (&raw const (*host).jumps).cast();
         let how = trampoline(&raw mut (*host).frame, address);
         (&mut *vcpu, Box::from_raw(host), how)
     };
@@ -482,6 +486,9 @@ pub unsafe extern "C" fn call(frame: *mut Frame, identity: usize, offset: usize)
     if last {
         v.retired += u64::from(count) + std::mem::take(&mut v.extra_retired);
         if v.attention != 0 {
+            return LEAVE;
+        }
+        if v.retired >= v.slice_end || !v.find_host_code(frame) {
             return LEAVE;
         }
         v.set_left(frame, 0);
@@ -539,6 +546,29 @@ pub unsafe extern "C" fn finish(frame: *mut Frame, identity: usize, offset: usiz
 }
 
 impl Vcpu {
+    /// Finds the block at the instruction pointer, as the run loop would do next, and notes its host code where host code
+    /// looks for it. Returns whether there is some. A fault is left to the run loop, which will meet it again.
+    fn find_host_code(&mut self, frame: &mut Frame) -> bool {
+        let Ok(block) = self.find_block() else {
+            return false;
+        };
+        let ip = self.cpu.regs[Reg::RIP];
+        // SAFETY: the block was found just now.
+        let code = unsafe { (*block).heat.code };
+        let (Some(code), Some(tag)) = (code, self.jumps.tag(ip)) else {
+            return false;
+        };
+        // SAFETY: the jumps lie beside the frame in the same box, which `enter` has taken apart; the slot is among them.
+        unsafe {
+            *frame.jumps.cast_mut().add(jump_slot(ip)) = Jump {
+                ip,
+                tag,
+                host: frame.code + code.0 as usize,
+            };
+        }
+        true
+    }
+
     /// Takes over within `block`, as its handlers expect to be called.
     fn resume_block(&mut self, frame: &mut Frame, block: *mut Block) {
         // SAFETY: the block that runs is live or dropped, but not freed.
