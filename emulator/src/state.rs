@@ -177,7 +177,7 @@ impl Machine {
         let mut cpus = Vec::new();
         for number in 0..self.cpus.len() {
             let name = format!("{CPU}{number}");
-            let decoded = find(&name)?.state.decode::<Cpu>(Cpu::STATE_VERSION);
+            let decoded = Cpu::read(&find(&name)?.state);
             cpus.push((decoded.map_err(|error| failed(&name, error))?, name));
         }
         let decoded = BusState::read(&find(BUS)?.state);

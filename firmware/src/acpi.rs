@@ -1,6 +1,6 @@
-//! ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, DSDT, and the MADT where there are APICs.
+//! ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, DSDT, HPET, and the MADT where there are APICs.
 //!
-//! ACPI specification 6.4, chapter 5; the registers are those of the board's table in ARCHITECTURE.md. ACPI mode is
+//! ACPI specification 6.4, chapter 5, and IA-PC HPET 1.0a §3.2.4; the registers are those of the board's table in ARCHITECTURE.md. ACPI mode is
 //! always on (`SMI_CMD` is 0), the power and sleep buttons are not there, and there are no general-purpose events.
 
 use crate::aml::{
@@ -18,6 +18,9 @@ const RESET_VALUE: u8 = 0x06;
 const CMOS_CENTURY: u8 = 0x32;
 const IO_APIC: u32 = 0xFEC0_0000;
 const LOCAL_APIC: u32 = 0xFEE0_0000;
+const HPET: u32 = 0xFED0_0000;
+/// The low half of its capabilities.
+const HPET_ID: u32 = 0x8086_A201;
 
 /// The RSDP sits at the start of the window; the tables follow it.
 const FIRST_TABLE: usize = 0x40;
@@ -58,6 +61,7 @@ impl Tables {
         if board.apic {
             listed.push(tables.place_headed(&madt(board), &[]));
         }
+        listed.push(tables.place_headed(&hpet(), &[]));
         let list = |width: usize| -> (Vec<u8>, Vec<(usize, u8)>) {
             let bytes = listed
                 .iter()
@@ -219,6 +223,17 @@ fn madt(board: &Board) -> Vec<u8> {
     table(b"APIC", 3, &body)
 }
 
+/// HPET: where the event timers are. Periods shorter than 1 µs, 100 ticks, interrupt late.
+fn hpet() -> Vec<u8> {
+    let mut body = HPET_ID.to_le_bytes().to_vec();
+    body.extend([0, 0, 0, 0]); // memory
+    body.extend(u64::from(HPET).to_le_bytes());
+    body.push(0); // the first one
+    body.extend(100u16.to_le_bytes());
+    body.push(0); // nothing is said about the rest of the page
+    table(b"HPET", 1, &body)
+}
+
 fn dsdt(board: &Board) -> Vec<u8> {
     let mut devices = Vec::new();
     if board.pci {
@@ -257,6 +272,18 @@ fn pci_root() -> Vec<u8> {
     device("PCI0", &body)
 }
 
+/// The ISA interrupts that the BIOS leads PIRQA# to PIRQD# to.
+const PIRQS: [u8; 4] = [10, 10, 11, 11];
+
+/// The ISA interrupt of pin `pin` (0 is INTA#) of device `device`, as `_PRT` and the links say after the BIOS.
+pub(crate) fn interrupt_of(device: u8, pin: u8) -> u8 {
+    PIRQS[link_of(device.into(), pin.into())]
+}
+
+fn link_of(device: u64, pin: u64) -> usize {
+    (device + pin + 3) as usize % LINKS.len()
+}
+
 /// The PIIX3's PIRQ registers, in configuration space.
 const PIRQ_ROUTE: u8 = 0x60;
 const LINKS: [(&str, &str); 4] = [
@@ -269,7 +296,7 @@ const LINKS: [(&str, &str); 4] = [
 /// Which link each pin of each device ends at: pin A of device 1 at the first, and so on in turn.
 fn interrupt_routes() -> Vec<u8> {
     let route = |device: u64, pin: u64| {
-        let (link, _) = LINKS[(device + pin + 3) as usize % LINKS.len()];
+        let (link, _) = LINKS[link_of(device, pin)];
         package(&[
             integer(device << 16 | 0xFFFF),
             integer(pin),
@@ -341,7 +368,7 @@ struct IsaDevice {
 }
 
 fn isa_devices(board: &Board) -> Vec<IsaDevice> {
-    use Resource::{Dma, Io, Irq};
+    use Resource::{Dma, Io, Irq, Memory};
     let plain = |name: &str, id, resources: &[Resource]| IsaDevice {
         name: name.to_owned(),
         id,
@@ -365,6 +392,7 @@ fn isa_devices(board: &Board) -> Vec<IsaDevice> {
         // The ports are the keyboard's.
         plain("MOU", "PNP0F13", &[Irq(12)]),
         plain("SPKR", "PNP0800", &[Io(0x61, 1)]),
+        plain("HPET", "PNP0103", &[Memory(HPET, 0x400)]),
         plain("FPU", "PNP0C04", &[Io(0xF0, 16), Irq(13)]),
         plain(
             "SYSR",

@@ -135,6 +135,8 @@ pub enum Resource {
     Irq(u8),
     /// `Interrupt (ResourceConsumer, Level, ActiveHigh, Shared) { lines }`, of which a 0 in `lines` is no line.
     Interrupts([u8; 3]),
+    /// `Memory32Fixed (ReadOnly, first, length)`.
+    Memory(u32, u32),
     /// `DMA (Compatibility, NotBusMaster, Transfer8) { channel }`.
     Dma(u8),
     /// `WordBusNumber`, first and last.
@@ -167,6 +169,11 @@ pub fn resource_template(resources: &[Resource]) -> Vec<u8> {
                     let line = lines.get(n).copied().unwrap_or(0);
                     bytes.extend(u32::from(line).to_le_bytes());
                 }
+            }
+            Resource::Memory(first, length) => {
+                bytes.extend([0x86, 9, 0, 0x00]);
+                bytes.extend(first.to_le_bytes());
+                bytes.extend(length.to_le_bytes());
             }
             Resource::Dma(channel) => bytes.extend([0x2A, 1 << channel, 0x00]),
             Resource::Buses(first, last) => {

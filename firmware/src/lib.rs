@@ -10,7 +10,7 @@
 //! The assembled images are committed beside their sources; `build.sh` makes them anew, and a test compares them where
 //! nasm is installed. Nothing here depends on the host.
 //!
-//! Not modelled: System Management Mode.
+//! No handler of system management interrupts is set up: ACPI is always on, and nothing else would call one.
 
 #![forbid(unsafe_code)]
 

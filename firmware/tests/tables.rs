@@ -131,6 +131,42 @@ fn madt_and_mp_table_give_the_io_apic_one_id_that_no_processor_has() {
     }
 }
 
+/// The MP table says of each pin of each PCI device what the BIOS programs the PIIX3's links to; pin A of device 1 is led
+/// to the first one.
+#[test]
+fn mp_table_has_the_interrupts_of_pci_devices() {
+    for board in boards().iter().filter(|board| board.apic) {
+        let window = tables(board);
+        let at = window
+            .windows(4)
+            .rposition(|bytes| bytes == b"PCMP")
+            .expect("an MP table");
+        let (mut offset, mut pins) = (at + 44, Vec::new());
+        let mut buses = Vec::new();
+        for _ in 0..u16::from_le_bytes([window[at + 34], window[at + 35]]) {
+            let entry = &window[offset..];
+            match entry[0] {
+                1 => buses.push((entry[1], entry[2..8].to_vec())),
+                3 if entry[4] == 0 && board.pci => {
+                    pins.push((entry[5], entry[7]));
+                    assert_eq!((entry[2], entry[6]), (0x0D, board.cpus));
+                }
+                _ => {}
+            }
+            offset += if entry[0] == 0 { 20 } else { 8 };
+        }
+        let length = usize::from(u16::from_le_bytes([window[at + 4], window[at + 5]]));
+        assert_eq!(offset, at + length);
+        if board.pci {
+            assert_eq!(buses, [(0, b"PCI   ".to_vec()), (1, b"ISA   ".to_vec())]);
+            let routed = |device: usize, pin| [11, 10, 10, 11][(device + pin) % 4];
+            let all = (1..32).flat_map(|device| (0..4).map(move |pin| (device, pin)));
+            let wanted = all.map(|(device, pin)| ((device << 2 | pin) as u8, routed(device, pin)));
+            assert_eq!(pins, wanted.collect::<Vec<_>>());
+        }
+    }
+}
+
 #[test]
 fn iasl_disassembles_and_compiles_the_dsdt_without_a_warning() {
     if Command::new("iasl").arg("-v").output().is_err() {
@@ -144,11 +180,17 @@ fn iasl_disassembles_and_compiles_the_dsdt_without_a_warning() {
         std::fs::create_dir_all(&folder).expect("a folder for the tables");
         std::fs::write(folder.join("dsdt.aml"), table(&window, u32_at(fadt, 40))).expect("write");
         std::fs::write(folder.join("facp.aml"), fadt).expect("write");
+        let hpet = listed(&window)
+            .into_iter()
+            .find(|table| table.starts_with(b"HPET"));
+        std::fs::write(folder.join("hpet.aml"), hpet.expect("a HPET")).expect("write");
         for arguments in [
             &["-d", "dsdt.aml"][..],
             &["-d", "facp.aml"],
+            &["-d", "hpet.aml"],
             &["-we", "dsdt.dsl"],
             &["-we", "facp.dsl"],
+            &["-we", "hpet.dsl"],
         ] {
             let run = Command::new("iasl")
                 .args(arguments)

@@ -16,9 +16,9 @@ use crate::irq::{FpuError, I8259, IoApic, ioapic};
 use crate::net::{E1000, Mac, Ne2000, Rtl8029, Rtl8139};
 use crate::pci::piix4::PowerManagement;
 use crate::pci::{self, Bdf, PciHost, i440fx, piix3};
-use crate::power::{A20Gates, AcpiPm, Apm, DebugPort, PortA};
+use crate::power::{A20Gates, AcpiPm, Apm, ApmWires, DebugPort, PortA};
 use crate::qemu::{FwCfg, TestDevice, fw_cfg, test_device};
-use crate::time::{I8254, Mc146818};
+use crate::time::{Hpet, I8254, Mc146818, hpet};
 use crate::uart::Uart16550;
 use crate::vga::{self, Vga, pci::VgaFunction};
 use crate::virtio::{VirtioBlock, VirtioEntropy};
@@ -257,9 +257,11 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     ioapic::map(&mut bus, io_apic);
     let dma = bus.add(Box::new(I8237::new()));
     dma::i8237::map(&mut bus, dma);
-    add(&mut bus, I8254::new(), I8254::MAP);
-    let clock = Mc146818::new(config.rtc_start_unix, &cmos);
-    add(&mut bus, clock, Mc146818::MAP);
+    let hpet_replaces = bus.add_wire("hpet-legacy");
+    let timer = I8254::new().replaced_by(hpet_replaces);
+    let timer = add(&mut bus, timer, I8254::MAP);
+    let clock = Mc146818::new(config.rtc_start_unix, &cmos).replaced_by(hpet_replaces);
+    let clock = add(&mut bus, clock, Mc146818::MAP);
     let keyboard = add(&mut bus, I8042::new(a20), I8042::MAP);
     let serial = COM_PORTS.map(|(port, base, irq)| {
         let uart = Uart16550::new(port, IrqLine::isa(irq));
@@ -273,7 +275,8 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let fdc = bus.add(Box::new(fdc));
     floppy::i82077::map(&mut bus, fdc);
     let port_a = add(&mut bus, PortA::new(a20), PortA::MAP);
-    add(&mut bus, Apm::new(), Apm::MAP);
+    let apm_wires = ApmWires::add(&mut bus);
+    add(&mut bus, Apm::new(apm_wires), Apm::MAP);
     add(&mut bus, DebugPort::new(), DebugPort::MAP);
     let fw_cfg = FwCfg::new(config.memory_bytes, config.cpus, config.firmware_files);
     add(&mut bus, fw_cfg, FwCfg::MAP);
@@ -286,7 +289,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     let tester = add(&mut bus, TestDevice::new(), TestDevice::MAP);
     test_device::map(&mut bus, tester);
     let fpu_error = add(&mut bus, FpuError::new(), FpuError::MAP);
-    let power = add(&mut bus, AcpiPm::new(), AcpiPm::MAP);
+    let power = add(&mut bus, AcpiPm::new(apm_wires), AcpiPm::MAP);
     let block = bus.add_port_window(power, AcpiPm::BLOCK, AcpiPm::BLOCK_LEN, 4);
     let host = add(&mut bus, PciHost::new(), PciHost::MAP);
     for chip in [host, io_apic, power] {
@@ -297,7 +300,7 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     i440fx::host_bridge().plug(&mut bus, "i440fx", Bdf::new(0, 0));
     let bridge = piix3::IsaBridge::device(pirqs).plug(&mut bus, "piix3", Bdf::new(1, 0));
     PiixIde::plug(&mut bus, drives, Bdf::new(1, 1));
-    PowerManagement::device(block).plug(&mut bus, "piix4", Bdf::new(1, 3));
+    PowerManagement::device(block, apm_wires).plug(&mut bus, "piix4", Bdf::new(1, 3));
     VgaFunction::plug(&mut bus, display, &config.vga_bios, Bdf::new(2, 0));
 
     if let Some(card) = config.network {
@@ -318,11 +321,18 @@ pub fn build(config: PcConfig) -> Result<Pc, BuildError> {
     bus.connect(IrqLine::FERR, fpu_error);
     a20.connect(&mut bus, port_a);
     bus.connect(IrqLine::isa(8), power);
+    apm_wires.connect(&mut bus, power);
     for pirq in pirqs {
         bus.connect(pirq, bridge);
     }
     for n in 0..16 {
         bus.connect(IrqLine::isa(n), pic);
+    }
+    let hpet = bus.add(Box::new(Hpet::new(hpet_replaces)));
+    hpet::map(&mut bus, hpet);
+    bus.set_cost(hpet, PCI_NS, PCI_NS);
+    for replaced in [timer, clock] {
+        bus.connect(hpet_replaces, replaced);
     }
     // Power-on is a reset: the devices drive their wires for the first time.
     bus.reset();

@@ -135,7 +135,7 @@ impl IoApic {
         };
         let has_eoi = matches!(mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority);
         let message = InterruptMessage {
-            destination: (entry >> 56) as u8,
+            destination: (entry >> 56) as u32,
             logical: entry & LOGICAL != 0,
             mode,
             vector: entry as u8,

@@ -71,6 +71,8 @@ pub struct ConfigSpace {
     last_link: u8,
     msi: Option<u8>,
     msix: Option<Msix>,
+    /// A register that software can lock, and the bit that does.
+    lock: Option<(u8, u8)>,
 }
 
 impl ConfigSpace {
@@ -88,6 +90,7 @@ impl ConfigSpace {
             last_link: CAPABILITIES,
             msi: None,
             msix: None,
+            lock: None,
         };
         space
             .with(0x00, &vendor.to_le_bytes())
@@ -115,6 +118,12 @@ impl ConfigSpace {
     pub fn clearable(mut self, offset: u8, masks: &[u8]) -> Self {
         let start = usize::from(offset);
         self.clearable[start..start + masks.len()].copy_from_slice(masks);
+        self
+    }
+
+    /// Once the bit `mask` of the register byte at `offset` is set, software cannot change that byte until a reset.
+    pub fn locked_by(mut self, offset: u8, mask: u8) -> Self {
+        self.lock = Some((offset, mask));
         self
     }
 
@@ -351,6 +360,12 @@ impl ConfigSpace {
     /// A write by software to one register byte.
     pub fn write(&mut self, offset: u8, value: u8) {
         let at = usize::from(offset);
+        if let Some((register, mask)) = self.lock
+            && register == offset
+            && self.bytes[at] & mask != 0
+        {
+            return;
+        }
         let kept = self.bytes[at] & !self.writable[at] & !(value & self.clearable[at]);
         self.bytes[at] = kept | value & self.writable[at];
     }
@@ -399,7 +414,7 @@ pub fn message(address: u32, data: u32) -> Option<InterruptMessage> {
         return None;
     }
     Some(InterruptMessage {
-        destination: (address >> 12) as u8,
+        destination: (address >> 12) as u8 as u32,
         logical: address & 4 != 0,
         mode: DeliveryMode::from_bits((data >> 8) as u8)?,
         vector: data as u8,

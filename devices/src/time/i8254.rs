@@ -15,7 +15,7 @@
 //! unprogrammed counter, and counter 1 as the source of the refresh toggle, which runs by itself here.
 
 use log::{log, trace};
-use platform::{Device, DeviceCtx, IrqLine, SavedState, StateError, StateView};
+use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "i8254";
@@ -396,6 +396,8 @@ pub struct I8254 {
     state: State,
     /// Before this tick no counter and no wire changes by itself; 0 where that is not known.
     quiet_until: u64,
+    /// While this wire is high, IRQ 0 is another's.
+    replaced: Option<IrqLine>,
 }
 
 impl I8254 {
@@ -421,7 +423,19 @@ impl I8254 {
                 irq: false,
             },
             quiet_until: 0,
+            replaced: None,
         }
+    }
+
+    /// Leaves IRQ 0 to another while wire `line`, which is connected to this device, is high.
+    pub fn replaced_by(mut self, line: IrqLine) -> Self {
+        self.replaced = Some(line);
+        self
+    }
+
+    fn set_irq(&self, ctx: &mut DeviceCtx<'_>, level: bool) {
+        let mine = self.replaced.is_none_or(|line| !ctx.line(line));
+        ctx.set_line(Self::IRQ, level && mine);
     }
 
     /// Brings every counter to `tick`, and IRQ 0 with it.
@@ -435,8 +449,8 @@ impl I8254 {
         speaker.sync(tick);
         if rose && self.state.irq {
             // A low phase went by between two looks; its rising edge still counts.
-            ctx.set_line(Self::IRQ, false);
-            ctx.set_line(Self::IRQ, true);
+            self.set_irq(ctx, false);
+            self.set_irq(ctx, true);
         }
         self.drive(ctx, tick);
     }
@@ -444,7 +458,7 @@ impl I8254 {
     fn drive(&mut self, ctx: &mut DeviceCtx<'_>, tick: u64) {
         let timer = &self.state.counters[0];
         self.state.irq = timer.out(tick);
-        ctx.set_line(Self::IRQ, self.state.irq);
+        self.set_irq(ctx, self.state.irq);
         let change = timer.next_change(tick);
         match change {
             Some(change) => ctx.schedule(TIMER_OUT0, ns_of(change)),
@@ -540,8 +554,19 @@ impl Device for I8254 {
         self.sync(ctx, tick);
     }
 
+    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
+        if let Input::Line { line, .. } = *input
+            && Some(line) == self.replaced
+        {
+            self.set_irq(ctx, self.state.irq);
+        }
+    }
+
     fn reset(&mut self, ctx: &mut DeviceCtx<'_>) {
-        *self = Self::new();
+        *self = Self {
+            replaced: self.replaced,
+            ..Self::new()
+        };
         ctx.cancel(TIMER_OUT0);
         ctx.set_line(Self::IRQ, false);
     }
@@ -561,7 +586,7 @@ impl Device for I8254 {
 mod tests {
     use super::*;
     use platform::testkit::{advance, bus_with_regions};
-    use platform::{Bus, Input, StateError};
+    use platform::{Bus, StateError};
 
     platform::device_contract!(
         contract,

@@ -16,7 +16,7 @@
 //! garble it as on the chip. Not modelled: SQW, daylight saving (DSE), the divider's 4 and 1 MHz bases.
 
 use log::{debug, trace};
-use platform::{Device, DeviceCtx, IrqLine, SavedState, StateError, StateView};
+use platform::{Device, DeviceCtx, Input, IrqLine, SavedState, StateError, StateView};
 use serde::{Deserialize, Serialize};
 
 const TARGET: &str = "mc146818";
@@ -286,6 +286,8 @@ fn ns_of_cycle(cycle: u64) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Mc146818 {
     state: State,
+    /// While this wire is high, IRQ 8 is another's.
+    replaced: Option<IrqLine>,
 }
 
 impl Mc146818 {
@@ -317,7 +319,14 @@ impl Mc146818 {
                 periodic_seen: 0,
                 memory,
             },
+            replaced: None,
         }
+    }
+
+    /// Leaves IRQ 8 to another while wire `line`, which is connected to this device, is high.
+    pub fn replaced_by(mut self, line: IrqLine) -> Self {
+        self.replaced = Some(line);
+        self
     }
 
     /// Whether bit 7 of port 70 masks the NMI.
@@ -327,7 +336,8 @@ impl Mc146818 {
 
     fn drive(&mut self, ctx: &mut DeviceCtx<'_>) {
         let state = &self.state;
-        ctx.set_line(Self::IRQ, state.b & state.flags & ENABLES != 0);
+        let mine = self.replaced.is_none_or(|line| !ctx.line(line));
+        ctx.set_line(Self::IRQ, mine && state.b & state.flags & ENABLES != 0);
         match state.next_event_ns(ctx.now_ns()) {
             Some(deadline_ns) => ctx.schedule(TIMER, deadline_ns),
             None => ctx.cancel(TIMER),
@@ -426,6 +436,15 @@ impl Device for Mc146818 {
     fn on_timer(&mut self, ctx: &mut DeviceCtx<'_>, _timer: u32) {
         self.state.sync(ctx.now_ns());
         self.drive(ctx);
+    }
+
+    fn on_input(&mut self, ctx: &mut DeviceCtx<'_>, input: &Input) {
+        if let Input::Line { line, .. } = *input
+            && Some(line) == self.replaced
+        {
+            self.state.sync(ctx.now_ns());
+            self.drive(ctx);
+        }
     }
 
     /// RESET clears the interrupt enables and flags; time and memory live on the battery.

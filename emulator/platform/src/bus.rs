@@ -11,8 +11,8 @@ use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
-use crate::memory::{GuestMemory, MemoryMap, PhysAddr};
-use crate::message::MessageQueue;
+use crate::memory::{GuestMemory, MapWithoutSmram, MemoryMap, PhysAddr};
+use crate::message::{MessageQueue, QueueOfBytes};
 
 use crate::state::{SavedState, StateError};
 use crate::window::{MemoryWindow, PortWindow, Windows};
@@ -49,46 +49,65 @@ type Place<T> = (String, u8, Option<T>);
 
 impl BusState {
     /// Version of the layout.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// Reads a state of this version or of an older one.
     ///
     /// # Errors
     /// A version that nobody reads, or damaged bytes.
     pub fn read(state: &SavedState) -> Result<Self, StateError> {
-        state.decode_or_migrate(Self::VERSION, &[(1, Self::from_1)])
+        state.decode_or_migrate(Self::VERSION, &[(1, Self::from_1), (2, Self::from_2)])
     }
 
     /// Version 1 left out the ranges that were nowhere. One that it does not name stays where a
     /// reset puts it, as it may belong to a device that came later.
     fn from_1(state: &SavedState) -> Result<Self, StateError> {
         type Old<T> = Vec<(String, u8, T)>;
-        type Lists = (
-            Vec<(String, Vec<String>)>,
-            Vec<(String, u32, u64)>,
-            MessageQueue,
-            Old<u16>,
-            Old<u64>,
-        );
         fn now<T>(old: Old<T>) -> Vec<Place<T>> {
             let places = old.into_iter();
             let somewhere = places.map(|(device, region, base)| (device, region, Some(base)));
             somewhere.collect()
         }
-        // A tuple reads what the struct wrote, field by field.
-        let (clock, (wires, timers, messages, ports, memory), memory_map) =
-            state.decode::<(Clock, Lists, MemoryMap)>(1)?;
-        Ok(Self {
+        let state = state.decode::<Older<Old<u16>, Old<u64>>>(1)?;
+        Ok(Self::from_older(state, now, now))
+    }
+
+    /// Version 2 knew destinations of 8 bits, and no memory of system management mode.
+    fn from_2(state: &SavedState) -> Result<Self, StateError> {
+        let state = state.decode::<Older<Vec<Place<u16>>, Vec<Place<u64>>>>(2)?;
+        Ok(Self::from_older(state, |ports| ports, |memory| memory))
+    }
+
+    fn from_older<P, M>(
+        older: Older<P, M>,
+        ports: fn(P) -> Vec<Place<u16>>,
+        memory: fn(M) -> Vec<Place<u64>>,
+    ) -> Self {
+        let (clock, (wires, timers, messages, port_windows, memory_windows), map) = older;
+        Self {
             clock,
             wires,
             timers,
-            messages,
-            port_windows: now(ports),
-            memory_windows: now(memory),
-            memory_map,
-        })
+            messages: messages.into(),
+            port_windows: ports(port_windows),
+            memory_windows: memory(memory_windows),
+            memory_map: map.into(),
+        }
     }
 }
+
+/// What versions 1 and 2 wrote: a tuple reads what the struct wrote, field by field.
+type Older<P, M> = (
+    Clock,
+    (
+        Vec<(String, Vec<String>)>,
+        Vec<(String, u32, u64)>,
+        QueueOfBytes,
+        P,
+        M,
+    ),
+    MapWithoutSmram,
+);
 
 /// What a device may ask of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use crate::event::EventQueue;
 use crate::frame::Frame;
 use crate::input::Input;
 use crate::line::{IrqLine, IrqLines};
-use crate::memory::{DeviceRam, GuestMemory, PhysAddr, Shadow};
+use crate::memory::{DeviceRam, GuestMemory, PhysAddr, Shadow, Smram};
 use crate::message::{InterruptMessage, MessageQueue};
 use crate::state::{SavedState, StateError, StateView};
 use crate::window::{MemoryWindow, PortWindow, Windows};
@@ -181,6 +181,11 @@ impl DeviceCtx<'_> {
     /// Says what lies at the page of `addr`, one of C0000-FFFFF: see [`Shadow`].
     pub fn shadow(&mut self, addr: PhysAddr, shadow: Shadow) {
         *self.activity |= self.memory.shadow(addr, shadow);
+    }
+
+    /// Says who finds RAM at A0000-BFFFF: see [`Smram`].
+    pub fn set_smram(&mut self, smram: Smram) {
+        *self.activity |= self.memory.set_smram(smram);
     }
 
     /// A configuration cycle that reads at `place` of the expansion bus; `None` if nobody is there.

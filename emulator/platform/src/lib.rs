@@ -29,7 +29,7 @@ pub use input::{DmaDirection, Input, Key, Motion};
 pub use line::{IrqLine, IrqLines};
 pub use memory::{
     DeviceRam, GRANULE_BYTES, GuestMemory, HostMemory, MemoryError, MemoryMap, PAGE_BYTES, Page,
-    PhysAddr, Shadow, granules,
+    PhysAddr, Shadow, Smram, granules,
 };
 pub use message::{DeliveryMode, InterruptMessage, MessageQueue};
 pub use state::{Migration, SavedState, StateError, StateView};

@@ -24,9 +24,13 @@ impl IrqLine {
     pub const A20: Self = Self(18);
     /// The processor's FERR# output (x87 error with CR0.NE = 0), wired to IRQ 13 by the board.
     pub const FERR: Self = Self(19);
+    /// The first processor's system management interrupt pin, SMI#. It is high while an interrupt waits.
+    pub const SMI: Self = Self(20);
+    /// The first processor's SMIACT# output: it is in system management mode.
+    pub const SMIACT: Self = Self(21);
     /// The names of the wires that every board has.
     pub(crate) fn names() -> Vec<String> {
-        let fixed = ["intr", "nmi", "a20", "ferr"].map(String::from);
+        let fixed = ["intr", "nmi", "a20", "ferr", "smi", "smiact"].map(String::from);
         let isa = (0..16).map(|n| format!("irq{n}"));
         isa.chain(fixed).collect()
     }

@@ -4,7 +4,7 @@
 //! | addresses | what is there |
 //! |---|---|
 //! | 0-9FFFF, 100000 up to 3 GiB, 4 GiB on | RAM |
-//! | A0000-BFFFF | nothing, or a device |
+//! | A0000-BFFFF | nothing, or a device; to a processor that may see it, the RAM behind that: [`Smram`] |
 //! | C0000-FFFFF | ROM, or the RAM behind it, page by page: [`Shadow`] |
 //! | where a device has put it | its own memory: [`DeviceRam`] |
 //!
@@ -89,6 +89,33 @@ pub enum Shadow {
     Ram,
 }
 
+/// Who finds RAM at A0000-BFFFF, the memory of system management mode, as the SMRAM register of a host
+/// bridge says (82441FX, 290549, §3.2.19). Bus masters never do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Smram {
+    /// Every processor does.
+    pub open: bool,
+    /// A processor in system management mode does.
+    pub enabled: bool,
+    /// But only where it fetches instructions.
+    pub closed_to_data: bool,
+}
+
+impl Smram {
+    /// Where it is.
+    pub const RANGE: Range<u64> = 0xA_0000..0xC_0000;
+
+    /// The bit by which the address of such RAM differs from that of what lies over it, for
+    /// [`GuestMemory::page_of_processor`]. No bus has so wide an address, and no page table can name it.
+    pub const VIEW: u64 = 1 << 62;
+
+    /// Whether a processor finds it: its data accesses, its fetches.
+    pub fn shown(self, in_smm: bool) -> (bool, bool) {
+        let shown = self.open || self.enabled && in_smm;
+        (shown && !self.closed_to_data, shown)
+    }
+}
+
 /// Memory of a device's own that the processors reach as they reach RAM: a frame buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceRam(pub u8);
@@ -100,6 +127,20 @@ pub struct MemoryMap {
     shadows: Vec<(u16, Shadow)>,
     /// Where the devices' own memories are.
     device_ram: Vec<Option<u64>>,
+    smram: Smram,
+}
+
+/// The map as it was saved before there was [`Smram`]: a tuple reads what the struct wrote.
+pub(crate) type MapWithoutSmram = (Vec<(u16, Shadow)>, Vec<Option<u64>>);
+
+impl From<MapWithoutSmram> for MemoryMap {
+    fn from((shadows, device_ram): MapWithoutSmram) -> Self {
+        Self {
+            shadows,
+            device_ram,
+            smram: Smram::default(),
+        }
+    }
 }
 
 /// A device's own memory: a part of the mapping behind the RAM.
@@ -128,6 +169,7 @@ pub struct GuestMemory {
     /// Page numbers above 1 MiB among which there may be ROM.
     high_roms: Range<u64>,
     shadows: [Shadow; SHADOW_PAGES],
+    smram: Smram,
     device_ram: Vec<Placed>,
     /// Counts changes of the map.
     map_revision: u64,
@@ -237,6 +279,7 @@ impl GuestMemory {
             low: [Page::None; LOW_PAGES],
             high_roms: 0..0,
             shadows: [Shadow::Off; SHADOW_PAGES],
+            smram: Smram::default(),
             device_ram,
             map_revision: 0,
             remapped: Vec::new(),
@@ -371,6 +414,22 @@ impl GuestMemory {
         true
     }
 
+    /// Says who finds RAM at A0000-BFFFF. Returns whether that is a change.
+    pub fn set_smram(&mut self, smram: Smram) -> bool {
+        if std::mem::replace(&mut self.smram, smram) == smram {
+            return false;
+        }
+        // What was decoded there has an address of its own and stays good.
+        self.map_revision += 1;
+        true
+    }
+
+    /// Who finds RAM at A0000-BFFFF.
+    #[inline]
+    pub fn smram(&self) -> Smram {
+        self.smram
+    }
+
     /// Puts a device's own memory at `base`, a multiple of the page size, or nowhere. RAM and ROM
     /// lie over it, and of two the one with the lower number. Returns whether that is a change.
     pub fn place(&mut self, ram: DeviceRam, base: Option<u64>) -> bool {
@@ -400,6 +459,7 @@ impl GuestMemory {
                 .filter(|&(_, shadow)| shadow != Shadow::Off)
                 .collect(),
             device_ram: self.device_ram.iter().map(|placed| placed.base).collect(),
+            smram: self.smram,
         }
     }
 
@@ -426,6 +486,7 @@ impl GuestMemory {
             let base = map.device_ram.get(number).copied().flatten();
             self.place(DeviceRam(number as u8), base);
         }
+        self.set_smram(map.smram);
         Ok(())
     }
 
@@ -508,10 +569,19 @@ impl GuestMemory {
         Page::None
     }
 
+    /// The same for an address as processors form it, which may have [`Smram::VIEW`].
+    #[inline]
+    pub fn page_of_processor(&self, addr: PhysAddr) -> Page {
+        if addr.0 & Smram::VIEW != 0 {
+            return Page::Ram(self.host(addr.0 & !Smram::VIEW & !(PAGE_BYTES - 1)));
+        }
+        self.page(addr)
+    }
+
     /// The offset into the mapping of the page at `addr`, if reads find RAM there.
     #[inline]
     fn page_offset(&self, addr: PhysAddr) -> Option<usize> {
-        let host = match self.page(addr) {
+        let host = match self.page_of_processor(addr) {
             Page::Ram(host) => host.cast_const(),
             Page::Rom(host) => host,
             Page::Split { .. } | Page::None => return None,
@@ -528,15 +598,25 @@ impl GuestMemory {
 
     // ---- access --------------------------------------------------------------------------------
 
-    /// Copies guest memory out. Bytes that nothing backs read as FFh.
+    /// Copies guest memory out, as a bus master does. Bytes that nothing backs read as FFh.
     pub fn read(&self, addr: PhysAddr, buf: &mut [u8]) {
+        self.copy_out(addr, buf, Self::page);
+    }
+
+    /// The same for an address as processors form it, which may have [`Smram::VIEW`].
+    pub fn read_as_processor(&self, addr: PhysAddr, buf: &mut [u8]) {
+        self.copy_out(addr, buf, Self::page_of_processor);
+    }
+
+    #[inline]
+    fn copy_out(&self, addr: PhysAddr, buf: &mut [u8], page_at: impl Fn(&Self, PhysAddr) -> Page) {
         let mut done = 0;
         while done < buf.len() {
             let at = addr.0.wrapping_add(done as u64);
             let within = (at % PAGE_BYTES) as usize;
             let len = (buf.len() - done).min(PAGE_BYTES as usize - within);
             let chunk = &mut buf[done..done + len];
-            match self.page(PhysAddr(at)) {
+            match page_at(self, PhysAddr(at)) {
                 // SAFETY: the page is `PAGE_BYTES` long and `within + len` does not pass its end.
                 Page::Ram(page) => unsafe {
                     page.add(within)
@@ -863,6 +943,38 @@ mod tests {
         assert_eq!(memory.read_array::<1>(empty), [0xFF], "no ROM there");
         assert!(!memory.shadow(PhysAddr(0x5000), Shadow::Ram), "never RAM's");
         assert!(!memory.shadow(PhysAddr(0x10_0000), Shadow::Ram));
+    }
+
+    #[test]
+    fn smram_is_there_for_processors_only() {
+        let mut memory = GuestMemory::new(1 << 20).unwrap();
+        let revision = memory.map_revision();
+        let smram = Smram {
+            enabled: true,
+            ..Smram::default()
+        };
+        assert!(memory.set_smram(smram) && !memory.set_smram(smram));
+        assert_eq!(memory.map_revision(), revision + 1);
+        assert_eq!(smram.shown(false), (false, false));
+        assert_eq!(smram.shown(true), (true, true));
+        let closed = Smram {
+            closed_to_data: true,
+            ..smram
+        };
+        assert_eq!(closed.shown(true), (false, true));
+        let view = PhysAddr(0xB_F000 | Smram::VIEW);
+        let Page::Ram(host) = memory.page_of_processor(view) else {
+            panic!("no RAM there");
+        };
+        // SAFETY: a page of RAM.
+        unsafe { host.write(0x5A) };
+        memory.write(PhysAddr(0xB_F000), &[1]);
+        memory.write(view, &[1]);
+        assert_eq!(memory.read_array::<1>(PhysAddr(0xB_F000)), [0xFF]);
+        assert_eq!(memory.read_array::<1>(view), [0xFF]);
+        let mut byte = [0];
+        memory.read_as_processor(view, &mut byte);
+        assert_eq!(byte, [0x5A]);
     }
 
     #[test]

@@ -40,8 +40,9 @@ impl DeliveryMode {
 /// One message to the local APICs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterruptMessage {
-    /// Who shall take it: an APIC ID (FFh is everybody), or a logical destination.
-    pub destination: u8,
+    /// Who shall take it: an APIC ID ([`EVERYBODY`](Self::EVERYBODY) or, of a sender with 8 bits for it, FFh is
+    /// everybody), or a logical destination.
+    pub destination: u32,
     /// `destination` is logical: each local APIC matches it with its own LDR and DFR.
     pub logical: bool,
     /// What it asks for.
@@ -50,6 +51,36 @@ pub struct InterruptMessage {
     pub vector: u8,
     /// Level triggered: the end of its service is announced by [`Bus::end_of_interrupt`](crate::Bus::end_of_interrupt).
     pub level: bool,
+}
+
+impl InterruptMessage {
+    /// The destination that every local APIC matches.
+    pub const EVERYBODY: u32 = !0;
+}
+
+/// A message as it was saved when destinations had 8 bits.
+type MessageWithByte = (u8, bool, DeliveryMode, u8, bool);
+/// The queue of those.
+pub(crate) type QueueOfBytes = (u8, Vec<(MessageWithByte, u64)>);
+
+impl From<QueueOfBytes> for MessageQueue {
+    fn from((processors, waiting): QueueOfBytes) -> Self {
+        let now =
+            |((destination, logical, mode, vector, level), unseen): (MessageWithByte, u64)| {
+                let message = InterruptMessage {
+                    destination: destination.into(),
+                    logical,
+                    mode,
+                    vector,
+                    level,
+                };
+                (message, unseen)
+            };
+        Self {
+            processors,
+            waiting: waiting.into_iter().map(now).collect(),
+        }
+    }
 }
 
 /// The messages under way, in the order they were sent.

@@ -18,7 +18,8 @@
 //! TSC-deadline mode compares with the time-stamp counter, which runs at the same rate.
 //!
 //! Out of reset the bootstrap processor's LINT0 is ExtINT and every LINT1 is NMI, both unmasked, as a BIOS
-//! leaves them ("virtual wire"). Not modelled: x2APIC, the arbitration of lowest-priority messages (the first
+//! leaves them ("virtual wire"). In x2APIC mode (§11.12) the registers are MSRs, 800h and the offset's sixteenth, the ID
+//! is the processor's number, the logical ID follows from it, and the interrupt command is one register. Not modelled: the arbitration of lowest-priority messages (the first
 //! processor that is addressed takes it), level-triggered LINT pins (they count as edges), the sources of the
 //! thermal and performance entries, and focus processors.
 
@@ -55,6 +56,8 @@ pub mod register {
     pub const INITIAL_COUNT: u16 = 0x380;
     pub const CURRENT_COUNT: u16 = 0x390;
     pub const DIVIDE: u16 = 0x3E0;
+    /// Self IPI, in x2APIC mode only.
+    pub const SELF_IPI: u16 = 0x3F0;
 }
 
 const VERSION: u32 = 0x14 | (LVT_ENTRIES as u32 - 1) << 16;
@@ -86,8 +89,21 @@ const ESR_ILLEGAL_REGISTER: u32 = 1 << 7;
 const ICR_LOGICAL: u32 = 1 << 11;
 const ICR_ASSERT: u32 = 1 << 14;
 const ICR_LEVEL: u32 = 1 << 15;
+/// The shorthand that stands for the sender.
+const ICR_TO_SELF: u32 = 1 << 18;
+/// The parts of an LVT entry that are the APIC's own: delivery status and remote IRR.
+const LVT_READ_ONLY: u32 = 1 << 12 | 1 << 14;
 /// All but the delivery status, which always reads idle.
 const ICR_WRITABLE: u32 = 0x000C_CFFF;
+
+/// How an APIC understands destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApicMode {
+    /// 8 bits; logical ones by its LDR and DFR.
+    XApic,
+    /// 32 bits; logical ones are a cluster of 16 and a bit in it.
+    X2Apic,
+}
 
 /// The time: virtual nanoseconds, and what the time-stamp counter shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +117,8 @@ pub struct Now {
 /// What an interrupt does to the processor beside waiting in the IRR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// A system management interrupt.
+    Smi,
     /// A non-maskable interrupt.
     Nmi,
     /// INIT: to the reset vector, or to the wait for a start-up message.
@@ -222,6 +240,11 @@ impl LocalApic {
         };
     }
 
+    /// The mode changes, and the ID is what it was out of reset.
+    pub fn take_initial_id(&mut self, id: u8) {
+        self.id = id;
+    }
+
     /// The APIC ID.
     pub fn id(&self) -> u8 {
         self.id
@@ -290,7 +313,7 @@ impl LocalApic {
             ICR_LOW => {
                 let low = value & ICR_WRITABLE;
                 self.icr = (self.icr & !0xFFFF_FFFF) | u64::from(low);
-                return self.command(low);
+                return self.command(low, (self.icr >> 56) as u32);
             }
             ICR_HIGH => {
                 self.icr = u64::from(value & 0xFF00_0000) << 32 | (self.icr & 0xFFFF_FFFF);
@@ -310,6 +333,62 @@ impl LocalApic {
             _ => self.error(ESR_ILLEGAL_REGISTER),
         }
         Effect::None
+    }
+
+    /// The logical ID in x2APIC mode: the number of a cluster of 16, and the bit in it.
+    fn x2apic_logical_id(&self) -> u32 {
+        u32::from(self.id >> 4) << 16 | 1 << (self.id & 15)
+    }
+
+    /// Reads the register at `offset` in x2APIC mode; `None` where there is none, or none to be read (table 11-6).
+    pub fn read_x2apic(&mut self, offset: u16, now: Now) -> Option<u64> {
+        use register::*;
+        Some(match offset {
+            ID => self.id.into(),
+            LDR => self.x2apic_logical_id().into(),
+            ICR_LOW => self.icr,
+            self::register::VERSION
+            | TPR
+            | PPR
+            | SVR
+            | ISR..=ESR
+            | LVT_TIMER..=CURRENT_COUNT
+            | DIVIDE => self.read(offset, now).into(),
+            _ => return None,
+        })
+    }
+
+    /// Writes the register at `offset` in x2APIC mode; `None` where there is none to be written, and for reserved bits.
+    pub fn write_x2apic(&mut self, offset: u16, value: u64, now: Now) -> Option<Effect> {
+        use register::*;
+        let known = match offset {
+            TPR | SELF_IPI => 0xFF,
+            EOI | ESR => 0,
+            SVR => SVR_WRITABLE.into(),
+            ICR_LOW => 0xFFFF_FFFF << 32 | u64::from(ICR_WRITABLE),
+            LVT_TIMER..=LVT_ERROR => {
+                let entry = usize::from((offset - LVT_TIMER) / 16);
+                (LVT_WRITABLE[entry] | LVT_READ_ONLY).into()
+            }
+            INITIAL_COUNT => 0xFFFF_FFFF,
+            DIVIDE => 0xB,
+            _ => return None,
+        };
+        if value & !known != 0 {
+            return None;
+        }
+        Some(match offset {
+            ICR_LOW => {
+                self.advance(now);
+                self.icr = value;
+                self.command(value as u32, (value >> 32) as u32)
+            }
+            SELF_IPI => {
+                self.advance(now);
+                self.command(value as u32 | ICR_TO_SELF, 0)
+            }
+            _ => self.write(offset, value as u32, now),
+        })
     }
 
     fn write_lvt(&mut self, entry: usize, value: u32) {
@@ -344,7 +423,7 @@ impl LocalApic {
         }
     }
 
-    fn command(&mut self, low: u32) -> Effect {
+    fn command(&mut self, low: u32, destination: u32) -> Effect {
         let vector = low as u8;
         let mode = match DeliveryMode::from_bits((low >> 8) as u8) {
             None | Some(DeliveryMode::ExtInt) => return Effect::None,
@@ -361,9 +440,9 @@ impl LocalApic {
         let shorthand = low >> 18 & 3;
         let message = InterruptMessage {
             destination: if shorthand == 0 {
-                (self.icr >> 56) as u8
+                destination
             } else {
-                0xFF
+                InterruptMessage::EVERYBODY
             },
             logical: shorthand == 0 && low & ICR_LOGICAL != 0,
             mode,
@@ -379,33 +458,40 @@ impl LocalApic {
 
     // ---- messages and pins ---------------------------------------------------------------------
 
-    /// Whether a message is meant for this APIC (§11.6.2).
-    pub fn is_addressed_by(&self, message: &InterruptMessage) -> bool {
+    /// Whether a message is meant for this APIC (§11.6.2, §11.12.10).
+    pub fn is_addressed_by(&self, mode: ApicMode, message: &InterruptMessage) -> bool {
         let destination = message.destination;
+        if mode == ApicMode::X2Apic {
+            return destination == InterruptMessage::EVERYBODY
+                || !message.logical && destination == self.id.into()
+                || message.logical
+                    && destination >> 16 == self.x2apic_logical_id() >> 16
+                    && destination & self.x2apic_logical_id() & 0xFFFF != 0;
+        }
         if !message.logical {
-            return destination == self.id || destination == 0xFF;
+            // In 8 bits FFh stands for everybody.
+            return destination == self.id.into()
+                || matches!(destination, 0xFF | InterruptMessage::EVERYBODY);
         }
         match self.logical_model {
-            0xF => destination & self.logical_id != 0,
+            0xF => destination & u32::from(self.logical_id) != 0,
             0 => {
                 let cluster = destination >> 4;
-                (cluster == self.logical_id >> 4 || cluster == 0xF)
-                    && destination & self.logical_id & 0xF != 0
+                (cluster == u32::from(self.logical_id >> 4) || cluster == 0xF)
+                    && destination & u32::from(self.logical_id) & 0xF != 0
             }
             _ => false,
         }
     }
 
-    /// Takes a message that is meant for this APIC. While software has it disabled, it takes INIT, NMI and
-    /// start-up only.
+    /// Takes a message that is meant for this APIC. While software has it disabled, it takes INIT, NMI, SMI
+    /// and start-up only.
     pub fn accept(&mut self, message: &InterruptMessage) -> Option<Signal> {
         match message.mode {
             DeliveryMode::Nmi => return Some(Signal::Nmi),
             DeliveryMode::Init => return Some(Signal::Init),
             DeliveryMode::StartUp => return Some(Signal::StartUp(message.vector)),
-            DeliveryMode::Smi => {
-                log::debug!(target: "apic", "no system management mode: SMI ignored");
-            }
+            DeliveryMode::Smi => return Some(Signal::Smi),
             DeliveryMode::Fixed | DeliveryMode::LowestPriority if self.is_enabled() => {
                 self.request(message.vector, message.level);
             }
@@ -453,6 +539,7 @@ impl LocalApic {
                 self.request(entry as u8, false);
                 None
             }
+            Some(DeliveryMode::Smi) => Some(Signal::Smi),
             Some(DeliveryMode::Nmi) => Some(Signal::Nmi),
             Some(DeliveryMode::Init) => Some(Signal::Init),
             _ => None,

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use platform::{SavedState, StateError};
 use serde::{Deserialize, Serialize};
 
 use crate::apic::LocalApic;
 use crate::flags::{FlagOp, LazyFlags, bits};
+use crate::smm::Smm;
 
 /// Numbers of the general registers in [`Cpu::regs`].
 #[allow(non_snake_case, missing_docs)]
@@ -347,6 +349,8 @@ pub struct Cpu {
     pub wait_for_startup: bool,
     /// The local APIC; its task priority is CR8.
     pub apic: LocalApic,
+    /// System management mode.
+    pub smm: Smm,
 }
 
 /// The monitor of MONITOR and MWAIT (SDM vol. 3A §9.10.3 and vol. 2B, MWAIT).
@@ -428,6 +432,7 @@ impl Cpu {
             shutdown: false,
             wait_for_startup: false,
             apic: LocalApic::new(0, true),
+            smm: Smm::default(),
         };
         cpu.regs[Reg::RIP] = 0xFFF0;
         cpu.regs[Reg::RDX] = 0x0000_0600;
@@ -438,7 +443,23 @@ impl Cpu {
     }
 
     /// Version of the layout in which it is saved.
-    pub const STATE_VERSION: u32 = 1;
+    pub const STATE_VERSION: u32 = 2;
+
+    /// Reads a state of this version or of an older one.
+    ///
+    /// # Errors
+    /// A version that nobody reads, or damaged bytes.
+    pub fn read(state: &SavedState) -> Result<Self, StateError> {
+        state.decode_or_migrate(Self::STATE_VERSION, &[(1, Self::from_1)])
+    }
+
+    /// Version 1 ended where `smm` stands, and what is written down is one field behind the other.
+    fn from_1(state: &SavedState) -> Result<Self, StateError> {
+        let smm = SavedState::encode(Self::STATE_VERSION, &Smm::default());
+        let bytes = [&state.bytes[..], &smm.bytes].concat();
+        let version = Self::STATE_VERSION;
+        SavedState { version, bytes }.decode(version)
+    }
 
     /// Whether a processor can be in this state, as far as the processor's own code relies on it. What a guest could
     /// load into a register is not looked at: it does no harm.

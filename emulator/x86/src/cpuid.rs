@@ -37,6 +37,8 @@ pub enum Feature {
     HintNop,
     Rdpid,
     TscDeadline,
+    /// The local APIC's registers are MSRs, and its IDs have 32 bits, in a mode of its own; leaf Bh comes with it.
+    X2Apic,
     /// The APIC's timer runs in every power state.
     Arat,
     /// IBRS and IBPB, STIBP, SSBD, BHI_DIS_S: bits of IA32_SPEC_CTRL and IA32_PRED_CMD.
@@ -95,6 +97,7 @@ const MAX_ADDS: &[Feature] = &[
     Clflushopt,
     Rdpid,
     TscDeadline,
+    X2Apic,
     Arat,
 ];
 
@@ -176,6 +179,7 @@ const BITS: &[(Feature, Word, u8)] = &[
     (Pcid, Word::C1, 17),
     (Sse41, Word::C1, 19),
     (Sse42, Word::C1, 20),
+    (X2Apic, Word::C1, 21),
     (Movbe, Word::C1, 22),
     (Popcnt, Word::C1, 23),
     (TscDeadline, Word::C1, 24),
@@ -407,6 +411,7 @@ impl CpuModel {
                 [last_subleaf, words[0], words[1], words[2]]
             }
             7 if subleaf == 2 => [0, 0, 0, self.word(Word::D7_2)],
+            0xB if self.has(X2Apic) => topology_leaf(subleaf, cpu.apic.id().into()),
             0xD => self.xsave_leaf(subleaf),
             0x8000_0000 => [self.max_extended_leaf(), 0, 0, 0],
             0x8000_0001 => {
@@ -499,6 +504,17 @@ fn cache_leaf(subleaf: u32) -> [u32; 4] {
     let eax = kind | level << 5 | 1 << 8;
     let ebx = 63 | 7 << 22;
     [eax, ebx, sets - 1, 0]
+}
+
+/// Leaf Bh: a package has one core, a core one logical processor, and the x2APIC ID is the package's number.
+fn topology_leaf(subleaf: u32, id: u32) -> [u32; 4] {
+    // SMT, core.
+    let level = match subleaf {
+        0 | 1 => (subleaf + 1) << 8,
+        _ => 0,
+    };
+    let processors = u32::from(level != 0);
+    [0, processors, level | subleaf & 0xFF, id]
 }
 
 #[cfg(test)]

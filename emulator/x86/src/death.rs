@@ -14,6 +14,9 @@ use crate::vcpu::Vcpu;
 /// Bytes of the longest instruction.
 const LONGEST: usize = 15;
 
+/// In place of a vector, where no exception led to the shutdown.
+const SHUTDOWN: u8 = 0xFF;
+
 /// What a table of descriptors and an error code's bits are called (SDM vol. 3A §6.13).
 const ERROR_IDT: u16 = 2;
 const ERROR_LDT: u16 = 4;
@@ -127,6 +130,22 @@ impl Vcpu {
             before = Some(note.event.vector());
         }
         self.faults.steps = steps;
+    }
+
+    /// The processor shuts down in RSM, because of `why`.
+    #[cold]
+    pub(crate) fn note_failed_resume(&mut self, why: &str) {
+        let note = self.note(Event::Nmi);
+        let instruction = self.instruction_at(&note);
+        self.faults.steps = vec![Step {
+            vector: SHUTDOWN,
+            error_code: None,
+            cs: note.cs,
+            rip: note.rip,
+            cr2: None,
+            instruction: instruction.map_or_else(|| "(not readable)".to_owned(), print),
+            why: format!("the state that was saved for system management mode cannot be: {why}"),
+        }];
     }
 
     fn step_of(&self, note: &Note, before: Option<u8>, registers: bool) -> Step {
@@ -366,6 +385,7 @@ pub(crate) fn name(vector: u8) -> String {
         "#GP", "#PF", "", "#MF", "#AC", "#MC", "#XM",
     ];
     match NAMES.get(usize::from(vector)) {
+        None if vector == SHUTDOWN => "shutdown".to_owned(),
         Some(&name) if !name.is_empty() => name.to_owned(),
         _ => format!("interrupt {vector:#x}"),
     }

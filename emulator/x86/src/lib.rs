@@ -27,6 +27,7 @@ pub mod recompiler;
 pub mod run;
 pub mod segment;
 mod segmented;
+pub mod smm;
 pub mod softfloat;
 mod step;
 pub mod table;

@@ -314,6 +314,11 @@ impl CodeCache {
         self.recompiler = Some(recompiler);
     }
 
+    /// Offers blocks to the recompiler when they have been entered `uses` times, at least once; [`HOT`] without this.
+    pub fn compile_after(&mut self, uses: u32) {
+        self.hot = uses.max(1);
+    }
+
     /// Blocks compiled so far, and bytes of host code at present.
     pub fn host_figures(&self) -> (u64, usize) {
         self.recompiler.as_ref().map_or((0, 0), |r| r.figures())
@@ -347,7 +352,7 @@ fn warm(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let block = unsafe { &mut *v.current };
     let own = block.heat.own.unwrap_or(chain::last);
     block.heat.uses += 1;
-    if block.heat.uses < HOT {
+    if block.heat.uses < v.code.hot {
         return own(v, insn);
     }
     let mut code = [0; 4096];

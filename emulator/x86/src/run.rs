@@ -407,8 +407,15 @@ impl Vcpu {
         None
     }
 
-    /// Delivers an NMI or a maskable interrupt, if one is there and may be (SDM vol. 3A §6.8).
+    /// Takes an SMI, or delivers an NMI or a maskable interrupt, if one is there and may be (SDM vol. 3A §6.8).
     fn take_interrupt(&mut self) {
+        if self.smi_waits() {
+            let retired = self.retired;
+            let bus = self.bus();
+            bus.clock.set_retired(retired.max(bus.clock.retired()));
+            self.enter_smm();
+            return;
+        }
         if self.cpu.nmi_pending && !self.cpu.nmi_blocked {
             self.cpu.nmi_pending = false;
             self.cpu.nmi_blocked = true;

@@ -87,7 +87,9 @@ impl Vcpu {
         let mut bytes = [0; MAX_LEN];
         let phys = self.translate_fetch(lin)?.0;
         let first = ((4096 - (lin & 0xFFF)) as usize).min(MAX_LEN);
-        self.bus().memory.read(PhysAddr(phys), &mut bytes[..first]);
+        self.bus()
+            .memory
+            .read_as_processor(PhysAddr(phys), &mut bytes[..first]);
         let mut decoded = self.decode_one(&bytes[..first]);
         if matches!(decoded, Decoded::Incomplete) {
             if inside <= first {
@@ -95,7 +97,9 @@ impl Vcpu {
             }
             let next = lin.wrapping_add(first as u64) & self.linear_mask();
             let phys = self.translate_fetch(next)?.0;
-            self.bus().memory.read(PhysAddr(phys), &mut bytes[first..]);
+            self.bus()
+                .memory
+                .read_as_processor(PhysAddr(phys), &mut bytes[first..]);
             decoded = self.decode_one(&bytes);
         }
         match decoded {

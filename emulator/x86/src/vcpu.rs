@@ -11,6 +11,7 @@ use crate::flags::{LazyFlags, bits};
 use crate::insn::{Insn, flag};
 use crate::mmu::{BANK_SLOW, BANK_SUPERVISOR, BANK_SUPERVISOR_AC, BANK_USER, Tlb};
 use crate::recompiler::HostState;
+use crate::smm::IoInstruction;
 use crate::width::Width;
 
 /// Why the run loop must look around before the next block: bits of `Vcpu::attention`.
@@ -90,6 +91,12 @@ pub struct Vcpu {
     pub(crate) due_ns: u64,
     pub(crate) due: u64,
     pub(crate) clean_seen: u64,
+    /// Whether data accesses and fetches find RAM at A0000-BFFFF.
+    pub(crate) smram_data: bool,
+    pub(crate) smram_code: bool,
+    /// The last I/O instruction, and the count of retired instructions behind it.
+    pub(crate) io: IoInstruction,
+    pub(crate) io_done: u64,
     pub(crate) bus: Option<Box<Bus>>,
     /// What host code has, once some has run.
     pub(crate) host: Option<Box<HostState>>,
@@ -133,6 +140,10 @@ impl Vcpu {
             due_ns: !0,
             due: !0,
             clean_seen: 0,
+            smram_data: false,
+            smram_code: false,
+            io: IoInstruction::default(),
+            io_done: !0,
             bus: None,
             host: None,
             faults: Faults::default(),
@@ -147,6 +158,7 @@ impl Vcpu {
         Self::reset_apic(&mut self.cpu, self.number);
         self.cpu.regs[Reg::RDX] = u64::from(self.model.signature());
         self.repeat_stop = !0;
+        self.io_done = !0;
         self.faults = Faults::default();
         self.attention = attention::INTERRUPT | attention::DEVICE;
         self.tlb.switch_to(0);
@@ -203,6 +215,11 @@ impl Vcpu {
         let behind =
             (memory.map_revision(), memory.clean_revision()) != (self.map_seen, self.clean_seen);
         self.bus = Some(bus);
+        self.io_done = !0;
+        if let Some(io) = self.cpu.smm.io {
+            (self.io, self.io_done) = (io, self.retired);
+        }
+        self.look_at_smram();
         if behind {
             self.catch_up_with_map();
         }
@@ -247,6 +264,7 @@ impl Vcpu {
     /// Takes the bus back.
     pub fn detach(&mut self) -> Box<Bus> {
         self.cpu.within_repeat = self.within_repeat();
+        self.cpu.smm.io = self.io_just_done();
         self.bus
             .take()
             .expect("a slice ended on a processor that has the bus")

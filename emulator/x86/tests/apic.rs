@@ -422,3 +422,78 @@ fn time_goes_on_in_a_rep_ins_of_any_length() {
         assert_eq!(read, n as u16, "iteration {n}");
     }
 }
+
+/// mov ecx, register; mov eax, low; mov edx, high; wrmsr
+fn wrmsr(register: u32, value: u64) -> Vec<u8> {
+    let mut code = vec![0xB9];
+    code.extend(register.to_le_bytes());
+    code.push(0xB8);
+    code.extend((value as u32).to_le_bytes());
+    code.push(0xBA);
+    code.extend(((value >> 32) as u32).to_le_bytes());
+    code.extend([0x0F, 0x30]);
+    code
+}
+
+const GP: u8 = 13;
+const APIC_BASE: u32 = 0x1B;
+const OFF: u64 = 0xFEE0_0100;
+const XAPIC: u64 = 0xFEE0_0900;
+const X2APIC: u64 = 0xFEE0_0D00;
+
+#[test]
+fn x2apic_mode_is_entered_from_the_other_one_and_left_by_switching_off() {
+    for (states, wanted) in [
+        (&[X2APIC][..], &[][..]),
+        (&[X2APIC, OFF, XAPIC, X2APIC], &[]),
+        (&[X2APIC, X2APIC], &[]),
+        (&[X2APIC, XAPIC], &[GP]),
+        (&[OFF, X2APIC], &[GP]),
+        (&[OFF | 0x400], &[GP]),
+        (&[X2APIC, OFF | 0x400], &[GP]),
+    ] {
+        let parts: Vec<_> = states
+            .iter()
+            .map(|&state| wrmsr(APIC_BASE, state))
+            .collect();
+        let mut vcpu = machine(&program(&[program(&parts), vec![HLT]]));
+        assert_eq!(vcpu.run(1000), Exit::Halted);
+        assert_eq!(log(&mut vcpu), wanted, "{states:x?}");
+        if wanted.is_empty() {
+            assert_eq!(vcpu.cpu.msr.apic_base, *states.last().unwrap());
+        }
+    }
+}
+
+#[test]
+fn in_x2apic_mode_a_self_ipi_interrupts_and_the_page_is_gone() {
+    let code = program(&[
+        wrmsr(APIC_BASE, X2APIC),
+        wrmsr(0x80F, 0x1FF),
+        poke(0x80, 0xF0), // nobody is there: else this would hold the interrupt back
+        vec![STI],
+        wrmsr(0x83F, 0x60),
+        vec![NOP, HLT],
+    ]);
+    let mut vcpu = machine(&code);
+    assert_eq!(vcpu.run(1000), Exit::Halted);
+    assert_eq!(log(&mut vcpu), [0x60]);
+    assert_eq!(vcpu.cpu.apic.tpr(), 0);
+}
+
+#[test]
+fn the_registers_of_x2apic_mode_are_not_there_outside_of_it() {
+    let mut vcpu = machine(&program(&[wrmsr(0x808, 0), vec![HLT]]));
+    assert_eq!(vcpu.run(1000), Exit::Halted);
+    assert_eq!(log(&mut vcpu), [GP]);
+}
+
+#[test]
+fn leaf_b_has_the_x2apic_id() {
+    let vcpu = machine(&[HLT]);
+    let leaf = |subleaf| vcpu.model.cpuid(0xB, subleaf, &vcpu.cpu);
+    assert_eq!(leaf(0), [0, 1, 0x100, 0]);
+    assert_eq!(leaf(1), [0, 1, 0x201, 0]);
+    assert_eq!(leaf(2), [0, 0, 2, 0]);
+    assert_ne!(vcpu.model.cpuid(1, 0, &vcpu.cpu)[2] & 1 << 21, 0);
+}

@@ -2,7 +2,7 @@
 
 use platform::{DeliveryMode, InterruptMessage, IrqLine};
 
-use super::{Effect, LocalApic, Now, Signal};
+use super::{ApicMode, Effect, LocalApic, Now, Signal};
 use crate::cpu::{Cpu, Reg, Segment, SegmentRegister, control};
 use crate::cpuid::Feature;
 use crate::flags::bits;
@@ -12,11 +12,18 @@ use crate::vcpu::{Vcpu, attention};
 pub(crate) mod base {
     /// This is the bootstrap processor.
     pub const BSP: u64 = 1 << 8;
+    /// x2APIC mode.
+    pub const EXTD: u64 = 1 << 10;
     /// Global enable.
     pub const ENABLE: u64 = 1 << 11;
 }
 
 const PAGE: u64 = 0xFFF;
+
+/// The offset that the register behind an MSR has in the page.
+fn register_of(msr: u32) -> u16 {
+    ((msr & 0xFF) << 4) as u16
+}
 
 impl Vcpu {
     /// Makes this processor number `number` of its machine, which is its APIC ID and its place at
@@ -51,6 +58,12 @@ impl Vcpu {
         self.model.has(Feature::Apic) && self.cpu.msr.apic_base & base::ENABLE != 0
     }
 
+    /// Whether the APIC is in x2APIC mode.
+    #[inline]
+    fn is_x2apic(&self) -> bool {
+        self.cpu.msr.apic_base & base::EXTD != 0
+    }
+
     fn now(&self, ns: u64) -> Now {
         Now {
             ns,
@@ -68,7 +81,7 @@ impl Vcpu {
 
     /// Whether physical address `phys`, where there is no memory, is one of the local APIC's.
     pub(crate) fn is_apic_address(&self, phys: u64) -> bool {
-        self.has_apic() && (phys ^ self.cpu.msr.apic_base) & !PAGE == 0
+        self.has_apic() && (phys ^ self.cpu.msr.apic_base) & !PAGE == 0 && !self.is_x2apic()
     }
 
     /// Reads from the APIC's page. Each register is the first four of its sixteen bytes.
@@ -91,6 +104,32 @@ impl Vcpu {
         }
         log::trace!(target: "apic", "{:03x} = {value:08x}", phys & PAGE);
         let effect = self.cpu.apic.write((phys & PAGE) as u16, value as u32, now);
+        self.act(number, effect);
+    }
+
+    /// Reads register `msr` (800h to 8FFh) of an APIC in x2APIC mode; `None` where that is #GP(0).
+    pub(crate) fn read_x2apic(&mut self, number: u16, msr: u32) -> Option<u64> {
+        if !self.has_apic() || !self.is_x2apic() {
+            return None;
+        }
+        let now = self.now_at(number);
+        self.cpu.apic.read_x2apic(register_of(msr), now)
+    }
+
+    /// Writes it, likewise.
+    pub(crate) fn write_x2apic(&mut self, number: u16, msr: u32, value: u64) -> Option<()> {
+        if !self.has_apic() || !self.is_x2apic() {
+            return None;
+        }
+        let now = self.now_at(number);
+        log::trace!(target: "apic", "MSR {msr:03x} = {value:x}");
+        let effect = self.cpu.apic.write_x2apic(register_of(msr), value, now)?;
+        self.act(number, effect);
+        Some(())
+    }
+
+    /// Does what a write to a register asked for, and looks at the timer.
+    fn act(&mut self, number: u16, effect: Effect) {
         match effect {
             Effect::None => {}
             Effect::EndOfInterrupt(vector) => self.bus().end_of_interrupt(vector),
@@ -107,7 +146,8 @@ impl Vcpu {
 
     fn send_message(&mut self, message: InterruptMessage, to_self: bool, to_others: bool) {
         let from = self.number;
-        if to_self && self.cpu.apic.is_addressed_by(&message) {
+        let mode = self.mode();
+        if to_self && self.cpu.apic.is_addressed_by(mode, &message) {
             if message.mode == DeliveryMode::Init {
                 // Not in the middle of an instruction: it comes back with the other messages.
                 self.bus().messages.send(message);
@@ -126,10 +166,35 @@ impl Vcpu {
         }
     }
 
+    /// How the APIC understands destinations.
+    fn mode(&self) -> ApicMode {
+        if self.is_x2apic() {
+            ApicMode::X2Apic
+        } else {
+            ApicMode::XApic
+        }
+    }
+
+    /// Whether IA32_APIC_BASE may change from `before` to `after` (SDM vol. 3A §11.12.5): x2APIC mode is entered from
+    /// the xAPIC's and left by switching the APIC off.
+    pub(crate) fn is_legal_apic_base(before: u64, after: u64) -> bool {
+        let state = |value: u64| (value & base::ENABLE != 0, value & base::EXTD != 0);
+        match (state(before), state(after)) {
+            (_, (false, true)) => false,
+            ((false, _), (true, extended)) => !extended,
+            ((true, true), (true, false)) => false,
+            _ => true,
+        }
+    }
+
     /// IA32_APIC_BASE has been written.
     pub(crate) fn apic_base_changed(&mut self, before: u64) {
-        if before & !self.cpu.msr.apic_base & base::ENABLE != 0 {
+        let after = self.cpu.msr.apic_base;
+        if before & !after & base::ENABLE != 0 {
             self.cpu.apic.reset(before & base::BSP != 0);
+        }
+        if (before ^ after) & base::EXTD != 0 {
+            self.cpu.apic.take_initial_id(self.number);
         }
     }
 
@@ -167,6 +232,10 @@ impl Vcpu {
 
     /// Takes the messages that have arrived and samples the INTR and NMI pins.
     pub(crate) fn look_at_pins(&mut self) {
+        if self.cpu.smm.init_pending && !self.cpu.smm.active {
+            self.cpu.smm.init_pending = false;
+            self.init();
+        }
         let lines = &self.bus().lines;
         let levels = [lines.level(IrqLine::INTR), lines.level(IrqLine::NMI)];
         let rose = [0, 1].map(|pin| self.cpu.apic.set_pin(pin, levels[pin]));
@@ -188,12 +257,13 @@ impl Vcpu {
     }
 
     fn next_message(&mut self, number: u8) -> Option<InterruptMessage> {
+        let mode = self.mode();
         let Self { bus, cpu, .. } = self;
         let bus = bus
             .as_mut()
             .expect("instructions run only while the bus is attached");
         bus.messages
-            .receive(number, |message| cpu.apic.is_addressed_by(message))
+            .receive(number, |message| cpu.apic.is_addressed_by(mode, message))
     }
 
     fn heed(&mut self, signal: Option<Signal>) {
@@ -203,6 +273,12 @@ impl Vcpu {
                 self.cpu.nmi_pending = true;
                 self.attention |= attention::INTERRUPT;
             }
+            Some(Signal::Smi) => {
+                self.cpu.smm.pending = true;
+                self.attention |= attention::INTERRUPT;
+            }
+            // Held back until RSM.
+            Some(Signal::Init) if self.cpu.smm.active => self.cpu.smm.init_pending = true,
             Some(Signal::Init) => self.init(),
             Some(Signal::StartUp(page)) if self.cpu.wait_for_startup => {
                 self.cpu.wait_for_startup = false;
@@ -235,6 +311,7 @@ impl Vcpu {
         let kept = control::CR0_CD | control::CR0_NW;
         self.cpu.cr0 = (self.cpu.cr0 & !kept) | (old.cr0 & kept);
         self.cpu.apic = old.apic;
+        self.cpu.smm = old.smm;
         let bootstrap = self.cpu.msr.apic_base & base::BSP != 0;
         self.cpu.apic.reset(bootstrap);
         self.cpu.wait_for_startup = !bootstrap;
@@ -283,6 +360,7 @@ impl Vcpu {
         let levels = [lines.level(IrqLine::INTR), lines.level(IrqLine::NMI)];
         (0..2).any(|pin| self.cpu.apic.has_risen(pin, levels[pin]))
             || self.cpu.nmi_pending && !self.cpu.nmi_blocked
+            || self.smi_waits()
             || self.bus().messages.has_for(processor)
             || self.cpu.rflags & bits::IF != 0 && self.interrupt_waits()
     }

@@ -225,17 +225,114 @@ fn destinations_are_physical_flat_or_clustered() {
         logical,
         ..message(DeliveryMode::Fixed, 0x40, false)
     };
-    assert!(apic.is_addressed_by(&to(2, false)));
-    assert!(apic.is_addressed_by(&to(0xFF, false)));
-    assert!(!apic.is_addressed_by(&to(3, false)));
+    assert!(apic.is_addressed_by(ApicMode::XApic, &to(2, false)));
+    assert!(apic.is_addressed_by(ApicMode::XApic, &to(0xFF, false)));
+    assert!(!apic.is_addressed_by(ApicMode::XApic, &to(3, false)));
     apic.write(LDR, 0x1200_0000, at(0));
-    assert!(apic.is_addressed_by(&to(0x02, true)));
-    assert!(!apic.is_addressed_by(&to(0x21, true)));
+    assert!(apic.is_addressed_by(ApicMode::XApic, &to(0x02, true)));
+    assert!(!apic.is_addressed_by(ApicMode::XApic, &to(0x21, true)));
     apic.write(DFR, 0, at(0));
-    assert!(apic.is_addressed_by(&to(0x13, true)));
-    assert!(apic.is_addressed_by(&to(0xF2, true)));
-    assert!(!apic.is_addressed_by(&to(0x22, true)));
-    assert!(!apic.is_addressed_by(&to(0x11, true)));
+    assert!(apic.is_addressed_by(ApicMode::XApic, &to(0x13, true)));
+    assert!(apic.is_addressed_by(ApicMode::XApic, &to(0xF2, true)));
+    assert!(!apic.is_addressed_by(ApicMode::XApic, &to(0x22, true)));
+    assert!(!apic.is_addressed_by(ApicMode::XApic, &to(0x11, true)));
+}
+
+#[test]
+fn in_x2apic_mode_destinations_have_32_bits() {
+    let mut apic = LocalApic::new(0, false);
+    apic.take_initial_id(0x25);
+    let to = |destination, logical| {
+        let message = InterruptMessage {
+            destination,
+            logical,
+            ..message(DeliveryMode::Fixed, 0x40, false)
+        };
+        apic.is_addressed_by(ApicMode::X2Apic, &message)
+    };
+    assert!(to(0x25, false) && to(!0, false) && to(!0, true));
+    assert!(!to(0xFF, false) && !to(0x125, false));
+    assert!(to(0x2_0020, true) && to(0x2_FFFF, true));
+    assert!(!to(0x2_0010, true) && !to(0x1_0020, true));
+}
+
+#[test]
+fn in_x2apic_mode_registers_are_msrs_and_reserved_bits_are_faults() {
+    let mut apic = LocalApic::new(3, true);
+    let now = at(0);
+    assert_eq!(apic.read_x2apic(ID, now), Some(3));
+    assert_eq!(apic.read_x2apic(LDR, now), Some(1 << 3));
+    assert_eq!(
+        apic.read_x2apic(super::register::VERSION, now),
+        Some(0x5_0014)
+    );
+    for offset in [APR, EOI, RRD, DFR, ICR_HIGH, SELF_IPI, 0x2F0, 0x3A0, 0x400] {
+        assert_eq!(apic.read_x2apic(offset, now), None, "read {offset:x}");
+    }
+    for offset in [
+        ID,
+        PPR,
+        LDR,
+        DFR,
+        ISR,
+        TMR,
+        IRR,
+        ICR_HIGH,
+        CURRENT_COUNT,
+        0x2F0,
+    ] {
+        assert_eq!(apic.write_x2apic(offset, 0, now), None, "write {offset:x}");
+    }
+    for (offset, value) in [
+        (TPR, 0x100),
+        (EOI, 1),
+        (ESR, 1),
+        (SVR, 0x400),
+        (ICR_LOW, 0x1000),
+        (ICR_LOW, 0x2_0000),
+        (LVT_TIMER, 0x100),
+        (DIVIDE, 4),
+        (SELF_IPI, 0x100),
+        (TPR, 1 << 32),
+        (INITIAL_COUNT, 1 << 32),
+    ] {
+        assert_eq!(apic.write_x2apic(offset, value, now), None, "{offset:x}");
+    }
+    assert_eq!(apic.write_x2apic(SVR, 0x1FF, now), Some(Effect::None));
+    assert_eq!(apic.read_x2apic(SVR, now), Some(0x1FF));
+    // Delivery status and remote IRR are there to be read.
+    assert!(apic.write_x2apic(LVT_LINT0, 0x5_700, now).is_some());
+    assert_eq!(apic.read_x2apic(LVT_LINT0, now), Some(0x700));
+}
+
+#[test]
+fn in_x2apic_mode_the_command_register_is_one() {
+    let mut apic = LocalApic::new(0, true);
+    apic.write(SVR, 0x1FF, at(0));
+    let value = 0x0001_0004_0000_0840;
+    let Some(Effect::Send {
+        message, to_self, ..
+    }) = apic.write_x2apic(ICR_LOW, value, at(0))
+    else {
+        panic!("nothing is sent");
+    };
+    assert_eq!((message.destination, message.logical), (0x1_0004, true));
+    assert!(to_self);
+    assert_eq!(apic.read_x2apic(ICR_LOW, at(0)), Some(value));
+    let Some(Effect::Send {
+        message,
+        to_self,
+        to_others,
+    }) = apic.write_x2apic(SELF_IPI, 0x51, at(0))
+    else {
+        panic!("nothing is sent");
+    };
+    assert_eq!((message.vector, message.mode), (0x51, DeliveryMode::Fixed));
+    assert!(to_self && !to_others);
+    assert_eq!(apic.read_x2apic(ICR_LOW, at(0)), Some(value), "not by this");
+    assert_eq!(apic.write_x2apic(SELF_IPI, 5, at(0)), Some(Effect::None));
+    apic.write_x2apic(ESR, 0, at(0));
+    assert_eq!(apic.read_x2apic(ESR, at(0)), Some(0x20));
 }
 
 #[test]
@@ -272,7 +369,7 @@ fn the_command_register_sends_by_destination_and_shorthand() {
             panic!("nothing is sent for {low:x}");
         };
         assert_eq!((to_self, to_others), wanted);
-        assert_eq!((message.destination, message.logical), (0xFF, false));
+        assert_eq!((message.destination, message.logical), (!0, false));
     }
     assert_eq!(apic.write(ICR_LOW, 0x0000_8500, at(0)), Effect::None);
 }
@@ -314,7 +411,7 @@ fn nmi_init_and_start_up_reach_a_disabled_apic() {
     assert_eq!(signal(DeliveryMode::Nmi), Some(Signal::Nmi));
     assert_eq!(signal(DeliveryMode::Init), Some(Signal::Init));
     assert_eq!(signal(DeliveryMode::StartUp), Some(Signal::StartUp(0x12)));
-    assert_eq!(signal(DeliveryMode::Smi), None);
+    assert_eq!(signal(DeliveryMode::Smi), Some(Signal::Smi));
     assert_eq!(signal(DeliveryMode::ExtInt), None);
     assert!(!apic.wants_extint());
 }

@@ -163,7 +163,7 @@ impl Vcpu {
         }
         // An indirect jump would only drive out what another one remembered.
         block.linkable = ends == Ends::No || ends == Ends::Branch && chain::is_direct(&previous);
-        let from_device = self.bus().memory.page(PhysAddr(phys)) == Page::None;
+        let from_device = self.bus().memory.page_of_processor(PhysAddr(phys)) == Page::None;
         self.protect_page(phys);
         if let Some(second) = block.second_page {
             self.protect_page(second);
@@ -190,13 +190,14 @@ impl Vcpu {
     /// Reads code bytes; what nothing backs reads as FFh, a device's memory as the device says.
     fn fetch_bytes(&mut self, phys: u64, buf: &mut [u8]) {
         let len = buf.len().min((4096 - (phys & 0xFFF)) as usize);
-        if self.bus().memory.page(PhysAddr(phys)) == Page::None {
+        if self.bus().memory.page_of_processor(PhysAddr(phys)) == Page::None {
             for (i, byte) in buf[..len.min(4 * MAX_LEN)].iter_mut().enumerate() {
                 *byte = self.bus().mmio_read(PhysAddr(phys + i as u64), 1) as u8;
             }
             return;
         }
-        self.bus().memory.read(PhysAddr(phys), &mut buf[..len]);
+        let memory = &self.bus().memory;
+        memory.read_as_processor(PhysAddr(phys), &mut buf[..len]);
     }
 
     /// Copies the bytes of a block, which are there unchanged for as long as it is live.
@@ -298,6 +299,7 @@ impl Vcpu {
             }
         }
         if std::mem::replace(&mut self.map_seen, map) != map {
+            self.look_at_smram();
             self.flush_tlb();
         }
         if std::mem::replace(&mut self.clean_seen, clean) != clean {

@@ -11,7 +11,7 @@ use super::page::CodePage;
 use super::{Block, NO_LINK, granule_numbers};
 use crate::cpu::Monitor;
 use crate::insn::{ExecFn, Insn};
-use crate::recompiler::Recompiler;
+use crate::recompiler::{HOT, Recompiler};
 use crate::{chain, decode};
 
 /// Blocks take at most this much of the host's memory, in bytes; then the oldest quarter goes.
@@ -104,6 +104,8 @@ pub struct CodeCache {
     max_bytes: usize,
     cut: Option<Cut>,
     pub(crate) recompiler: Option<Box<dyn Recompiler>>,
+    /// A block is offered to it when it has been entered so often.
+    pub(crate) hot: u32,
     /// The recompiler has no room left.
     pub(crate) host_full: bool,
     /// Counts how often all host code was dropped.
@@ -150,6 +152,7 @@ impl CodeCache {
             max_bytes: MAX_BYTES,
             cut: None,
             recompiler: None,
+            hot: HOT,
             host_full: false,
             host_epoch: 0,
             monitors: Vec::new(),

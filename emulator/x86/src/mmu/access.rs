@@ -420,9 +420,10 @@ impl Vcpu {
 
     /// Loads from physical memory or a device; `size` bytes within one page.
     pub(crate) fn load_phys(&mut self, number: u16, phys: u64, size: u8) -> u64 {
+        let phys = Self::viewed(phys, self.smram_data);
         let memory = &self.bus().memory;
         let within = (phys & 0xFFF) as usize;
-        let page = match memory.page(PhysAddr(phys)) {
+        let page = match memory.page_of_processor(PhysAddr(phys)) {
             Page::Ram(page) => page.cast_const(),
             Page::Rom(page) => page,
             Page::Split { rom, .. } if !rom.is_null() => rom,
@@ -482,9 +483,10 @@ impl Vcpu {
     /// Stores to physical memory or a device; `size` bytes within one page. Drops decoded code that
     /// it overwrites.
     pub(crate) fn store_phys(&mut self, number: u16, phys: u64, size: u8, value: u64) {
+        let phys = Self::viewed(phys, self.smram_data);
         let memory = &mut self.bus().memory;
         let within = (phys & 0xFFF) as usize;
-        match memory.page(PhysAddr(phys)) {
+        match memory.page_of_processor(PhysAddr(phys)) {
             Page::Ram(page) | Page::Split { ram: page, .. } => {
                 memory.note_write(page);
                 let near_code =

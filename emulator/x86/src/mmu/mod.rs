@@ -98,6 +98,7 @@ impl Vcpu {
     ) -> Result<u64, Exception> {
         debug_assert!(bank != BANK_SLOW);
         let leaf = self.leaf(bank, lin, access)?;
+        let leaf = Leaf(Self::viewed(leaf.0, self.smram_data));
         self.fill(bank, lin, leaf);
         Ok(leaf.phys() | (lin & 0xFFF))
     }
@@ -117,7 +118,8 @@ impl Vcpu {
         if !leaf.has(Leaf::FETCHED) {
             self.tlb.note_fetch(lin);
         }
-        Ok((leaf.phys() | (lin & 0xFFF), leaf.has(Leaf::GLOBAL)))
+        let phys = Self::viewed(leaf.phys() | (lin & 0xFFF), self.smram_code);
+        Ok((phys, leaf.has(Leaf::GLOBAL)))
     }
 
     /// The page of `lin`, where the rights of `bank` allow the access.
@@ -242,7 +244,7 @@ impl Vcpu {
         if leaf.has(Leaf::GLOBAL) {
             frame |= frame::GLOBAL;
         }
-        let entry = match memory.page(PhysAddr(leaf.phys())) {
+        let entry = match memory.page_of_processor(PhysAddr(leaf.phys())) {
             Page::Ram(host) => {
                 if writable {
                     frame |= frame::WRITABLE;
@@ -316,10 +318,8 @@ impl Vcpu {
         let paging = Paging::of(&self.cpu, &self.model);
         let walk = walk::walk(&paging, lin, &mut |addr, size| {
             let mut bytes = [0; 8];
-            memory.read(
-                PhysAddr(addr & self.a20_mask),
-                &mut bytes[..usize::from(size)],
-            );
+            let phys = Self::viewed(addr & self.a20_mask, self.smram_data);
+            memory.read_as_processor(PhysAddr(phys), &mut bytes[..usize::from(size)]);
             u64::from_le_bytes(bytes)
         });
         walk.ok()
@@ -333,7 +333,9 @@ impl Vcpu {
                 return i;
             };
             if let Some(bus) = &self.bus {
-                bus.memory.read(phys, std::slice::from_mut(byte));
+                let phys = PhysAddr(Self::viewed(phys.0, self.smram_code));
+                let byte = std::slice::from_mut(byte);
+                bus.memory.read_as_processor(phys, byte);
             }
         }
         buf.len()

@@ -6,6 +6,7 @@ use crate::cpu::{Mode, Reg, SegmentRegister, control};
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::insn::{Insn, flag};
+use crate::smm::io;
 use crate::table::Row;
 use crate::vcpu::{Vcpu, attention};
 use crate::width::{B, D, W16, Width};
@@ -107,6 +108,7 @@ fn input(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let (size, in_dx) = form(insn);
     let port = port(v, insn, in_dx);
     v.check_io(port, size)?;
+    v.note_io(insn, insn.number, port, size, io::INPUT);
     let value = v.read_port(insn.number, port, size);
     match size {
         1 => v.set::<B>(Reg::RAX as u8, value),
@@ -121,6 +123,7 @@ fn output(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     let port = port(v, insn, in_dx);
     v.check_io(port, size)?;
     let value = v.cpu.regs[Reg::RAX] & (!0 >> (64 - 8 * u32::from(size)));
+    v.note_io(insn, insn.number, port, size, 0);
     v.write_port(insn.number, port, size, value);
     Ok(())
 }
@@ -169,6 +172,7 @@ fn ins_once<W: Width>(v: &mut Vcpu, insn: &Insn, number: u16) -> Result<(), Exce
     if v.direct_write::<W>(lin).is_none() {
         v.touch_for_update(SegmentRegister::ES as u8, lin, W::BYTES)?;
     }
+    v.note_io(insn, number, port, W::BYTES as u8, io::INPUT | io::STRING);
     let value = v.read_port(number, port, W::BYTES as u8);
     v.store_at::<W>(insn.number, SegmentRegister::ES as u8, lin, value)?;
     advance::<W>(v, insn, Reg::RDI);
@@ -180,6 +184,7 @@ fn outs_once<W: Width>(v: &mut Vcpu, insn: &Insn, number: u16) -> Result<(), Exc
     v.check_io(port, W::BYTES as u8)?;
     let at = v.cpu.regs[Reg::RSI] & insn.addr_mask;
     let value = v.load_operand::<W>(insn, at)?;
+    v.note_io(insn, number, port, W::BYTES as u8, io::STRING);
     v.write_port(number, port, W::BYTES as u8, value);
     advance::<W>(v, insn, Reg::RSI);
     Ok(())

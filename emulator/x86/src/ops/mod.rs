@@ -100,6 +100,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     family(string::STOS_ROWS, Native::Call),
     family(syscall::ROWS, Native::Call),
     family(system::ROWS, Native::Call),
+    family(crate::smm::ROWS, Native::Call),
     family(x87::ROWS, Native::Call),
     family(x87_arith::ROWS, Native::Reencode),
     family(x87_compare::ROWS, Native::Reencode),

@@ -48,6 +48,7 @@ mod number {
     pub const PRED_CMD: u32 = 0x49;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8B;
+    pub const SMBASE: u32 = 0x9E;
     pub const MTRRCAP: u32 = 0xFE;
     pub const ARCH_CAPABILITIES: u32 = 0x10A;
     pub const SYSENTER_CS: u32 = 0x174;
@@ -66,6 +67,8 @@ mod number {
     pub const MTRR_FIX4K_LAST: u32 = 0x26F;
     pub const PAT: u32 = 0x277;
     pub const TSC_DEADLINE: u32 = 0x6E0;
+    pub const X2APIC_FIRST: u32 = 0x800;
+    pub const X2APIC_LAST: u32 = 0x8FF;
     pub const XSS: u32 = 0xDA0;
     pub const MTRR_DEF_TYPE: u32 = 0x2FF;
     pub const EFER: u32 = 0xC000_0080;
@@ -104,6 +107,7 @@ impl Vcpu {
             STAR | LSTAR | CSTAR | FMASK | FS_BASE | GS_BASE | KERNEL_GS_BASE => Feature::LongMode,
             TSC_AUX => Feature::Rdtscp,
             TSC_DEADLINE => Feature::TscDeadline,
+            X2APIC_FIRST..=X2APIC_LAST => Feature::X2Apic,
             XSS => Feature::Xsaves,
             MISC_ENABLE => Feature::Sse2,
             // STIBP, SSBD and BHI_DIS_S come with it in every model.
@@ -111,6 +115,7 @@ impl Vcpu {
             ARCH_CAPABILITIES => Feature::ArchCapabilities,
             // These came with the P6 family.
             APIC_BASE | BIOS_UPDT_TRIG | BIOS_SIGN_ID | DEBUG_CTL => Feature::Cmov,
+            SMBASE => Feature::LongMode,
             // The rest belongs to the announced model.
             _ => Feature::Msr,
         }
@@ -152,7 +157,14 @@ impl Vcpu {
             APIC_BASE if self.model.has(Feature::Apic) => msr.apic_base,
             APIC_BASE => msr.apic_base & !apic::ENABLE,
             TSC_DEADLINE => self.read_tsc_deadline(insn.number),
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let value = self.read_x2apic(insn.number, register);
+                return value.ok_or_else(bad);
+            }
             BIOS_SIGN_ID => msr.bios_sign_id,
+            // To be read in system management mode only.
+            SMBASE if self.cpu.smm.active => self.cpu.smm.base.into(),
+            SMBASE => return Err(bad()),
             MTRRCAP => MTRRCAP_VALUE,
             SYSENTER_CS => msr.sysenter_cs,
             SYSENTER_ESP => msr.sysenter_esp,
@@ -222,15 +234,25 @@ impl Vcpu {
                 self.look_at_devices();
             }
             APIC_BASE => {
-                if value & !(physical & !0xFFF | apic::BSP | apic::ENABLE) != 0 {
+                let extended = if self.model.has(Feature::X2Apic) {
+                    apic::EXTD
+                } else {
+                    0
+                };
+                let known = physical & !0xFFF | apic::BSP | apic::ENABLE | extended;
+                let before = msr.apic_base;
+                if value & !known != 0 || !Self::is_legal_apic_base(before, value) {
                     return Err(bad());
                 }
-                let before = msr.apic_base;
                 msr.apic_base = (value & !apic::BSP) | (before & apic::BSP);
                 self.apic_base_changed(before);
                 self.look_at_devices();
             }
             TSC_DEADLINE => self.write_tsc_deadline(insn.number, value),
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let written = self.write_x2apic(insn.number, register, value);
+                return written.ok_or_else(bad);
+            }
             BIOS_SIGN_ID => msr.bios_sign_id = value,
             SYSENTER_CS => msr.sysenter_cs = value & 0xFFFF_FFFF,
             SYSENTER_ESP => msr.sysenter_esp = value,
@@ -309,19 +331,26 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Writes EFER (SDM vol. 3A §2.2.1): LMA is the processor's, LME is fixed while paging is on.
-    fn write_efer(&mut self, value: u64) -> Result<(), Exception> {
+    /// The bits of EFER that the model has.
+    pub(crate) fn known_efer(&self) -> u64 {
         use control::*;
-        let known = [
+        [
             (Feature::Syscall, EFER_SCE),
             (Feature::LongMode, EFER_LME | EFER_LMA),
             (Feature::Nx, EFER_NXE),
         ]
         .iter()
         .filter(|(feature, _)| self.model.has(*feature))
-        .fold(0, |known, (_, bit)| known | bit);
+        .fold(0, |known, (_, bit)| known | bit)
+    }
+
+    /// Writes EFER (SDM vol. 3A §2.2.1): LMA is the processor's, LME is fixed while paging is on.
+    fn write_efer(&mut self, value: u64) -> Result<(), Exception> {
+        use control::*;
         let old = self.cpu.efer;
-        if value & !known != 0 || (value ^ old) & EFER_LME != 0 && self.cpu.cr0 & CR0_PG != 0 {
+        if value & !self.known_efer() != 0
+            || (value ^ old) & EFER_LME != 0 && self.cpu.cr0 & CR0_PG != 0
+        {
             return Err(bad());
         }
         self.cpu.efer = (value & !EFER_LMA) | (old & EFER_LMA);

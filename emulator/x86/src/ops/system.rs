@@ -150,11 +150,7 @@ impl Vcpu {
         if value >> 32 != 0 {
             return Err(Exception::gp(0));
         }
-        let mut known = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_PG;
-        if self.model.has(Feature::I486) {
-            known |= CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD;
-        }
-        let new = (value & known) | CR0_ET;
+        let new = self.known_cr0(value);
         let old = self.cpu.cr0;
         let illegal = new & (CR0_PG | CR0_PE) == CR0_PG || new & (CR0_NW | CR0_CD) == CR0_NW;
         if illegal {
@@ -224,8 +220,18 @@ impl Vcpu {
         Ok(())
     }
 
+    /// What CR0 is after a write of `value`: it has the bits that the model has.
+    pub(crate) fn known_cr0(&self, value: u64) -> u64 {
+        use control::*;
+        let mut known = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_PG;
+        if self.model.has(Feature::I486) {
+            known |= CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD;
+        }
+        (value & known) | CR0_ET
+    }
+
     /// The bits of CR4 that the model has.
-    fn known_cr4(&self) -> u64 {
+    pub(crate) fn known_cr4(&self) -> u64 {
         use control::*;
         [
             (Feature::Vme, CR4_VME | CR4_PVI),

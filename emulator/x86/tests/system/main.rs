@@ -7,5 +7,6 @@ mod harness;
 mod long;
 mod models;
 mod registers;
+mod smm;
 mod tasks;
 mod virtual8086;
