@@ -307,7 +307,16 @@ fn is_vector(iced: &Instruction) -> bool {
     }
     let implied = matches!(
         iced.mnemonic(),
-        M::Maskmovdqu | M::Pcmpistri | M::Pcmpistrm | M::Pcmpestri | M::Pcmpestrm
+        M::Maskmovdqu
+            | M::Pcmpistri
+            | M::Pcmpistrm
+            | M::Pcmpestri
+            | M::Pcmpestri64
+            | M::Pcmpestrm
+            | M::Pcmpestrm64
+            // Its operand in memory belongs to the x87 state.
+            | M::Cvtpi2ps
+            | M::Cvtpi2pd
     );
     vectors > 0 && others == 0 && !implied && host_has(iced)
 }
