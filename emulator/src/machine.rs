@@ -387,6 +387,11 @@ impl Machine {
         self.code.set_recompiler(recompiler);
     }
 
+    /// Has code compiled that was run `uses` times, 1 at least, instead of as often as measured to be best: for tests.
+    pub fn compile_after(&mut self, uses: u32) {
+        self.code.compile_after(uses);
+    }
+
     /// Instructions retired by host code, how many of those were calls of an interpreter's handler, blocks compiled, and bytes of
     /// host code at present.
     pub fn host_figures(&self) -> [u64; 4] {

@@ -127,7 +127,7 @@ pub struct Frame {
     /// What an entry of `jumps` must agree in: one of these.
     pub tags: [u64; 2],
     /// [`JUMPS`] entries.
-    pub jumps: *const Jump,
+    pub jumps: *mut Jump,
     /// The bits of an address that are the index of its TLB entry, for PEXT.
     pub index_mask: u64,
     /// The bits of an address above its page, for PEXT.
@@ -169,7 +169,7 @@ const LONGEST: u64 = 1 << 60;
 /// The exception masks of MXCSR.
 const MASKED: u32 = 0x1F80;
 /// Entries of [`Frame::jumps`]; a power of two.
-pub const JUMPS: usize = 4096;
+pub const JUMPS: usize = 16384;
 
 /// Where an instruction pointer leads, at the place that [`jump_slot`] says.
 #[derive(Clone, Copy)]
@@ -199,7 +199,7 @@ pub fn jump_slot(ip: u64) -> usize {
 pub(crate) struct HostState {
     stack: [u64; 8192],
     frame: Frame,
-    jumps: [Jump; JUMPS],
+    jumps: Vec<Jump>,
     /// The link by which host code left, and where to.
     wanted: Option<(u32, u64)>,
     /// `CodeCache::host_epoch` of what stands in `jumps`.
@@ -218,7 +218,7 @@ impl HostState {
                 flags: 0,
                 vcpu: std::ptr::null_mut(),
                 tags: [0; 2],
-                jumps: std::ptr::null(),
+                jumps: std::ptr::null_mut(),
                 index_mask: (layout::TLB_SIZE as u64 - 1) << 12,
                 high_mask: !0xFFF,
                 tlb: 0,
@@ -236,7 +236,7 @@ impl HostState {
                 spare: [0; 5],
                 regs: [0; 16],
             },
-            jumps: [NO_JUMP; JUMPS],
+            jumps: vec![NO_JUMP; JUMPS],
             wanted: None,
             epoch: 0,
             retired: 0,
@@ -410,7 +410,7 @@ fn enter(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     let epoch = v.code.host_epoch;
     if host.epoch != epoch {
         host.epoch = epoch;
-        host.jumps = [NO_JUMP; JUMPS];
+        host.jumps.fill(NO_JUMP);
         host.wanted = None;
     }
     if let Some((number, to)) = host.wanted.take()
@@ -431,6 +431,7 @@ fn enter(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     v.hand_over(&mut host.frame);
     host.frame.page_ip = ip & !0xFFF;
     host.frame.code = base;
+    host.frame.jumps = host.jumps.as_mut_ptr();
     let host = Box::into_raw(host);
     // From here on the processor is reached by this pointer alone, as `call` does too.
     let vcpu: *mut Vcpu = v;
@@ -439,7 +440,6 @@ fn enter(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     // taken back once host code has left.
     let (v, host, how) = unsafe {
         (*host).frame.vcpu = vcpu;
-        (*host).frame.jumps = (&raw const (*host).jumps).cast();
         let how = trampoline(&raw mut (*host).frame, address);
         (&mut *vcpu, Box::from_raw(host), how)
     };
@@ -563,9 +563,9 @@ impl Vcpu {
         let (Some(code), Some(tag)) = (code, self.jumps.tag(ip)) else {
             return false;
         };
-        // SAFETY: the jumps lie beside the frame in the same box, which `enter` has taken apart; the slot is among them.
+        // SAFETY: the list is not touched by others while host code runs, and the slot is in it.
         unsafe {
-            *frame.jumps.cast_mut().add(jump_slot(ip)) = Jump {
+            *frame.jumps.add(jump_slot(ip)) = Jump {
                 ip,
                 tag,
                 host: frame.code + code.0 as usize,
