@@ -51,6 +51,9 @@ enum Command {
         /// Prints cases and differences of each mnemonic
         #[arg(long)]
         table: bool,
+        /// What the run loop has, whose results are compared as well
+        #[arg(long, value_name = "interpreter|recompiler", default_value = "interpreter", value_parser = ["interpreter", "recompiler"])]
+        engine: String,
     },
 }
 
@@ -79,9 +82,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
     match &arguments.command {
         Command::Vectors { paths, quiet } => run_vectors(paths, *quiet),
         Command::Oracle {
-            replay: Some(line), ..
+            replay: Some(line),
+            engine,
+            ..
         } => {
-            let (same, text) = Oracle::new()?.replay(&line.parse()?)?;
+            let (same, text) = oracle(engine)?.replay(&line.parse()?)?;
             println!("{text}");
             println!("{} passed, {} failed", u8::from(same), u8::from(!same));
             Ok(same)
@@ -92,6 +97,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             mnemonics,
             modes,
             table,
+            engine,
             ..
         } => {
             let modes = if modes.is_empty() {
@@ -106,13 +112,22 @@ fn run(arguments: &Arguments) -> Result<bool> {
                 mnemonics: mnemonics.clone(),
                 modes,
             };
-            run_oracle(&options, *table)
+            run_oracle(&options, *table, engine)
         }
     }
 }
 
-fn run_oracle(options: &Options, table: bool) -> Result<bool> {
+/// Both sides, with that engine.
+fn oracle(engine: &str) -> Result<Oracle> {
     let mut oracle = Oracle::new()?;
+    if engine == "recompiler" {
+        oracle.recompile()?;
+    }
+    Ok(oracle)
+}
+
+fn run_oracle(options: &Options, table: bool, engine: &str) -> Result<bool> {
+    let mut oracle = oracle(engine)?;
     if !oracle.host_is_known() {
         println!(
             "note: this host is not AMD's; what it alone does differently counts as a difference"
@@ -148,6 +163,10 @@ fn run_oracle(options: &Options, table: bool) -> Result<bool> {
             "not available: {}-bit code, for which this kernel has no LDT",
             mode.bits()
         );
+    }
+    let (retired, blocks) = oracle.host_figures();
+    if blocks > 0 {
+        println!("{retired} instructions in host code, {blocks} blocks compiled");
     }
     let (passed, failed) = report.totals();
     println!("{passed} passed, {failed} failed");

@@ -757,6 +757,25 @@ impl Oracle {
         })
     }
 
+    /// From now on the run loop, whose results are compared with the single instruction's, has each block compiled at its
+    /// first use.
+    ///
+    /// # Errors
+    /// There is no recompiler for this host.
+    pub fn recompile(&mut self) -> Result<()> {
+        let recompiler = jit::recompiler().map_err(|why| anyhow::anyhow!(why))?;
+        let code = self.interpreter.vcpu.code_mut();
+        code.set_recompiler(recompiler);
+        code.compile_after(1);
+        Ok(())
+    }
+
+    /// Instructions that the run loop has retired in host code, and blocks compiled.
+    pub fn host_figures(&mut self) -> (u64, u64) {
+        let retired = self.interpreter.vcpu.host_figures().0;
+        (retired, self.interpreter.vcpu.code_mut().host_figures().0)
+    }
+
     /// Whether the host is one of those whose differences from the SDM are listed.
     pub fn host_is_known(&self) -> bool {
         self.native.is_amd()

@@ -385,6 +385,25 @@ impl Machine {
         }
     }
 
+    /// Has frequent code compiled from now on. A run is the same with and without.
+    pub fn set_recompiler(&mut self, recompiler: Box<dyn x86::Recompiler>) {
+        self.code.set_recompiler(recompiler);
+    }
+
+    /// Has code compiled that was run `uses` times, 1 at least, instead of as often as measured to be best: for tests.
+    pub fn compile_after(&mut self, uses: u32) {
+        self.code.compile_after(uses);
+    }
+
+    /// Instructions retired by host code, how many of those were calls of an interpreter's handler, blocks compiled, and bytes of
+    /// host code at present.
+    pub fn host_figures(&self) -> [u64; 4] {
+        let (blocks, bytes) = self.code.host_figures();
+        let cpus = self.cpus.iter().map(x86::Vcpu::host_figures);
+        let (retired, calls) = cpus.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        [retired, calls, blocks, bytes as u64]
+    }
+
     /// The reset button: processors and devices start anew; RAM keeps its content, but for the preloads.
     pub fn reset(&mut self) {
         log::debug!(target: "machine", "reset after {} instructions", self.retired());

@@ -214,10 +214,6 @@ fn check(args: RunArgs) -> Result<Plan> {
             "--gdb {address}: the debugger port is not yet available in this build; leave it out"
         );
     }
-    // This build has one engine, so that each choice is that; another one will have to be looked at here.
-    match args.engine {
-        None | Some(EngineChoice::Auto | EngineChoice::Interpreter) => {}
-    }
     let serial = args.serial.iter();
     let serial: Vec<Place> = serial
         .map(|text| Place::parse("--serial", text))
@@ -477,6 +473,40 @@ fn start_network(spec: &spec::NetSpec) -> Result<net::Link> {
     Ok(link)
 }
 
+/// Gives the machine a recompiler where one is wanted and there.
+fn choose_engine(choice: Option<EngineChoice>, machine: &mut emulator::Machine) -> Result<()> {
+    if choice == Some(EngineChoice::Interpreter) {
+        return Ok(());
+    }
+    match recompiler() {
+        Ok(recompiler) => machine.set_recompiler(recompiler),
+        #[cfg(feature = "recompiler")]
+        Err(why) if choice == Some(EngineChoice::Recompiler) => {
+            bail!("--engine recompiler: {why}; leave it out, and the interpreter runs the machine");
+        }
+        Err(why) => log::info!(target: "engine", "the interpreter alone: {why}"),
+    }
+    Ok(())
+}
+
+#[cfg(feature = "recompiler")]
+fn recompiler() -> Result<Box<dyn x86::Recompiler>, &'static str> {
+    jit::recompiler()
+}
+
+#[cfg(not(feature = "recompiler"))]
+fn recompiler() -> Result<Box<dyn x86::Recompiler>, &'static str> {
+    Err("this build has no recompiler")
+}
+
+/// Which engines this build has on this host, and what holds the recompiler off.
+pub fn engines() -> (&'static str, &'static str) {
+    match recompiler() {
+        Ok(_) => ("recompiler (auto), interpreter", "x86-64"),
+        Err(why) => ("interpreter", why),
+    }
+}
+
 /// Builds and runs the machine; on a thread of its own.
 fn run_machine(
     plan: Plan,
@@ -501,6 +531,7 @@ fn run_machine(
     let no_reboot = plan.args.no_reboot;
     let restored = saved.is_some();
     let mut machine = build::build(&spec, media, plan.pacing, rtc_start, no_reboot, restored)?;
+    choose_engine(plan.args.engine, &mut machine)?;
     if let Some(saved) = saved {
         saved.restore(&mut machine)?;
     }

@@ -163,6 +163,9 @@ pub enum EngineChoice {
     Auto,
     /// The interpreter alone
     Interpreter,
+    /// The recompiler for what runs often, and the interpreter for the rest
+    #[cfg(feature = "recompiler")]
+    Recompiler,
 }
 
 /// A kind of drive.
@@ -323,8 +326,8 @@ pub struct RunArgs {
     /// What virtual time follows [default: realtime with a display, a terminal or --net user, else deterministic]
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     pub clock: Option<ClockChoice>,
-    /// Which execution tiers may run [default: auto]
-    #[arg(hide = true, long, value_name = "ENGINE", help_heading = "Machine")]
+    /// Which execution tiers may run: a run is the same with each [default: auto]
+    #[arg(long, value_name = "ENGINE", help_heading = "Machine")]
     pub engine: Option<EngineChoice>,
 
     /// What shows the screen [default: auto]

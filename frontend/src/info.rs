@@ -3,7 +3,7 @@
 use anyhow::Result;
 use devices::boards::pc::{self, PcConfig, SoundCards};
 
-use crate::{display, outlet};
+use crate::{app, display, outlet};
 
 /// Prints it.
 ///
@@ -24,11 +24,12 @@ pub fn print() -> Result<()> {
         .collect();
     names.sort_unstable();
     names.dedup();
+    let (engines, recompilers) = app::engines();
     let rows = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("CPU models", spec::build::cpu_models().join(", ")),
-        ("engines", "interpreter".to_owned()),
-        ("recompilers", "none in this build".to_owned()),
+        ("engines", engines.to_owned()),
+        ("recompilers", recompilers.to_owned()),
         ("displays", display::names().join(", ")),
         ("devices", names.join(", ")),
         (

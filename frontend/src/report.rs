@@ -367,11 +367,32 @@ pub struct Cut {
     pub debugcon: u64,
 }
 
-/// Instructions by execution tier.
+/// Which engine did the work.
 #[derive(Clone, Debug, Serialize)]
-pub struct Tiers {
-    /// By the interpreter.
+pub struct Engine {
+    /// Instructions retired in the interpreter.
     pub interpreter: u64,
+    /// Instructions retired in host code.
+    pub recompiler: u64,
+    /// Of those, how many had an interpreter's handler called for them.
+    pub called: u64,
+    /// Blocks compiled.
+    pub blocks: u64,
+    /// Bytes of host code at the end.
+    pub bytes: u64,
+}
+
+impl Engine {
+    fn of(machine: &Machine, instructions: u64) -> Self {
+        let [recompiler, called, blocks, bytes] = machine.host_figures();
+        Self {
+            interpreter: instructions.saturating_sub(recompiler),
+            recompiler,
+            called,
+            blocks,
+            bytes,
+        }
+    }
 }
 
 /// What happened in a run.
@@ -397,8 +418,8 @@ pub struct Report {
     pub debugcon: String,
     /// What of it is not in the report.
     pub cut: Cut,
-    /// Instructions by tier.
-    pub tiers: Tiers,
+    /// Which engine did the work.
+    pub engine: Engine,
     /// How the guest died, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
@@ -465,9 +486,7 @@ impl Outcome {
                 serial: script.serial_cut(),
                 debugcon: script.debugcon_cut(),
             },
-            tiers: Tiers {
-                interpreter: instructions,
-            },
+            engine: Engine::of(machine, instructions),
             death: Death::of(machine, end.cause),
             lost: lost.iter().map(ToString::to_string).collect(),
             state_sha256: state_hash.map_or_else(String::new, |hash| hex_digest(&hash)),

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod device;
 pub mod event;
 pub mod frame;
+pub mod host_code;
 pub mod input;
 pub mod line;
 pub mod memory;
@@ -25,6 +26,7 @@ pub use clock::Clock;
 pub use device::{CONFIGURATION, Device, DeviceCtx, NoSuchDrive};
 pub use event::EventQueue;
 pub use frame::{Frame, TextScreen};
+pub use host_code::HostCodeMemory;
 pub use input::{DmaDirection, Input, Key, Motion, Place};
 pub use line::{IrqLine, IrqLines};
 pub use memory::{

@@ -1,5 +1,8 @@
 //! Whole machines with random guests.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use emulator::Pacing;
 use platform::testkit::Rng;
 
@@ -81,19 +84,29 @@ fn random_programs() {
     });
 }
 
-/// What a hostile guest does is the same in each run.
+/// What a hostile guest does is the same in each run, and by whichever engine.
 #[test]
 fn random_programs_are_deterministic() {
-    for_each_seed("determinism of random programs", 24, |seed| {
-        let run = || {
+    let by_both = AtomicU64::new(0);
+    for_each_seed("determinism of random programs", 60, |seed| {
+        let run = |compile_after: Option<u32>| {
             let mut rng = rng(seed, 3);
             let program = Program::any(&mut rng);
             let mut parts = Parts::new(program.bios);
             parts.preloads = program.preloads;
             let mut machine = parts.build();
+            if let (Some(uses), Ok(recompiler)) = (compile_after, jit::recompiler()) {
+                machine.set_recompiler(recompiler);
+                machine.compile_after(uses);
+            }
             let retired = drive(&mut machine, &mut rng, 50_000);
+            by_both.fetch_add(machine.host_figures()[0], Relaxed);
             (retired, machine.now_ns(), machine.state_hash())
         };
-        assert!(run() == run());
+        let plain = run(None);
+        assert!(plain == run(None), "twice the same");
+        assert!(plain == run(Some(1)), "all of it compiled");
+        assert!(plain == run(Some(3)), "compiled while it runs");
     });
+    println!("{} instructions in host code", by_both.load(Relaxed));
 }

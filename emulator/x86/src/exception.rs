@@ -40,6 +40,12 @@ impl Exception {
         None => unreachable!(),
     };
 
+    /// Not a guest's exception: host code ran, whole blocks, and has kept all accounts itself.
+    pub const Left: Self = match NonZeroU32::new(PRESENT | STOP | 2) {
+        Some(word) => Self(word),
+        None => unreachable!(),
+    };
+
     /// A #DB. `trap` ones are raised after the instruction has completed, faults before it.
     pub const fn debug(trap: bool) -> Self {
         Self::word(1 | if trap { TRAP } else { 0 })
@@ -84,19 +90,6 @@ impl Exception {
         match NonZeroU32::new(word | PRESENT) {
             Some(word) => Self(word),
             None => unreachable!(),
-        }
-    }
-
-    /// The whole word, never 0: how an exception travels to and from a recompiler's code.
-    pub const fn to_word(self) -> u32 {
-        self.0.get()
-    }
-
-    /// The exception of a word that [`to_word`](Self::to_word) gave; `None` for 0.
-    pub const fn from_word(word: u32) -> Option<Self> {
-        match NonZeroU32::new(word) {
-            Some(word) => Some(Self(word)),
-            None => None,
         }
     }
 

@@ -165,6 +165,9 @@ impl Vcpu {
     /// the full handler. Returns whether the block ran to its end.
     #[cold]
     fn resume(&mut self, block: *mut Block, mut exception: Exception) -> bool {
+        if exception == Exception::Left {
+            return false;
+        }
         // SAFETY: the block is live, and `stopped` is one of its instructions.
         let last = unsafe { (*block).insns.as_ptr().add((*block).insns.len() - 1) };
         loop {
@@ -236,7 +239,7 @@ impl Vcpu {
 
     /// An instruction raised an exception: puts the instruction pointer on it and delivers.
     #[cold]
-    fn leave_block(&mut self, insn: *const Insn, exception: Exception) {
+    pub(crate) fn leave_block(&mut self, insn: *const Insn, exception: Exception) {
         self.code.mend();
         // SAFETY: `insn` is the instruction that ran.
         let insn = unsafe { &*insn };

@@ -10,6 +10,7 @@ use crate::exception::Exception;
 use crate::flags::{LazyFlags, bits};
 use crate::insn::{Insn, flag};
 use crate::mmu::{BANK_SLOW, BANK_SUPERVISOR, BANK_SUPERVISOR_AC, BANK_USER, Tlb};
+use crate::recompiler::HostState;
 use crate::smm::IoInstruction;
 use crate::width::Width;
 
@@ -97,6 +98,8 @@ pub struct Vcpu {
     pub(crate) io: IoInstruction,
     pub(crate) io_done: u64,
     pub(crate) bus: Option<Box<Bus>>,
+    /// What host code has, once some has run.
+    pub(crate) host: Option<Box<HostState>>,
     /// For whoever asks why the processor died.
     pub(crate) faults: Faults,
 }
@@ -142,6 +145,7 @@ impl Vcpu {
             io: IoInstruction::default(),
             io_done: !0,
             bus: None,
+            host: None,
             faults: Faults::default(),
         };
         vcpu.reset();

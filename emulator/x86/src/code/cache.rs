@@ -11,7 +11,7 @@ use super::page::CodePage;
 use super::{Block, NO_LINK, granule_numbers};
 use crate::cpu::Monitor;
 use crate::insn::{ExecFn, Insn};
-use crate::recompiler::Recompiler;
+use crate::recompiler::{HOT, Recompiler};
 use crate::{chain, decode};
 
 /// Blocks take at most this much of the host's memory, in bytes; then the oldest quarter goes.
@@ -104,6 +104,12 @@ pub struct CodeCache {
     max_bytes: usize,
     cut: Option<Cut>,
     pub(crate) recompiler: Option<Box<dyn Recompiler>>,
+    /// A block is offered to it when it has been entered so often.
+    pub(crate) hot: u32,
+    /// The recompiler has no room left.
+    pub(crate) host_full: bool,
+    /// Counts how often all host code was dropped.
+    pub(crate) host_epoch: u64,
     /// The monitored line of each processor that has one.
     monitors: Vec<(u8, u64)>,
     /// Processors whose line was written, a bit each.
@@ -146,6 +152,9 @@ impl CodeCache {
             max_bytes: MAX_BYTES,
             cut: None,
             recompiler: None,
+            hot: HOT,
+            host_full: false,
+            host_epoch: 0,
             monitors: Vec::new(),
             woken: 0,
             protected: VecDeque::new(),
@@ -188,9 +197,7 @@ impl CodeCache {
         self.cut = None;
         self.monitors.clear();
         self.woken = 0;
-        if let Some(recompiler) = &mut self.recompiler {
-            recompiler.drop_all();
-        }
+        self.drop_host_code();
         self.pool.clear();
         self.insns.clear();
         self.bytes = 0;
@@ -279,6 +286,9 @@ impl CodeCache {
     /// Frees dropped blocks, and drops the oldest quarter where there are too many. Not while a block runs.
     pub(super) fn tidy(&mut self, memory: &mut GuestMemory) {
         self.bury();
+        if self.host_full {
+            self.drop_host_code();
+        }
         // Room that was given back is of use for as many instructions only; a guest could want ever other numbers.
         let scattered = self.insns.bytes() > 2 * self.max_bytes;
         if self.bytes > self.max_bytes || scattered {
@@ -304,6 +314,22 @@ impl CodeCache {
             // SAFETY: as above.
             self.ages
                 .retain(|&(block, serial)| unsafe { (*block).serial } == serial);
+        }
+    }
+
+    /// Drops all host code; the blocks stay. Not while a block runs.
+    fn drop_host_code(&mut self) {
+        self.host_full = false;
+        self.host_epoch += 1;
+        if let Some(recompiler) = &mut self.recompiler {
+            recompiler.drop_all();
+            for &block in &self.pool.blocks {
+                // SAFETY: blocks of the pool are not freed, and none runs.
+                let block = unsafe { &mut *block };
+                if block.serial != 0 {
+                    block.cool_down();
+                }
+            }
         }
     }
 
@@ -437,7 +463,7 @@ impl CodeCache {
             }
             (*pointer).serial = 0;
             if let (Some(entry), Some(recompiler)) =
-                ((*pointer).heat.take_entry(), &mut self.recompiler)
+                ((*pointer).heat.take_code(), &mut self.recompiler)
             {
                 recompiler.drop_block(entry);
             }

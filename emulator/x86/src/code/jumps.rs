@@ -67,6 +67,12 @@ impl JumpTable {
             .then_some(entry.block)
     }
 
+    /// With which tag `lin` is known.
+    pub fn tag(&self, lin: u64) -> Option<u64> {
+        let entry = &self.entries[Self::slot(lin)];
+        (entry.lin == lin).then_some(entry.tag)
+    }
+
     /// From now on `lin` leads to `block`.
     pub fn note(&mut self, lin: u64, tag: u64, block: *mut Block, serial: u64) {
         self.entries[Self::slot(lin)] = Jump {

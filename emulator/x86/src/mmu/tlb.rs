@@ -37,16 +37,16 @@ const PCIDS: usize = 4096;
 pub const PAGE_MASK: u64 = !0xFFF;
 /// The low bit of [`Direct::addend`] where the page is no memory; the other bits are then its linear address.
 pub const DEVICE: u64 = 1;
-/// The tag of no page.
+/// The tag of no page. In the direct level it becomes another one, by slot: see [`no_tag`].
 pub const NO_TAG: u64 = !0;
 
 /// A data translation that the fast path can use. Fixed layout, for a recompiler's inline look-up.
 #[derive(Clone, Copy)]
 #[repr(C, align(32))]
 pub struct Direct {
-    /// The page's linear address if it may be read directly, else [`NO_TAG`].
+    /// The page's linear address if it may be read directly, else a [`no_tag`].
     pub read: u64,
-    /// The page's linear address if it may be written directly, else [`NO_TAG`].
+    /// The page's linear address if it may be written directly, else a [`no_tag`].
     pub write: u64,
     /// Host address minus linear address; or, with [`DEVICE`], the linear address.
     pub addend: u64,
@@ -62,12 +62,27 @@ pub mod frame {
     pub const WRITABLE: u64 = 1 << 1;
 }
 
-const EMPTY: Direct = Direct {
-    read: NO_TAG,
-    write: NO_TAG,
-    addend: 0,
-    frame: NO_TAG,
-};
+/// The tag of no page in direct entry `slot`: of no page's address, as it is not aligned; and half a bank away from
+/// all addresses that are looked for in this slot, so that a comparison need not be of pages exactly: none of the
+/// 4096 bytes from it on, nor of those before, is looked for here.
+const fn no_tag(slot: usize) -> u64 {
+    let other = (slot % ENTRIES) ^ (ENTRIES / 2);
+    (!0 << 22) | (other as u64) << 12 | 0x800
+}
+
+const fn empty(slot: usize) -> Direct {
+    Direct {
+        read: no_tag(slot),
+        write: no_tag(slot),
+        addend: 0,
+        frame: NO_TAG,
+    }
+}
+
+/// All entries of no page.
+fn all_empty() -> [Direct; ENTRIES * BANKS] {
+    std::array::from_fn(empty)
+}
 
 /// What a page walk found: the physical page, and rights in the low bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +188,7 @@ impl Tlb {
     /// An empty TLB, of PCID 0.
     pub fn new() -> Box<Self> {
         Box::new(Self {
-            direct: [EMPTY; ENTRIES * BANKS],
+            direct: all_empty(),
             filled: Vec::with_capacity(ENTRIES * BANKS),
             filled_over: false,
             known: [[UNKNOWN; WAYS]; SETS],
@@ -231,8 +246,13 @@ impl Tlb {
 
     /// Makes the page of `lin` directly accessible with the rights of `bank`.
     #[inline]
-    pub fn fill(&mut self, bank: usize, lin: u64, entry: Direct) {
+    pub fn fill(&mut self, bank: usize, lin: u64, mut entry: Direct) {
         let slot = Self::slot(bank, lin);
+        for tag in [&mut entry.read, &mut entry.write] {
+            if *tag == NO_TAG {
+                *tag = no_tag(slot);
+            }
+        }
         if entry.frame & frame::GLOBAL == 0 {
             if self.filled.len() < ENTRIES * BANKS {
                 self.filled.push(slot as u16);
@@ -245,32 +265,32 @@ impl Tlb {
 
     /// Takes the direct right to write away from every linear page that maps physical page `phys`.
     pub fn protect(&mut self, phys: u64) {
-        for entry in &mut self.direct {
+        for (slot, entry) in self.direct.iter_mut().enumerate() {
             if entry.frame & PAGE_MASK == phys {
-                entry.write = NO_TAG;
+                entry.write = no_tag(slot);
             }
         }
     }
 
     /// Takes the direct right to write away from every page.
     pub fn protect_all(&mut self) {
-        for entry in &mut self.direct {
-            entry.write = NO_TAG;
+        for (slot, entry) in self.direct.iter_mut().enumerate() {
+            entry.write = no_tag(slot);
         }
     }
 
     fn drop_direct_locals(&mut self) {
         if self.filled_over {
-            for entry in &mut self.direct {
+            for (slot, entry) in self.direct.iter_mut().enumerate() {
                 if entry.frame & frame::GLOBAL == 0 {
-                    *entry = EMPTY;
+                    *entry = empty(slot);
                 }
             }
         } else {
             for &slot in &self.filled {
                 let entry = &mut self.direct[usize::from(slot)];
                 if entry.frame & frame::GLOBAL == 0 {
-                    *entry = EMPTY;
+                    *entry = empty(slot.into());
                 }
             }
         }
@@ -400,7 +420,7 @@ impl Tlb {
 
     /// Drops all translations, of all address spaces, global ones too.
     pub fn flush_all(&mut self) {
-        self.direct.fill(EMPTY);
+        self.direct = all_empty();
         self.filled.clear();
         self.filled_over = false;
         self.large.clear();
@@ -468,9 +488,10 @@ impl Tlb {
         }
         if context == self.context {
             for bank in 0..BANKS {
-                let entry = &mut self.direct[Self::slot(bank, page)];
+                let slot = Self::slot(bank, page);
+                let entry = &mut self.direct[slot];
                 if globals || entry.frame & frame::GLOBAL == 0 {
-                    *entry = EMPTY;
+                    *entry = empty(slot);
                 }
             }
         }
@@ -508,14 +529,16 @@ impl Tlb {
             }
         }
         if context == self.context {
-            for entry in &mut self.direct {
-                let page = if entry.addend & DEVICE != 0 && entry.read == NO_TAG {
+            for (slot, entry) in self.direct.iter_mut().enumerate() {
+                let page = if entry.read & !PAGE_MASK == 0 {
+                    entry.read
+                } else if entry.addend & DEVICE != 0 {
                     entry.addend & PAGE_MASK
                 } else {
-                    entry.read.min(entry.write)
+                    continue;
                 };
                 if page.wrapping_sub(base) < size && (globals || entry.frame & frame::GLOBAL == 0) {
-                    *entry = EMPTY;
+                    *entry = empty(slot);
                 }
             }
         }
