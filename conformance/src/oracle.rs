@@ -757,8 +757,8 @@ impl Oracle {
         })
     }
 
-    /// From now on the run loop, whose results are compared with the single instruction's, has each block compiled at its
-    /// first use.
+    /// From now on the run loop, whose results are compared with the single instruction's, has each
+    /// block compiled at its first use.
     ///
     /// # Errors
     /// There is no recompiler for this host.

@@ -395,8 +395,8 @@ impl Machine {
         self.code.compile_after(uses);
     }
 
-    /// Instructions retired by host code, how many of those were calls of an interpreter's handler, blocks compiled, and bytes of
-    /// host code at present.
+    /// Instructions retired by host code, how many of those were calls of an interpreter's handler,
+    /// blocks compiled, and bytes of host code at present.
     pub fn host_figures(&self) -> [u64; 4] {
         let (blocks, bytes) = self.code.host_figures();
         let cpus = self.cpus.iter().map(x86::Vcpu::host_figures);

@@ -183,6 +183,7 @@ fn host_systems_differ_in_one_place() {
     // Guest memory's large pages, and what compares with one kind of host's processor.
     let may = [
         "frontend/host/",
+        "emulator/platform/src/host_code.rs",
         "emulator/platform/src/memory.rs",
         "emulator/x86/src/softfloat/tests/",
         "emulator/x86/src/ops/mod.rs",

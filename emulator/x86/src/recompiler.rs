@@ -8,9 +8,10 @@
 //!
 //! What host code has no template for, and what a template cannot finish, an instruction's own full handler does,
 //! within the running block: host code calls [`call`], which hands the processor over, and gives it back, or says
-//! that host code has to leave, with the state where it belongs. So faults, devices, code pages and all that is rare are
-//! those of the interpreter, and so are the counts of retired instructions: a block of host code is a block of the
-//! interpreter, and where one ends and what is looked at there is the same for both.
+//! that host code has to leave, with the state where it belongs. So faults, devices, code pages and
+//! all that is rare are those of the interpreter, and so are the counts of retired instructions: a
+//! block of host code is a block of the interpreter, and where one ends and what is looked at there
+//! is the same for both.
 //!
 //! Emitted code touches the frame, the processor at the offsets of [`layout`], and guest memory by the addresses that
 //! TLB entries give, within the page that they are for.
@@ -31,8 +32,8 @@ pub const HOT: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HostCode(pub u32);
 
-/// Enters host code: takes the frame and where to begin, gives why it left: [`LEFT`], or the number of an [`Exit`]'s link
-/// and 1 in the bit above.
+/// Enters host code: takes the frame and where to begin, gives why it left: [`LEFT`], or the number
+/// of an [`Exit`]'s link and 1 in the bit above.
 ///
 /// # Safety
 /// The frame is set up for a live block, whose host code that is.
@@ -83,7 +84,8 @@ pub trait Recompiler: Send {
     /// From now on link `number`, which host code left by, leads to `to`, which begins in the same page.
     fn link(&mut self, number: u32, to: HostCode);
 
-    /// The code will not be entered any more, because the block's bytes were written or for want of room. It may be running.
+    /// The code will not be entered any more, because the block's bytes were written or for want of
+    /// room. It may be running.
     fn drop_block(&mut self, code: HostCode);
 
     /// No code will be entered any more, and none runs.
@@ -435,9 +437,9 @@ fn enter(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
     let host = Box::into_raw(host);
     // From here on the processor is reached by this pointer alone, as `call` does too.
     let vcpu: *mut Vcpu = v;
-    // SAFETY: the frame is that of the block that runs, by the contract of this module; `call`, which it may call, takes
-    // processor and frame by the same raw pointers, and nobody holds a reference to either meanwhile. The box is
-    // taken back once host code has left.
+    // SAFETY: the frame is that of the block that runs, by the contract of this module; `call`,
+    // which it may call, takes processor and frame by the same raw pointers, and nobody holds a
+    // reference to either meanwhile. The box is taken back once host code has left.
     let (v, host, how) = unsafe {
         (*host).frame.vcpu = vcpu;
         let how = trampoline(&raw mut (*host).frame, address);
@@ -466,8 +468,9 @@ pub const GO_ON: u64 = 0;
 /// What [`call`] says: leave, with [`LEFT`].
 pub const LEAVE: u64 = 1;
 
-/// Executes the instruction `offset` bytes from the first of the block `identity` (see [`BlockView::identity`]) by its full
-/// handler. All general registers and the flags are in the frame, and are again when it returns [`GO_ON`].
+/// Executes the instruction `offset` bytes from the first of the block `identity` (see
+/// [`BlockView::identity`]) by its full handler. All general registers and the flags are in the
+/// frame, and are again when it returns [`GO_ON`].
 ///
 /// # Safety
 /// By host code only, for the block that runs.
@@ -551,8 +554,9 @@ pub unsafe extern "C" fn finish(frame: *mut Frame, identity: usize, offset: usiz
 }
 
 impl Vcpu {
-    /// Finds the block at the instruction pointer, as the run loop would do next, and notes its host code where host code
-    /// looks for it. Returns whether there is some. A fault is left to the run loop, which will meet it again.
+    /// Finds the block at the instruction pointer, as the run loop would do next, and notes its
+    /// host code where host code looks for it. Returns whether there is some. A fault is left to
+    /// the run loop, which will meet it again.
     fn find_host_code(&mut self, frame: &mut Frame) -> bool {
         let Ok(block) = self.find_block() else {
             return false;
@@ -643,7 +647,7 @@ mod tests {
 
     #[test]
     fn flags_go_to_the_frame_and_back() {
-        let mut v = Vcpu::new(crate::cpuid::CpuModel::default());
+        let mut v = Vcpu::new(crate::cpuid::CpuModel::by_name("max").expect("the model is there"));
         let mut state = HostState::new();
         for flags in 0..0x1000_u64 {
             let flags = flags & bits::ARITH | bits::FIXED;
@@ -657,7 +661,7 @@ mod tests {
 
     #[test]
     fn what_is_left_tells_the_count_with_the_bias_too() {
-        let mut v = Vcpu::new(crate::cpuid::CpuModel::default());
+        let mut v = Vcpu::new(crate::cpuid::CpuModel::by_name("max").expect("the model is there"));
         let mut state = HostState::new();
         for (end, attention) in [(1000, 0), (90, 1), (u64::MAX, 0), (u64::MAX, 3)] {
             (v.retired, v.slice_end, v.attention) = (100, end, attention);
