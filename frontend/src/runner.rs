@@ -79,6 +79,7 @@ impl Shown {
     }
 
     /// Whether the guest has switched on a pointer that is told places rather than movements.
+    #[cfg(feature = "window")]
     pub fn has_pointer(&self) -> bool {
         self.has_pointer.load(Ordering::Relaxed)
     }
