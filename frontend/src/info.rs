@@ -54,6 +54,10 @@ pub fn print() -> Result<()> {
             "firmware",
             "the built-in BIOS; SeaBIOS, OVMF and the like from a file".to_owned(),
         ),
+        (
+            "inputs",
+            "PS/2 keyboard and mouse, VMware's pointer, virtio keyboard and tablet".to_owned(),
+        ),
         ("drives", "IDE disk, ATAPI CD-ROM, floppy, virtio disk".to_owned()),
         ("not there", "USB".to_owned()),
     ];
