@@ -180,8 +180,15 @@ impl<'a> Translator<'a> {
 
     /// Translates the block; `None` where there is nothing to gain.
     pub fn translate(mut self) -> Option<Translated> {
-        let steps = plan::plan(self.block.code, self.block.insns, self.long);
-        if steps.iter().all(|step| step.kind == Kind::Call) {
+        let steps = plan::plan(
+            self.block.code,
+            self.block.insns,
+            self.long,
+            self.block.counts,
+        );
+        // A call costs more than a step of the interpreter.
+        let calls = steps.iter().filter(|step| step.kind == Kind::Call);
+        if calls.count() * 2 > steps.len() {
             return None;
         }
         // sub qword [rsp], count: as long as a jump, which is put here when the block is gone.

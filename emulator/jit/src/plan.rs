@@ -31,6 +31,12 @@ pub enum Kind {
     Divide,
     /// BSF and BSR.
     Scan,
+    /// TZCNT and LZCNT.
+    Count,
+    /// ANDN, BLSI, BLSMSK, BLSR, BZHI, BEXTR.
+    Extract,
+    /// MULX.
+    MultiplyTwice,
     /// CBW, CWDE, CDQE, CWD, CDQ, CQO.
     Extend,
     CompareExchange,
@@ -75,7 +81,7 @@ pub fn bits(iced: &Instruction) -> u32 {
 }
 
 /// Decodes a block anew and finds a template for each instruction.
-pub fn plan(code: &[u8], insns: &[Insn], long: bool) -> Vec<Step> {
+pub fn plan(code: &[u8], insns: &[Insn], long: bool, counts: [bool; 2]) -> Vec<Step> {
     let bitness = if long { 64 } else { 32 };
     let mut steps: Vec<Step> = insns
         .iter()
@@ -85,7 +91,7 @@ pub fn plan(code: &[u8], insns: &[Insn], long: bool) -> Vec<Step> {
             let options = iced_x86::DecoderOptions::FORCE_RESERVED_NOP;
             iced_x86::Decoder::with_ip(bitness, bytes, insn.start().into(), options)
                 .decode_out(&mut iced);
-            step(iced, insn, long)
+            step(iced, insn, long, counts)
         })
         .collect();
     let (mut live, mut read, mut accesses) = (true, false, 0);
@@ -119,9 +125,9 @@ impl Step {
     }
 }
 
-fn step(mut iced: Instruction, insn: &Insn, long: bool) -> Step {
+fn step(mut iced: Instruction, insn: &Insn, long: bool, counts: [bool; 2]) -> Step {
     let kind = if insn.code == iced.code() as u16 {
-        kind(&iced, insn, long)
+        kind(&iced, insn, long, counts)
     } else {
         // The model lacks it, or the decoder had to look twice.
         Kind::Call
@@ -132,14 +138,15 @@ fn step(mut iced: Instruction, insn: &Insn, long: bool) -> Step {
     let has_memory = insn.mem_op != x86::insn::NO_OPERAND
         && !matches!(kind, Kind::Call | Kind::Lea | Kind::Nothing);
     let (read, modified) = (iced.rflags_read() & ARITH, iced.rflags_modified() & ARITH);
-    let keeps_some = modified != 0 && modified != ARITH;
+    // The flags that the manual leaves undefined stay; by a constant count of 0 all do.
+    let leaves = matches!(kind, Kind::Divide | Kind::ShiftBy(0));
+    let modified = if kind == Kind::Scan { ARITH } else { modified };
+    let keeps_some = modified != 0 && modified != ARITH || kind == Kind::Count;
     // By a count of 0 a shift leaves them.
     let reads = kind == Kind::Call
         || kind == Kind::ShiftByCl
         || read != 0
         || keeps_some && kind != Kind::Nothing;
-    // The flags that the manual leaves undefined stay; by a constant count of 0 all do.
-    let leaves = matches!(kind, Kind::Divide | Kind::ShiftBy(0));
     Step {
         memory: if has_memory {
             u64::from(insn.op_size).max(1)
@@ -188,7 +195,7 @@ pub fn is_high_byte(register: Register) -> bool {
     )
 }
 
-fn kind(iced: &Instruction, insn: &Insn, long: bool) -> Kind {
+fn kind(iced: &Instruction, insn: &Insn, long: bool, counts: [bool; 2]) -> Kind {
     use Mnemonic as M;
     let Some(row) = table::row(iced.mnemonic()) else {
         return Kind::Call;
@@ -253,7 +260,21 @@ fn kind(iced: &Instruction, insn: &Insn, long: bool) -> Kind {
         M::Xchg | M::Xadd | M::Movnti => Kind::Same,
         M::Bswap if wide => Kind::Same,
         M::Movbe if std::is_x86_feature_detected!("movbe") => Kind::Same,
-        M::Rorx | M::Shlx | M::Shrx | M::Sarx | M::Pdep | M::Pext if !memory => Kind::Same,
+        // In real mode, flat as it may be, what is encoded with VEX is undefined.
+        M::Rorx | M::Shlx | M::Shrx | M::Sarx | M::Pdep | M::Pext if long && !memory => Kind::Same,
+        M::Mulx if long => Kind::MultiplyTwice,
+        M::Andn | M::Blsi | M::Blsmsk | M::Blsr | M::Bzhi | M::Bextr
+            if long && !memory && std::is_x86_feature_detected!("bmi1") =>
+        {
+            Kind::Extract
+        }
+        M::Adcx | M::Adox if std::is_x86_feature_detected!("adx") => Kind::Same,
+        M::Popcnt if wide && std::is_x86_feature_detected!("popcnt") => Kind::Same,
+        M::Crc32 if std::is_x86_feature_detected!("sse4.2") => Kind::Same,
+        M::Tzcnt if wide && !counts[0] => Kind::Scan,
+        M::Lzcnt if wide && !counts[1] => Kind::Scan,
+        M::Tzcnt if wide && std::is_x86_feature_detected!("bmi1") => Kind::Count,
+        M::Lzcnt if wide && std::is_x86_feature_detected!("lzcnt") => Kind::Count,
         M::Bt | M::Bts | M::Btr | M::Btc
             if wide && (!memory || iced.op1_kind() != OpKind::Register) =>
         {

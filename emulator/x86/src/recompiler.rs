@@ -16,9 +16,13 @@
 //! Emitted code touches the frame, the processor at the offsets of [`layout`], and guest memory by the addresses that
 //! TLB entries give, within the page that they are for.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use crate::chain;
 use crate::code::{Block, CodeCache};
 use crate::cpu::{Reg, SegmentRegister, control};
+use crate::cpuid::Feature;
 use crate::exception::Exception;
 use crate::flags::bits;
 use crate::flags::{FlagOp, LazyFlags};
@@ -59,6 +63,8 @@ pub struct BlockView<'a> {
     pub branches: bool,
     /// Its bytes go on in another page.
     pub crosses: bool,
+    /// Whether the processor has TZCNT and LZCNT, whose bytes are BSF and BSR without them.
+    pub counts: [bool; 2],
     /// What [`call`] wants to know of it.
     pub identity: usize,
 }
@@ -105,6 +111,11 @@ pub(crate) struct Heat {
 }
 
 impl Heat {
+    /// Whether there is host code.
+    pub fn is_compiled(&self) -> bool {
+        self.code.is_some()
+    }
+
     /// The host code, if there is some: its block is dropped.
     pub fn take_code(&mut self) -> Option<HostCode> {
         self.code.take()
@@ -158,12 +169,18 @@ pub struct Frame {
     pub vector_mask: u64,
     /// The address of the recompiler's buffer.
     pub code: usize,
+    /// The panic with which host code was left.
+    panic: Option<Box<Box<dyn Any + Send>>>,
     /// Room.
-    pub spare: [u64; 5],
+    spare: [u64; 4],
     /// The general registers, but for those that host code has in the host's own.
     pub regs: [u64; 16],
 }
 
+/// Code that was compiled and rewritten so often stays with the interpreter.
+const RESTLESS: u8 = 4;
+/// Addresses that are remembered for that.
+const MOST_REWRITTEN: usize = 4096;
 /// What is taken off [`Frame::left`] where something is to be looked at behind the running block.
 pub const BIAS: i64 = 1 << 62;
 /// A slice is at most so long.
@@ -235,7 +252,8 @@ impl HostState {
                 barred: [1; 2],
                 vector_mask: 15,
                 code: 0,
-                spare: [0; 5],
+                panic: None,
+                spare: [0; 4],
                 regs: [0; 16],
             },
             jumps: vec![NO_JUMP; JUMPS],
@@ -316,14 +334,31 @@ impl CodeCache {
         self.recompiler = Some(recompiler);
     }
 
-    /// Offers blocks to the recompiler when they have been entered `uses` times, at least once; [`HOT`] without this.
+    /// Offers blocks to the recompiler when they have been entered `uses` times, at least once, and
+    /// however often they are rewritten: for tests.
     pub fn compile_after(&mut self, uses: u32) {
         self.hot = uses.max(1);
+        self.patient = true;
     }
 
     /// Blocks compiled so far, and bytes of host code at present.
     pub fn host_figures(&self) -> (u64, usize) {
         self.recompiler.as_ref().map_or((0, 0), |r| r.figures())
+    }
+
+    /// Notes that the code at `phys` was compiled and then rewritten.
+    pub(crate) fn note_rewritten(&mut self, phys: u64) {
+        if self.rewritten.len() >= MOST_REWRITTEN {
+            self.rewritten.clear();
+        }
+        let times = self.rewritten.entry(phys).or_default();
+        *times = times.saturating_add(1);
+    }
+
+    /// Whether the code at `phys` is rewritten so often that compiling it is lost work.
+    fn is_restless(&self, phys: u64) -> bool {
+        let times = self.rewritten.get(&phys);
+        !self.patient && times.is_some_and(|&times| times >= RESTLESS)
     }
 
     /// Has the uses of a new block counted, if there is somebody to compile it.
@@ -357,6 +392,11 @@ fn warm(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
     if block.heat.uses < v.code.hot {
         return own(v, insn);
     }
+    if v.code.is_restless(block.phys) {
+        // SAFETY: a block has a first instruction, and nobody looks at its handler now.
+        unsafe { (*block.insns.as_mut_ptr()).fast = own };
+        return own(v, insn);
+    }
     let mut code = [0; 4096];
     let count = block.count as usize;
     let code = v.copy_code(
@@ -372,6 +412,7 @@ fn warm(v: &mut Vcpu, insn: &Insn) -> Result<(), Exception> {
         insns: unsafe { std::slice::from_raw_parts(block.insns.as_ptr(), count) },
         branches: block.insns.len() == count,
         crosses: block.crosses,
+        counts: [Feature::Bmi1, Feature::Lzcnt].map(|feature| v.model.has(feature)),
         identity: v.current.expose_provenance(),
     };
     let compiled = match v.code.recompiler.as_mut() {
@@ -446,6 +487,9 @@ fn enter(v: &mut Vcpu, _: &Insn) -> Result<(), Exception> {
         (&mut *vcpu, Box::from_raw(host), how)
     };
     let mut host = host;
+    if let Some(panic) = host.frame.panic.take() {
+        resume_unwind(*panic);
+    }
     if how != LEFT {
         v.take_over(&host.frame);
         v.retired = host.frame.retired();
@@ -477,6 +521,17 @@ pub const LEAVE: u64 = 1;
 pub unsafe extern "C" fn call(frame: *mut Frame, identity: usize, offset: usize) -> u64 {
     // SAFETY: by the caller: nobody else holds a reference to the frame or to its processor.
     let (frame, v) = unsafe { (&mut *frame, &mut *(*frame).vcpu) };
+    // Nothing unwinds through host code: `enter` goes on with it.
+    let called = catch_unwind(AssertUnwindSafe(|| call_one(v, frame, identity, offset)));
+    called.unwrap_or_else(|panic| leave_with(frame, panic))
+}
+
+fn leave_with(frame: &mut Frame, panic: Box<dyn Any + Send>) -> u64 {
+    frame.panic = Some(Box::new(panic));
+    LEAVE
+}
+
+fn call_one(v: &mut Vcpu, frame: &mut Frame, identity: usize, offset: usize) -> u64 {
     let block = std::ptr::with_exposed_provenance_mut::<Block>(identity);
     // SAFETY: the block that runs is live or dropped, but not freed, and its instructions stay.
     let (insn, count, last) = unsafe {
@@ -524,6 +579,11 @@ pub unsafe extern "C" fn call(frame: *mut Frame, identity: usize, offset: usize)
 pub unsafe extern "C" fn finish(frame: *mut Frame, identity: usize, offset: usize) -> u64 {
     // SAFETY: by the caller, as in `call`.
     let (frame, v) = unsafe { (&mut *frame, &mut *(*frame).vcpu) };
+    let called = catch_unwind(AssertUnwindSafe(|| call_rest(v, frame, identity, offset)));
+    called.unwrap_or_else(|panic| leave_with(frame, panic))
+}
+
+fn call_rest(v: &mut Vcpu, frame: &mut Frame, identity: usize, offset: usize) -> u64 {
     let block = std::ptr::with_exposed_provenance_mut::<Block>(identity);
     // SAFETY: as in `call`; the instructions are read one by one, as a handler may replace those behind its own.
     let (first, count, branches) = unsafe {

@@ -29,6 +29,9 @@ impl Translator<'_> {
             Kind::Multiply => self.multiply(n, step),
             Kind::Divide => self.divide(n, step),
             Kind::Scan => self.scan(n, step),
+            Kind::Count => self.count(n, step),
+            Kind::Extract => self.extract(n, step),
+            Kind::MultiplyTwice => self.multiply_twice(n, step),
             Kind::Extend => self.extend(&step.iced),
             Kind::CompareExchange => self.compare_exchange(n, step),
             _ => self.call_in_place(n),
@@ -500,11 +503,8 @@ impl Translator<'_> {
         } else {
             self.copy(wide, RDX, insn.r[1].into());
         }
-        let opcode = if step.iced.mnemonic() == Mnemonic::Bsf {
-            0xBC
-        } else {
-            0xBD
-        };
+        let upward = matches!(step.iced.mnemonic(), Mnemonic::Bsf | Mnemonic::Tzcnt);
+        let opcode = if upward { 0xBC } else { 0xBD };
         self.asm.rr(wide, &[0x0F, opcode], RCX, RDX);
         self.asm.rr(wide, &[0x85], RDX, RDX);
         let zero = self.asm.jcc_ahead(Cond::E);
@@ -519,6 +519,104 @@ impl Translator<'_> {
         }
         self.asm.aim(zero);
         self.only_in_host();
+        self.done(n);
+    }
+
+    /// TZCNT and LZCNT: CF and ZF are the host's, the others stay.
+    pub(super) fn count(&mut self, n: usize, step: &Step) {
+        let insn = self.insn(n);
+        let wide = plan::bits(&step.iced) == 64;
+        self.begin(step);
+        if step.live_after {
+            self.save_flags();
+        }
+        if step.memory != 0 {
+            self.linear(insn);
+            self.probe(step, step.memory, false);
+            self.asm.rm(wide, &[0x8B], RDX, indexed(RAX, RCX, 0, 0));
+        } else {
+            self.copy(wide, RDX, insn.r[1].into());
+        }
+        let to = self.target(insn.r[0].into(), RCX);
+        let opcode = if step.iced.mnemonic() == Mnemonic::Tzcnt {
+            0xBC
+        } else {
+            0xBD
+        };
+        self.asm.bytes(&[0xF3]);
+        self.asm.rr(wide, &[0x0F, opcode], to, RDX);
+        self.put(insn.r[0].into(), to);
+        if step.live_after {
+            // lahf; mov cl, ah; and cl, 41h; movzx eax, word flags; and ah, BEh; or ah, cl
+            self.asm.bytes(&[0x9F, 0x88, 0xE1, 0x80, 0xE1, 0x41]);
+            self.asm.rm(false, &[0x0F, 0xB7], RAX, frame!(flags));
+            self.asm.bytes(&[0x80, 0xE4, 0xBE, 0x08, 0xCC]);
+            self.store_saved();
+            self.only_in_frame();
+        } else {
+            self.nowhere();
+        }
+        self.done(n);
+    }
+
+    /// ANDN and its like on registers: CF and ZF are the host's, SF and PF as of the result, OF and AF 0; after BEXTR all but
+    /// ZF are 0.
+    pub(super) fn extract(&mut self, n: usize, step: &Step) {
+        let insn = self.insn(n);
+        let wide = plan::bits(&step.iced) == 64;
+        let to = self.target(insn.r[0].into(), RDX);
+        let mut operands = [Some(to), None, None, None];
+        for (op, scratch) in [(1, RCX), (2, RAX)] {
+            if op < step.iced.op_count() as usize {
+                operands[op] = Some(self.get(insn.r[op].into(), scratch));
+            }
+        }
+        self.encode(&step.iced, &operands);
+        self.put(insn.r[0].into(), to);
+        if !step.live_after {
+            self.nowhere();
+            return;
+        }
+        if step.iced.mnemonic() == Mnemonic::Bextr {
+            // lahf; and ah, 40h
+            self.asm.bytes(&[0x9F, 0x80, 0xE4, 0x40]);
+        } else {
+            // setc cl; test to, to; lahf; or ah, cl
+            self.asm.bytes(&[0x0F, 0x92, 0xC1]);
+            self.asm.rr(wide, &[0x85], to, to);
+            self.asm.bytes(&[0x9F, 0x08, 0xCC]);
+        }
+        // mov al, 0
+        self.asm.bytes(&[0xB0, 0x00]);
+        self.store_saved();
+        self.only_in_frame();
+    }
+
+    /// MULX: no flags. Of one target twice the high half stays.
+    pub(super) fn multiply_twice(&mut self, n: usize, step: &Step) {
+        let insn = self.insn(n);
+        let wide = plan::bits(&step.iced) == 64;
+        self.begin(step);
+        if step.memory != 0 {
+            self.linear(insn);
+            self.probe(step, step.memory, false);
+            self.asm.rm(wide, &[0x8B], RCX, indexed(RAX, RCX, 0, 0));
+        } else {
+            self.copy(wide, RCX, insn.r[2].into());
+        }
+        self.asm.mov(RDX, host(GUEST_RDX));
+        let mut iced = step.iced;
+        iced.set_op2_kind(OpKind::Register);
+        let size = if wide { 8 } else { 4 };
+        iced.set_op2_register(register(RCX, size));
+        self.encode(&iced, &[Some(RAX), Some(RCX), Some(RCX), None]);
+        for (op, from) in [(1, RCX), (0, RAX)] {
+            let guest = usize::from(insn.r[op]);
+            match HOST[guest] {
+                Some(host) => self.asm.mov(host, from),
+                None => self.asm.store(slot(guest), from),
+            }
+        }
         self.done(n);
     }
 

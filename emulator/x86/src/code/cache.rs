@@ -24,7 +24,7 @@ const MAX_PROTECTED: usize = 64;
 /// A multiplicative hash: the keys are addresses, and nobody hostile chooses them to slow us down more
 /// than by running slow code.
 #[derive(Default)]
-pub(super) struct AddressHasher(u64);
+pub(crate) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
@@ -44,7 +44,7 @@ impl Hasher for AddressHasher {
     }
 }
 
-type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+pub(crate) type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 /// Owns every block, live and dropped, by the raw pointers that the rest of this module uses. A dropped
 /// block is reused and not freed, so that a stale pointer in a jump table can be followed to its changed serial.
@@ -106,6 +106,10 @@ pub struct CodeCache {
     pub(crate) recompiler: Option<Box<dyn Recompiler>>,
     /// A block is offered to it when it has been entered so often.
     pub(crate) hot: u32,
+    /// Code is compiled however often it is rewritten.
+    pub(crate) patient: bool,
+    /// How often code that was compiled has been rewritten, by its address.
+    pub(crate) rewritten: AddressMap<u64, u8>,
     /// The recompiler has no room left.
     pub(crate) host_full: bool,
     /// Counts how often all host code was dropped.
@@ -153,6 +157,8 @@ impl CodeCache {
             cut: None,
             recompiler: None,
             hot: HOT,
+            patient: false,
+            rewritten: AddressMap::default(),
             host_full: false,
             host_epoch: 0,
             monitors: Vec::new(),
@@ -418,6 +424,11 @@ impl CodeCache {
                 && current == block
             {
                 self.stop(block, number);
+            }
+            // SAFETY: as above.
+            let (compiled, at) = unsafe { ((*block).heat.is_compiled(), (*block).phys) };
+            if compiled {
+                self.note_rewritten(at);
             }
             self.drop_block(block, memory);
             self.dropped += 1;
