@@ -68,6 +68,13 @@ fn main() -> ExitCode {
         eprintln!("not available: {error:#}");
         return ExitCode::from(SKIPPED);
     }
+    if let Command::Oracle { engine, .. } = &arguments.command
+        && engine == "recompiler"
+        && let Err(why) = jit::recompiler()
+    {
+        eprintln!("not available: {why}");
+        return ExitCode::from(SKIPPED);
+    }
     match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

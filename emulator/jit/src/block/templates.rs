@@ -559,8 +559,8 @@ impl Translator<'_> {
         self.done(n);
     }
 
-    /// ANDN and its like on registers: CF and ZF are the host's, SF and PF as of the result, OF and AF 0; after BEXTR all but
-    /// ZF are 0.
+    /// ANDN and its like on registers: CF and ZF are the host's, SF and PF as of the result, OF and
+    /// AF 0; after BEXTR all but ZF are 0.
     pub(super) fn extract(&mut self, n: usize, step: &Step) {
         let insn = self.insn(n);
         let wide = plan::bits(&step.iced) == 64;
