@@ -23,15 +23,15 @@ const MOST: usize = 64 << 10;
 struct Link {
     at: u32,
     stub: u32,
-    /// The page of its block; the block's start.
-    page: u64,
+    /// Page and mode of its block; the block's start.
+    page: (u64, u32),
     from: u32,
     /// Where it leads, if not to its stub.
     to: Option<u32>,
 }
 
 struct Block {
-    page: u64,
+    page: (u64, u32),
     crosses: bool,
     gone: u32,
     /// Links of its own.
@@ -264,7 +264,7 @@ impl Recompiler for Jit {
         self.memory.write(start, &self.scratch);
         self.used = start + self.scratch.len();
         self.compiled += 1;
-        let (from, page) = (start as u32, block.phys >> 12);
+        let (from, page) = (start as u32, (block.phys >> 12, block.key));
         let links = translated.sites.len() as u32;
         self.links.extend(translated.sites.iter().map(|site| Link {
             at: site.at,

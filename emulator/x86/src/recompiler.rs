@@ -87,7 +87,8 @@ pub trait Recompiler: Send {
     /// The way into host code, and where its buffer begins.
     fn trampoline(&self) -> (Trampoline, usize);
 
-    /// From now on link `number`, which host code left by, leads to `to`, which begins in the same page.
+    /// From now on link `number`, which host code left by, leads to `to`, if that begins in the same page
+    /// and is of the same mode.
     fn link(&mut self, number: u32, to: HostCode);
 
     /// The code will not be entered any more, because the block's bytes were written or for want of
