@@ -66,6 +66,8 @@ pub struct Step {
     pub read_after: bool,
     /// So many of those that access memory come before the flags are set anew.
     pub accesses_after: u32,
+    /// It is the first on vector registers, which may be barred: then the interpreter goes on from it.
+    pub fetches: bool,
 }
 
 const ARITH: u32 = RflagsBits::OF
@@ -94,6 +96,11 @@ pub fn plan(code: &[u8], insns: &[Insn], long: bool, counts: [bool; 2]) -> Vec<S
             step(iced, insn, long, counts)
         })
         .collect();
+    let mut fetched = false;
+    for step in &mut steps {
+        step.fetches = step.kind == Kind::Vector && !fetched;
+        fetched = step.kind != Kind::Call && (fetched || step.fetches);
+    }
     let (mut live, mut read, mut accesses) = (true, false, 0);
     for step in steps.iter_mut().rev() {
         (step.live_after, step.read_after, step.accesses_after) = (live, read, accesses);
@@ -109,6 +116,7 @@ pub fn plan(code: &[u8], insns: &[Insn], long: bool, counts: [bool; 2]) -> Vec<S
             live = true;
             accesses += 1;
         }
+        live |= step.fetches;
     }
     steps
 }
@@ -162,6 +170,7 @@ fn step(mut iced: Instruction, insn: &Insn, long: bool, counts: [bool; 2]) -> St
         live_after: true,
         read_after: true,
         accesses_after: 0,
+        fetches: false,
     }
 }
 
@@ -459,4 +468,37 @@ fn generalize(iced: &mut Instruction) {
         _ => return,
     };
     iced.set_code(code);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x86::cpuid::CpuModel;
+
+    fn planned(code: &[u8]) -> Vec<Step> {
+        let model = CpuModel::by_name("max").expect("the model is there");
+        let insns = x86::decode::decode_all(code, 2, &model);
+        plan(code, &insns, true, [true; 2])
+    }
+
+    #[test]
+    fn flags_that_nobody_can_see_are_dead() {
+        // shl eax, 3; mov ecx, edx; add eax, ebx
+        let steps = planned(&[0xC1, 0xE0, 3, 0x89, 0xD1, 0x01, 0xD8]);
+        assert!(!steps[0].live_after && steps[2].live_after);
+    }
+
+    #[test]
+    fn a_fault_shows_flags() {
+        // shl eax, 3; mov ecx, [rdx]; add eax, ebx
+        assert!(planned(&[0xC1, 0xE0, 3, 0x8B, 0x0A, 0x01, 0xD8])[0].live_after);
+        // shl eax, 3; addps xmm0, xmm1; add eax, ebx: #NM or #XM.
+        assert!(planned(&[0xC1, 0xE0, 3, 0x0F, 0x58, 0xC1, 0x01, 0xD8])[0].live_after);
+        // addps xmm0, xmm1; shl eax, 3; addps xmm0, xmm1; add eax, ebx: by the second no more.
+        let code = [
+            0x0F, 0x58, 0xC1, 0xC1, 0xE0, 3, 0x0F, 0x58, 0xC1, 0x01, 0xD8,
+        ];
+        let steps = planned(&code);
+        assert!(steps[0].fetches && !steps[2].fetches && !steps[1].live_after);
+    }
 }

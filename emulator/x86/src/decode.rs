@@ -87,6 +87,23 @@ pub(crate) fn decode_into(
     Decoded::Insn(insn, ends)
 }
 
+/// Decodes `code`, whole instructions, as a block of the mode `mode_key` has them: for a
+/// recompiler's tests.
+pub fn decode_all(code: &[u8], mode_key: u32, model: &CpuModel) -> Vec<Insn> {
+    let mut insns: Vec<Insn> = Vec::new();
+    let mut offset = 0;
+    while offset < code.len() {
+        let Decoded::Insn(mut insn, _) = decode(&code[offset..], offset as u16, mode_key, model)
+        else {
+            break;
+        };
+        insn.number = insns.len() as u16;
+        offset = insn.end.into();
+        insns.push(insn);
+    }
+    insns
+}
+
 /// F3 90 is PAUSE only without REX.B: with it, 90 is XCHG R8, RAX as ever, and F3 means nothing (hardware; SDM vol. 2B,
 /// "NOP"). Gives the bytes without F3 if it is so.
 fn exchange_behind_f3(bytes: &[u8]) -> Option<[u8; MAX_LEN]> {
