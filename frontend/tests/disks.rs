@@ -267,8 +267,7 @@ fn containers() -> Vec<Refused> {
     let at = file_with;
     let qemu = "qemu-img convert";
     vec![
-        ("a.qcow2", at(0, b"QFI\xFB\0\0\0\x03"), "qcow2", qemu),
-        ("b.img", at(0, b"QFI\xFB\0\0\0\x02"), "qcow2", "b.raw"),
+        ("b.img", at(0, b"QED\0"), "QED", "b.raw"),
         ("c.qcow", at(0, b"QFI\xFB\0\0\0\x01"), "qcow image", qemu),
         ("d.qed", at(0, b"QED\0"), "QED", qemu),
         ("e.vdi", at(64, b"\x7F\x10\xDA\xBE"), "VDI", qemu),

@@ -28,6 +28,14 @@ pub trait BlockBackend: Send {
     /// A host failure.
     fn flush(&mut self) -> io::Result<()>;
 
+    /// Nothing has been asked of the store for a moment: what it keeps back for a while may be written.
+    ///
+    /// # Errors
+    /// A host failure.
+    fn idle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether writes are refused.
     fn read_only(&self) -> bool {
         false

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use storage::Format;
 
 /// The options of a disk, for messages.
-const KNOWN: &str = "bus=ide|virtio, format=raw, chs=C/H/S and readonly";
+const KNOWN: &str = "bus=ide|virtio, format=raw|qcow2, backing=on, chs=C/H/S and readonly";
 
 /// What a hard disk is connected to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct DiskSpec {
     /// What the user says that the image is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// Whether the image that it lies over may be read, whatever that is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backing: bool,
     /// Whether the guest's writes are refused.
     #[serde(default, rename = "readonly")]
     pub read_only: bool,
@@ -59,6 +62,7 @@ impl DiskSpec {
             path: fields.next().unwrap_or_default().into(),
             bus: DiskBus::Ide,
             format: None,
+            backing: false,
             read_only: false,
             chs: None,
         };
@@ -76,10 +80,13 @@ impl DiskSpec {
                 ("readonly", "" | "on") => disk.read_only = true,
                 ("readonly", "off") => disk.read_only = false,
                 ("format", "raw") => disk.format = Some(Format::Raw),
+                ("format", "qcow2") => disk.format = Some(Format::Qcow2),
                 ("format", other) => bail!(
-                    "--disk {option}: expected format=raw, found `{other}`; convert other formats with \
-                     qemu-img convert -O raw"
+                    "--disk {option}: expected format=raw or format=qcow2, found `{other}`; convert other formats with \
+                     qemu-img convert -O qcow2"
                 ),
+                ("backing", "on") => disk.backing = true,
+                ("backing", "off") => disk.backing = false,
                 ("chs", geometry) => match parse_chs(geometry) {
                     Some(chs) => disk.chs = Some(chs),
                     None => bail!(

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use emulator::Machine;
 use platform::BlockBackend;
-use storage::{Opener, Shared};
+use storage::{Access, Medium, Opener, Request, Shared};
 
 use crate::build::ide_places;
 use crate::media::{NO_MEDIUM, open_medium};
-use crate::{DriveKind, MachineSpec, Media};
+use crate::{DiskBus, DriveKind, MachineSpec, Media};
 
 /// A drive, as users name it: `cdrom`, `cdrom2`, `floppy`, `floppy2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,18 @@ impl DriveName {
             kind,
             number: number - 1,
         })
+    }
+}
+
+impl DriveName {
+    /// Whether it is a floppy drive; else it is a CD-ROM drive.
+    pub fn is_floppy(self) -> bool {
+        self.kind == DriveKind::Floppy
+    }
+
+    /// Which one of its kind, counted from 0.
+    pub fn number(self) -> usize {
+        self.number
     }
 }
 
@@ -188,6 +200,73 @@ impl Drives {
         list.resize(list.len().max(number + 1), NO_MEDIUM.into());
         list[number] = change.medium.clone().unwrap_or_else(|| NO_MEDIUM.into());
         Ok(())
+    }
+
+    /// Puts the image `to` in place of `from`, which is one of the hard disks, or the flash memory, and has the same
+    /// content: the guest notices nothing.
+    ///
+    /// # Errors
+    /// The image cannot be opened; the disk is then as before.
+    pub fn replace_disk(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let (name, request) = self.disk_at(from)?;
+        let handle = self.handles.iter_mut().find(|(known, _)| *known == name);
+        let Some((_, shared)) = handle else {
+            bail!("{}: expected a disk of this machine", from.display());
+        };
+        shared.flush()?;
+        // Whoever reads the frozen image from now on must not find it locked.
+        let nothing = || Box::new(platform::MemoryDisk::default());
+        drop(shared.replace(nothing()));
+        let gone = self.opener.release(from);
+        drop(gone);
+        let opened = self.opener.open(to, &request);
+        let (opened, path) = match opened {
+            Ok(image) => (Ok(()), (image.backend, to)),
+            Err(error) => (
+                Err(error),
+                (self.opener.open(from, &request)?.backend, from),
+            ),
+        };
+        let (backend, path) = path;
+        drop(shared.replace(backend));
+        for disk in self.spec.disk.iter_mut().filter(|disk| disk.path == from) {
+            disk.path = path.to_owned();
+        }
+        if self.spec.uefi_vars.as_deref() == Some(from) {
+            self.spec.uefi_vars = Some(path.to_owned());
+        }
+        Ok(opened?)
+    }
+
+    /// The handle's name of the hard disk or flash memory whose image is at `path`, and how it is opened.
+    fn disk_at(&self, path: &Path) -> Result<(String, Request<'static>)> {
+        let request = Request {
+            option: "--disk",
+            medium: Medium::Disk,
+            access: Access::Write,
+            format: None,
+            backing: false,
+        };
+        let (mut ide, mut virtio) = (0, 0);
+        for disk in &self.spec.disk {
+            let (kind, number) = match disk.bus {
+                DiskBus::Ide => ("disk", &mut ide),
+                DiskBus::Virtio => ("virtio", &mut virtio),
+            };
+            if disk.path == path {
+                let access = match disk.read_only {
+                    true => Access::ReadOnly,
+                    false => Access::Write,
+                };
+                return Ok((format!("{kind}{number}"), Request { access, ..request }));
+            }
+            *number += 1;
+        }
+        if self.spec.uefi_vars.as_deref() == Some(path) {
+            let medium = Medium::Flash;
+            return Ok(("flash".into(), Request { medium, ..request }));
+        }
+        bail!("{}: expected a disk of this machine", path.display())
     }
 
     fn open(

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use devices::boards::pc::MOST_VIRTIO_DISKS;
 use emulator::boot::{self, Image, KernelKind, KernelSetup, Module};
 use platform::{BlockBackend, MemoryDisk};
-use storage::{Access, Format, Kind, Medium, Opener, Purpose, Request, Shared, floppy};
+use storage::{Access, Below, Format, Kind, Medium, Opener, Purpose, Request, Shared, floppy};
 
 use crate::{BootKind, DiskBus, DriveKind, MachineSpec};
 
@@ -82,25 +82,25 @@ pub struct Media {
     pub opener: Opener,
 }
 
-/// Opens all images, without changing any.
+/// Opens all images, without changing any; those that they lie over where `below` allows it.
 ///
 /// # Errors
 /// An image that cannot be read or booted, or may not be written; the message names it.
-pub fn open(spec: &MachineSpec) -> Result<Media> {
-    open_some(spec, true)
+pub fn open(spec: &MachineSpec, below: Below) -> Result<Media> {
+    open_some(spec, below, true)
 }
 
 /// Opens the images of drives alone: of a machine whose kernel is in RAM already.
 ///
 /// # Errors
 /// As for [`open`].
-pub fn open_drives(spec: &MachineSpec) -> Result<Media> {
-    open_some(spec, false)
+pub fn open_drives(spec: &MachineSpec, below: Below) -> Result<Media> {
+    open_some(spec, below, false)
 }
 
-fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
+fn open_some(spec: &MachineSpec, below: Below, with_kernel: bool) -> Result<Media> {
     let mut media = Media::default();
-    let mut opener = Opener::default();
+    let mut opener = Opener::with_below(below);
     if let Some(path) = &spec.image {
         if spec.kernel.is_some() {
             bail!(
@@ -120,6 +120,7 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
                 access(spec)
             },
             format: disk.format,
+            backing: disk.backing,
         };
         let image = opener.open(&disk.path, &request)?;
         if let Some([cylinders, heads, sectors]) = disk.chs {
@@ -199,6 +200,7 @@ fn open_some(spec: &MachineSpec, with_kernel: bool) -> Result<Media> {
             medium: Medium::Flash,
             access: access(spec),
             format: None,
+            backing: false,
         };
         media.flash = Some(opener.open(path, &request)?.backend);
     }
@@ -345,6 +347,9 @@ fn open_image(
 
 fn identify(path: &Path) -> Result<Image> {
     let content = storage::look(path)?;
+    if content.format == Format::Qcow2 {
+        return Ok(Image::Disk);
+    }
     if !content.format.is_sectors() || content.format == Format::Luks {
         return Err(storage::Error::Foreign {
             path: path.to_owned(),
@@ -406,6 +411,7 @@ pub(crate) fn open_medium(
         medium,
         access,
         format: None,
+        backing: false,
     };
     let image = opener.open(path, &request)?;
     if kind == DriveKind::Cdrom {

@@ -8,7 +8,7 @@ use emulator::Machine;
 use emulator::saved::{self, Extra, Saved};
 use platform::BlockBackend;
 use serde::{Deserialize, Serialize};
-use storage::Shared;
+use storage::{Below, Shared};
 
 use crate::{MachineSpec, Media, media};
 
@@ -82,6 +82,18 @@ pub struct Restored {
 /// # Errors
 /// There is none, it is damaged, or a disk is not as it was; nothing is changed then.
 pub fn open(dir: &Path) -> Result<Restored> {
+    open_as(dir, None, Below::Refused)
+}
+
+/// The same of a machine whose disks are others by now: those of `spec`, whose content whoever asks answers for.
+///
+/// # Errors
+/// As for [`open`], but for how the disks are.
+pub fn open_with(dir: &Path, spec: &MachineSpec, below: Below) -> Result<Restored> {
+    open_as(dir, Some(spec), below)
+}
+
+fn open_as(dir: &Path, instead: Option<&MachineSpec>, below: Below) -> Result<Restored> {
     let saved = Saved::open(dir)?;
     let description = saved.manifest().machine.clone();
     let description: Description = serde_json::from_value(description).with_context(|| {
@@ -101,9 +113,19 @@ pub fn open(dir: &Path) -> Result<Restored> {
             description.end
         );
     }
-    let spec = description.spec;
+    let mut spec = description.spec;
+    if let Some(instead) = instead {
+        spec.disk.clone_from(&instead.disk);
+        spec.uefi_vars.clone_from(&instead.uefi_vars);
+        // Ports of the host are no part of the guest.
+        if let (Some(net), Some(instead)) = (&mut spec.net, &instead.net) {
+            net.hostfwd.clone_from(&instead.hostfwd);
+            net.restrict = instead.restrict;
+            net.host_loopback = instead.host_loopback;
+        }
+    }
     // The kernel is in the saved state, whatever became of its file.
-    let mut media = media::open_drives(&spec)?;
+    let mut media = media::open_drives(&spec, below)?;
     let names = |list: &[(String, String)]| -> Vec<String> {
         list.iter().map(|(name, _)| name.clone()).collect()
     };
@@ -118,7 +140,8 @@ pub fn open(dir: &Path) -> Result<Restored> {
     }
     for ((name, disk), (_, generation)) in media.handles.iter_mut().zip(&description.disks) {
         let now = disk.generation()?;
-        if now != *generation {
+        let is_answered_for = instead.is_some() && !name.starts_with("cdrom");
+        if now != *generation && !is_answered_for {
             bail!(
                 "{}: expected {name} as the machine left it ({generation}), found it changed ({now}); \
                  put the image back as it was",

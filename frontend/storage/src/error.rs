@@ -17,6 +17,43 @@ pub enum Error {
         /// What the host says.
         reason: io::Error,
     },
+    /// The host refuses to write it.
+    #[error("{}: cannot be written: {reason}", path.display())]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// What the host says.
+        reason: io::Error,
+    },
+    /// It is not as its format has it, or has what this build lacks.
+    #[error("{}: expected {} that can be used, found: {reason}", path.display(), format.name())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        format: Format,
+        /// What is wrong.
+        reason: io::Error,
+    },
+    /// An image lies over another one, which nobody allowed to be opened.
+    #[error(
+        "{}: expected an image that stands alone, found one that lies over {backing}; if that may be read too, \
+         add ,backing=on: --disk {},backing=on", path.display(), path.display().to_string().replace(',', ",,")
+    )]
+    Backing {
+        /// The file.
+        path: PathBuf,
+        /// What it names.
+        backing: String,
+    },
+    /// Images that lie over each other without an end.
+    #[error("{}: expected at most {most} images that lie over each other, found more", path.display())]
+    Chain {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        most: usize,
+    },
     /// A directory.
     #[error("{}: expected a file, found a directory; name the file in it", path.display())]
     Directory {

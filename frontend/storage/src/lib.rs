@@ -11,25 +11,31 @@
 //! | `advice.rs` | the command that makes something useful of a refused file |
 //! | `floppy.rs` | which medium an image of any size is put on, and where floppies end and disks begin |
 //! | `raw.rs` | sectors in a file |
+//! | `qcow2/` | QEMU's format |
+//! | `disk.rs` | what is done with images while no machine has them |
 //! | `overlay.rs` | writes that leave what they lie over alone |
 //! | `open.rs` | opens files and locks them |
 //! | `shared.rs` | a disk that its machine and whoever saves the machine hold |
 #![forbid(unsafe_code)]
 
 mod advice;
+mod bytes;
+pub mod disk;
 mod error;
 pub mod floppy;
 mod open;
 pub mod overlay;
+pub mod qcow2;
 pub mod raw;
 mod recognise;
 mod shared;
 
 pub use error::Error;
 pub use open::{
-    Access, Content, Image, Medium, Opened, Opener, Purpose, Request, look, read_whole,
+    Access, Below, Content, Image, Medium, Opened, Opener, Purpose, Request, look, read_whole,
 };
 pub use overlay::Overlay;
+pub use qcow2::Qcow2;
 pub use raw::Raw;
 pub use recognise::{Format, HEAD_BYTES, Kind, TAIL_BYTES, recognise};
 pub use shared::Shared;

@@ -35,6 +35,11 @@ pub enum Medium {
 }
 
 impl Medium {
+    /// Whether an image with a structure of its own may be in such a drive.
+    fn is_disk(self) -> bool {
+        matches!(self, Self::Disk | Self::Flash)
+    }
+
     /// What belongs into such a drive.
     fn wanted(self) -> &'static str {
         match self {
@@ -57,6 +62,8 @@ pub struct Request<'a> {
     pub access: Access,
     /// What the user says it is, whatever its content says.
     pub format: Option<Format>,
+    /// Whether the user says that what it lies over may be opened.
+    pub backing: bool,
 }
 
 /// An open image.
@@ -69,10 +76,26 @@ pub struct Image {
     pub len: u64,
 }
 
+/// Which images may be opened because others lie over them: what is in an image may be anybody's choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Below {
+    /// None.
+    #[default]
+    Refused,
+    /// Any: the user says so.
+    Allowed,
+    /// Those in a folder and its folders.
+    Within(PathBuf),
+}
+
+/// The most images that lie over each other.
+pub const MOST_BELOW: usize = 250;
+
 /// Opens the images of one machine.
 #[derive(Debug, Default)]
 pub struct Opener {
     opened: Vec<Opened>,
+    below: Below,
 }
 
 /// A file that a machine has as an image, by whatever name.
@@ -85,6 +108,14 @@ pub struct Opened {
 }
 
 impl Opener {
+    /// One that opens what images lie over.
+    pub fn with_below(below: Below) -> Self {
+        Self {
+            opened: Vec::new(),
+            below,
+        }
+    }
+
     /// Opens the image at `path`. For as long as it is open no other machine can write to it.
     ///
     /// # Errors
@@ -106,7 +137,8 @@ impl Opener {
         let written_over = format == Format::Iso9660
             && request.medium == Medium::Disk
             && request.access == Access::Write;
-        if !format.is_sectors() || written_over {
+        let fits = format.is_sectors() || format.is_disk() && request.medium.is_disk();
+        if !fits || written_over {
             return Err(Error::Foreign {
                 path: path.to_owned(),
                 option: request.option.to_owned(),
@@ -131,6 +163,22 @@ impl Opener {
         };
         self.claim(&file, path, request)?;
         lock(&file, path, writes)?;
+        if format == Format::Qcow2 {
+            let below = match request.backing {
+                true => &Below::Allowed,
+                false => &self.below,
+            };
+            let backend = chain(file, path, writes, below, 0)?;
+            let len = backend.sectors() * platform::block::SECTOR_BYTES as u64;
+            return Ok(Image {
+                backend: match request.access {
+                    Access::Ephemeral => Box::new(Overlay::new(backend)),
+                    Access::Write | Access::ReadOnly => Box::new(backend),
+                },
+                head: Vec::new(),
+                len,
+            });
+        }
         let raw = Raw::new(file, path.to_owned(), content.len, medium_bytes, writes);
         Ok(Image {
             backend: match request.access {
@@ -190,6 +238,64 @@ impl Opener {
             writes,
         });
         Ok(())
+    }
+}
+
+/// The qcow2 image in `file`, with all that it lies over.
+fn chain(
+    file: File,
+    path: &Path,
+    writes: bool,
+    below: &Below,
+    depth: usize,
+) -> Result<crate::Qcow2, Error> {
+    let damaged = |reason| Error::Damaged {
+        path: path.to_owned(),
+        format: Format::Qcow2,
+        reason,
+    };
+    let seen = crate::qcow2::look(&file).map_err(damaged)?;
+    let backing = match seen.backing {
+        None => None,
+        Some(_) if depth >= MOST_BELOW => {
+            return Err(Error::Chain {
+                path: path.to_owned(),
+                most: MOST_BELOW,
+            });
+        }
+        Some(backing) => {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let lower = folder.join(&backing.path);
+            let allowed = match below {
+                Below::Refused => false,
+                Below::Allowed => true,
+                Below::Within(folder) => is_within(&lower, folder),
+            };
+            if !allowed {
+                return Err(Error::Backing {
+                    path: path.to_owned(),
+                    backing: backing.path,
+                });
+            }
+            let mut file = open_file(&lower, false)?;
+            lock(&file, &lower, false)?;
+            let content = Content::of(&mut file, &lower)?;
+            Some(match backing.format {
+                Format::Qcow2 => {
+                    Box::new(chain(file, &lower, false, below, depth + 1)?) as Box<dyn BlockBackend>
+                }
+                _ => Box::new(Raw::new(file, lower, content.len, content.len, false)),
+            })
+        }
+    };
+    crate::Qcow2::open(file, path.to_owned(), writes, backing).map_err(damaged)
+}
+
+/// Whether the file at `path` is in `folder`, wherever links lead.
+fn is_within(path: &Path, folder: &Path) -> bool {
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => false,
     }
 }
 
@@ -362,6 +468,7 @@ mod tests {
             medium,
             access,
             format: None,
+            backing: false,
         }
     }
 
@@ -499,11 +606,11 @@ mod tests {
     fn another_format_is_refused_unless_the_user_says_that_it_is_raw() {
         let (_folder, path) = image(1024);
         let mut bytes = vec![0; 1024];
-        bytes[..8].copy_from_slice(b"QFI\xFB\0\0\0\x03");
+        bytes[..8].copy_from_slice(b"QFI\xFB\0\0\0\x01");
         std::fs::write(&path, &bytes).unwrap();
         let said = said(open(&path, Access::Write));
         assert!(
-            said.contains("a qcow2 image") && said.contains("qemu-img convert"),
+            said.contains("a qcow image") && said.contains("qemu-img convert"),
             "{said}"
         );
         assert_eq!(std::fs::read(&path).unwrap(), bytes);

@@ -133,9 +133,14 @@ impl Format {
         }
     }
 
-    /// Whether this build can put it into a drive.
+    /// Whether its bytes are a medium's.
     pub fn is_sectors(self) -> bool {
         self.kind() == Kind::Sectors
+    }
+
+    /// Whether this build can put it into a hard disk's place.
+    pub fn is_disk(self) -> bool {
+        self.is_sectors() || self == Self::Qcow2
     }
 }
 
