@@ -10,11 +10,14 @@ use emulator::Pacing;
 use emulator::saved::Saved;
 use spec::sound::SoundTo;
 use spec::{Drives, MachineSpec, Media, SoundSpec, build, media};
+use storage::Below;
 
 use crate::cli::{ClockChoice, DisplayChoice, EngineChoice, RunArgs};
+use crate::control::{self, Events};
 use crate::display::{self, Display, Host};
 use crate::guard::Guard;
 use crate::hostio::{self, Place, Wires};
+use crate::managed::Managed;
 use crate::outlet::{self, Unwritten};
 use crate::report::{self, Cause, End, Outcome};
 use crate::runner::{self, Control, Limits, Session, Shown, Stop};
@@ -41,6 +44,8 @@ struct Plan {
     sound: Option<SoundTo>,
     /// What sounds in a new machine.
     sound_spec: Option<SoundSpec>,
+    /// Where the control interface listens.
+    control: Option<std::path::PathBuf>,
 }
 
 impl Plan {
@@ -49,8 +54,8 @@ impl Plan {
         self.pacing = match self.args.clock {
             Some(ClockChoice::Realtime) => Pacing::Realtime,
             Some(ClockChoice::Deterministic) => Pacing::Deterministic,
-            // What is at the other end of a network has clocks of its own.
-            None if networked => Pacing::Realtime,
+            // What is at the other end of a network has clocks of its own, as has who holds the controls.
+            None if networked || self.control.is_some() => Pacing::Realtime,
             // A person at a serial terminal is as slow as one at a window.
             None if self.display != Display::None || self.stdio && Host::detect().terminal => {
                 Pacing::Realtime
@@ -80,7 +85,15 @@ struct MadeOf {
 
 impl MadeOf {
     /// Opens the images that the options, or a saved machine, name.
-    fn open(args: &RunArgs, sound: Option<SoundSpec>, is_heard: bool) -> Result<Self> {
+    fn open(
+        args: &RunArgs,
+        managed: Option<&Managed>,
+        sound: Option<SoundSpec>,
+        is_heard: bool,
+    ) -> Result<Self> {
+        if let Some(managed) = managed {
+            return Self::open_managed(managed);
+        }
         if let Some(dir) = &args.restore {
             let (saved, spec, mut media) = spec::saved::open(dir)?.into_parts();
             if is_heard && args.sound.is_some() && spec.sound.is_none() {
@@ -100,8 +113,27 @@ impl MadeOf {
         }
         let mut spec = args.spec()?;
         spec.sound = sound;
+        Self::open_new(spec, Below::Refused)
+    }
+
+    fn open_managed(managed: &Managed) -> Result<Self> {
+        let Some(dir) = &managed.resume else {
+            return Self::open_new(managed.spec.clone(), managed.below());
+        };
+        let restored = spec::saved::open_with(dir, &managed.spec, managed.below())?;
+        let (saved, spec, mut media) = restored.into_parts();
+        let drives = Drives::new(spec.clone(), &mut media);
+        Ok(Self {
+            spec,
+            media,
+            drives,
+            saved: Some(saved),
+        })
+    }
+
+    fn open_new(spec: MachineSpec, below: Below) -> Result<Self> {
         build::cpu_model(&spec.cpu)?;
-        let mut media = media::open(&spec)?;
+        let mut media = media::open(&spec, below)?;
         for note in &media.notes {
             outlet::say(&format!("glassbox: {note}"));
         }
@@ -118,6 +150,8 @@ impl MadeOf {
 
 /// What comes to a machine from the host.
 struct FromHost {
+    events: Option<Arc<Events>>,
+    managed: Option<Managed>,
     control: Receiver<Control>,
     stdin: Receiver<Vec<u8>>,
     link: Option<net::Link>,
@@ -129,9 +163,19 @@ struct FromHost {
 /// # Errors
 /// Bad usage or unreadable input: no file was changed then.
 pub fn run(args: RunArgs) -> Result<u8> {
+    let managed = args.machine.as_deref().map(Managed::take).transpose()?;
+    let args = match &managed {
+        Some(managed) => managed.options(args),
+        None => args,
+    };
     let mut plan = check(args)?;
     let guard = Guard::start(plan.limits.timeout);
-    let made_of = MadeOf::open(&plan.args, plan.sound_spec.clone(), plan.sound.is_some())?;
+    let made_of = MadeOf::open(
+        &plan.args,
+        managed.as_ref(),
+        plan.sound_spec.clone(),
+        plan.sound.is_some(),
+    )?;
     check_outputs(&plan.args, plan.sound.as_ref(), &made_of.drives)?;
     for change in plan.script.changes() {
         let checked = made_of.drives.check(change);
@@ -150,10 +194,28 @@ pub fn run(args: RunArgs) -> Result<u8> {
     guard.tell(&signals.0);
     let (stdin_sender, stdin) = hostio::stdin_queue();
 
+    let events = plan.control.as_ref().map(|_| Arc::new(Events::default()));
+    if let (Some(events), Some(managed)) = (&events, &managed) {
+        managed.log_serial(events)?;
+    }
+    let _socket = match (&plan.control, &events) {
+        (Some(path), Some(events)) => {
+            let runner = signals.0.clone();
+            Some(control::serve(
+                "--control",
+                path,
+                runner,
+                Arc::clone(events),
+            )?)
+        }
+        _ => None,
+    };
     let shown = (display != Display::None).then(|| Arc::new(Shown::default()));
     let (ready_sender, ready) = unbounded();
     let machine = {
         let host = FromHost {
+            events,
+            managed,
             control: signals.1.clone(),
             stdin,
             link,
@@ -261,6 +323,9 @@ fn check(args: RunArgs) -> Result<Plan> {
     let choice = args.display.unwrap_or(DisplayChoice::Auto);
     let display = display::choose(choice, Host::detect(), stdio)?;
     let (sound, sound_spec) = choose_sound(&args, display)?;
+    let control = args.control.as_deref();
+    let control = control.map(|text| control::parse_place("--control", text));
+    let control = control.transpose()?;
     let limits = Limits {
         timeout,
         instructions: args.max_instructions,
@@ -277,6 +342,7 @@ fn check(args: RunArgs) -> Result<Plan> {
         pacing: Pacing::Deterministic,
         sound,
         sound_spec,
+        control,
     })
 }
 
@@ -535,6 +601,9 @@ fn run_machine(
     if let Some(saved) = saved {
         saved.restore(&mut machine)?;
     }
+    if let Some(managed) = &host.managed {
+        managed.used_up()?;
+    }
     let mut wires = Wires::open(&plan.serial, &plan.debugcon, restored)?;
     let speakers = open_sound(
         plan.sound.as_ref(),
@@ -545,6 +614,9 @@ fn run_machine(
     )?;
     let stdio_port = plan.serial.iter().position(|place| *place == Place::Stdio);
     let _ = ready.send(());
+    if let Some(managed) = &host.managed {
+        managed.say_ready();
+    }
     let session = Session {
         limits: plan.limits,
         script: plan.script,
@@ -554,15 +626,21 @@ fn run_machine(
         control: host.control,
         stdin: host.stdin,
         stdin_port: stdio_port.unwrap_or_default() as u8,
-        interactive: shown.is_some() || stdio_port.is_some() || host.link.is_some(),
+        interactive: shown.is_some()
+            || stdio_port.is_some()
+            || host.link.is_some()
+            || host.events.is_some(),
         link: host.link,
         guard: host.guard,
         shown,
         pacing: plan.pacing,
         hash_state: plan.args.report.is_some(),
         drives,
+        events: host.events,
+        managed: host.managed,
+        paused: plan.args.paused,
     };
-    let (mut outcome, mut machine, mut drives) = runner::run(machine, session);
+    let (mut outcome, mut machine, mut drives, managed) = runner::run(machine, session);
     if let Some(dir) = &plan.args.save {
         let picture = report::to_png(outcome.frame.as_ref()).ok();
         let end = outcome.report.end.cause.name();
@@ -570,6 +648,11 @@ fn run_machine(
         let (spec, disks) = (&drives.spec, &mut drives.handles);
         let saved = spec::saved::save(dir, &mut machine, spec, disks, picture, &end);
         outcome.unsaved = saved.err().map(|error| format!("--save {error:#}"));
+    }
+    // Its disks are closed before it counts as off.
+    drop((machine, drives));
+    if let Some(mut managed) = managed {
+        managed.ended();
     }
     Ok(outcome)
 }

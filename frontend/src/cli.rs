@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::manage;
 use crate::values::{parse_date, parse_size};
 
 /// A whole x86 PC in software: see into it, run systems in it, test with it.
@@ -20,7 +21,8 @@ use crate::values::{parse_date, parse_size};
                   glassbox                                  the tour\n  \
                   glassbox run disk.img                     boot a disk, CD-ROM, floppy or kernel image\n  \
                   glassbox run --help                       all options of a machine\n  \
-                  glassbox test test-roms                   run test ROMs"
+                  glassbox test test-roms                   run test ROMs\n  \
+                  glassbox create box --from disk.qcow2 --start   a machine that stays: list, start, stop, snapshot …"
 )]
 pub struct Cli {
     /// What to do.
@@ -37,6 +39,11 @@ pub enum Command {
     /// Run test ROMs and print verdicts
     #[command(after_help = TEST_EXAMPLES)]
     Test(TestArgs),
+    #[command(flatten)]
+    Manage(manage::args::Command),
+    /// Make, convert, look at and resize disk images
+    #[command(subcommand)]
+    Disk(crate::disk::Command),
     /// List CPU models, devices, display and recompiler back ends of this build
     #[command(after_help = "Examples:\n  glassbox info")]
     Info,
@@ -218,6 +225,7 @@ impl From<BootKind> for spec::BootKind {
 
 /// Options of `glassbox run`.
 #[derive(Clone, Debug, Default, Args)]
+#[command(group = clap::ArgGroup::new("held").args(["control", "machine"]).multiple(true))]
 pub struct RunArgs {
     /// Disk, CD-ROM, floppy, kernel or boot sector image; without any image the tour starts
     pub image: Option<PathBuf>,
@@ -225,11 +233,12 @@ pub struct RunArgs {
     /// Attach IMAGE as this kind of drive, whatever it looks like; other formats are refused all the same
     #[arg(long, value_name = "KIND", help_heading = "Images")]
     pub image_as: Option<DriveKind>,
-    /// A raw hard disk image, with format=raw whatever it looks like, with readonly never written to,
-    /// with chs=C/H/S of that geometry; repeat for more. A comma in FILE is written twice
+    /// A hard disk image, raw or qcow2, with format= whatever it looks like, with readonly never written to,
+    /// with backing=on over whatever image it names, with chs=C/H/S of that geometry; repeat for more. A comma in
+    /// FILE is written twice
     #[arg(
         long,
-        value_name = "FILE[,bus=ide|virtio][,format=raw][,readonly][,chs=C/H/S]",
+        value_name = "FILE[,bus=ide|virtio][,format=raw|qcow2][,readonly][,backing=on][,chs=C/H/S]",
         help_heading = "Images"
     )]
     pub disk: Vec<OsString>,
@@ -356,6 +365,16 @@ pub struct RunArgs {
         help_heading = "Outside"
     )]
     pub gdb: Option<String>,
+
+    /// Listen here for commands, as JSON lines: status, pause, resume, power-button, type, screenshot and more
+    #[arg(long, value_name = "unix:PATH", help_heading = "Outside")]
+    pub control: Option<OsString>,
+    /// Stand still at first, until the control interface says resume
+    #[arg(long, requires = "held", help_heading = "Outside")]
+    pub paused: bool,
+    /// Run the manager's machine in this folder: `glassbox start` does
+    #[arg(hide = true, long, value_name = "FOLDER")]
+    pub machine: Option<PathBuf>,
 
     /// Save the whole machine into this folder at the end, also at a limit; it takes the place of what was saved there
     #[arg(long, value_name = "DIR", help_heading = "State")]

@@ -3,12 +3,16 @@
 
 mod app;
 mod cli;
+mod control;
 mod cp437;
+mod disk;
 mod display;
 mod guard;
 mod hostio;
 mod info;
 mod logging;
+mod manage;
+mod managed;
 mod outlet;
 mod pacer;
 mod report;
@@ -16,6 +20,7 @@ mod runner;
 mod script;
 mod sound;
 mod testing;
+mod throttle;
 mod typing;
 mod values;
 
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
         None => app::run(RunArgs::defaults()),
         Some(Command::Run(args)) => app::run(*args),
         Some(Command::Test(args)) => testing::run(&args),
+        Some(Command::Manage(command)) => Ok(manage::run(command)),
+        Some(Command::Disk(command)) => disk::run(command),
         Some(Command::Info) => info::print().map(|()| 0),
     };
     match result {

@@ -1,5 +1,8 @@
 //! Runs a machine from power-on to the end: slices, limits, script, and the edges to the host.
 
+mod verbs;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,16 +10,19 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select};
 use devices::boards::pc::NETWORK_CARD;
 use emulator::{Exit, Leap, Limit, Machine, Pacing};
-use platform::{Frame, Input, Output, Said};
+use platform::{BlockBackend, Frame, Input, Output, Said};
 use spec::{Change, Drives};
 
+use crate::control::{Events, Request};
 use crate::guard::Guard;
 use crate::hostio::{Loss, Port, Wires};
+use crate::managed::Managed;
 use crate::outlet::{self, Unwritten};
 use crate::pacer::Pacer;
 use crate::report::{Cause, End, Outcome};
 use crate::script::Script;
 use crate::sound::Speakers;
+use crate::throttle::Throttle;
 use crate::typing::{Layout, Piece, Typist};
 
 /// What somebody does to the machine at the next slice border.
@@ -28,6 +34,8 @@ pub enum Control {
     Do(Command),
     /// A key of the terminal, which tells of no release.
     Type(Piece),
+    /// What the control interface asks for.
+    Ask(Request),
     /// The run is to end.
     Stop(Stop),
 }
@@ -162,6 +170,12 @@ pub struct Session {
     pub hash_state: bool,
     /// The machine's drives, whose media the script may change.
     pub drives: Drives,
+    /// Who hears of what happens by the control interface.
+    pub events: Option<Arc<Events>>,
+    /// The machine, where it is one of the manager's.
+    pub managed: Option<Managed>,
+    /// The machine is to stand still at first.
+    pub paused: bool,
 }
 
 /// Slices end at multiples of this virtual time: there the script is looked at.
@@ -183,6 +197,13 @@ const GRACE: Duration = Duration::from_millis(100);
 /// A run with nothing but a limit of instructions must get there: a reader that takes nothing for so long is left.
 const STALLED: Duration = Duration::from_secs(5);
 
+/// How often disks are told that they may write what they keep back.
+const DISKS_IDLE: Duration = Duration::from_secs(1);
+/// How much the control interface may write to a serial port ahead of the guest, in bytes.
+const MOST_SERIAL_IN: usize = 64 << 10;
+/// How much of it is handed in at once.
+const SERIAL_PIECE: usize = 16;
+
 /// A run on its way.
 struct Run {
     machine: Machine,
@@ -199,12 +220,21 @@ struct Run {
     not_bootable: Option<u8>,
     /// Output that was lost.
     lost: Vec<Unwritten>,
+    /// The machine stands still until somebody lets it go on.
+    paused: bool,
+    throttle: Throttle,
+    /// What the control interface wrote to serial ports, and the guest has not taken.
+    serial_in: BTreeMap<u8, VecDeque<u8>>,
+    /// Bytes of the network that went into the machine and came out of it.
+    net_bytes: (u64, u64),
+    /// When disks are next told that they may write what they keep back.
+    next_idle: Instant,
     /// When a signal or the user asked for the end: what is left to do has a moment from there, all in all.
     stopped: Option<Instant>,
 }
 
-/// Runs `machine` to its end, and gives it back with its drives.
-pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives) {
+/// Runs `machine` to its end, and gives it back with its drives and its place at the manager's.
+pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives, Option<Managed>) {
     let started = Instant::now();
     let pacer = (session.pacing == Pacing::Realtime).then(|| Pacer::new(started, machine.now_ns()));
     let mut run = Run {
@@ -219,8 +249,20 @@ pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives) {
         pacer,
         not_bootable: None,
         lost: Vec::new(),
+        paused: false,
+        throttle: Throttle::default(),
+        serial_in: BTreeMap::new(),
+        net_bytes: (0, 0),
+        next_idle: started,
         stopped: None,
     };
+    run.paused = run.session.paused;
+    let limit = run
+        .session
+        .managed
+        .as_ref()
+        .and_then(|managed| managed.cpu_limit);
+    run.throttle.set(limit);
     let end = loop {
         if let Some(end) = run.slice() {
             break end;
@@ -242,7 +284,12 @@ pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives) {
             .for_each(|f| shown.show(f));
     }
     outcome.report.wall_ns = wall_ns.max(1);
-    (outcome, run.machine, run.session.drives)
+    (
+        outcome,
+        run.machine,
+        run.session.drives,
+        run.session.managed,
+    )
 }
 
 impl Run {
@@ -252,9 +299,16 @@ impl Run {
                 return Some(end);
             }
         }
+        if self.paused {
+            return self.stand_still();
+        }
+        if let Some(end) = self.hold_back() {
+            return Some(end);
+        }
         if let Some(end) = self.wait_for_readers() {
             return Some(end);
         }
+        self.hand_in_serial();
         self.take_stdin();
         self.take_frames();
         for change in self.typist.pump(&mut self.machine) {
@@ -276,6 +330,34 @@ impl Run {
         }
         self.show();
         self.ended(exit)
+    }
+
+    /// Waits where the run has used more of the host's processors than it may, and lets disks write
+    /// what they keep back.
+    fn hold_back(&mut self) -> Option<End> {
+        let now = Instant::now();
+        if now >= self.next_idle {
+            self.next_idle = now + DISKS_IDLE;
+            for (name, disk) in &mut self.session.drives.handles {
+                if let Err(error) = disk.idle() {
+                    log::error!(target: "disk", "{name}: cannot be written: {error}");
+                }
+            }
+        }
+        let wait = self.throttle.wait();
+        self.sleep(wait)
+    }
+
+    /// Hands in what the control interface wrote to serial ports, as fast as the guest takes it.
+    fn hand_in_serial(&mut self) {
+        self.serial_in.retain(|&port, waiting| {
+            if self.machine.takes_serial(port) {
+                let most = waiting.len().min(SERIAL_PIECE);
+                let bytes: Vec<u8> = waiting.drain(..most).collect();
+                self.machine.input_serial(port, bytes);
+            }
+            !waiting.is_empty()
+        });
     }
 
     /// Changes what is in a drive. Where that cannot be done any more the guest goes on without.
@@ -468,7 +550,10 @@ impl Run {
 
     fn take_frame(&mut self, frame: Option<Vec<u8>>) {
         match frame {
-            Some(frame) => self.machine.input(NETWORK_CARD, Input::Frame(frame)),
+            Some(frame) => {
+                self.net_bytes.0 += frame.len() as u64;
+                self.machine.input(NETWORK_CARD, Input::Frame(frame));
+            }
             // The network has ended, and said why.
             None => self.session.link = None,
         }
@@ -616,6 +701,7 @@ impl Run {
         match control {
             Control::Do(command) => command(&mut self.machine),
             Control::Type(piece) => self.typist.type_keys(&[piece]),
+            Control::Ask(request) => return self.answer(request),
             Control::Stop(stop) => {
                 self.stopped.get_or_insert_with(Instant::now);
                 return Some(end(match stop {
@@ -667,18 +753,23 @@ impl Run {
                 Said::Bytes(bytes) => {
                     if let Some(port) = Port::of(self.machine.bus().name_of(output.device)) {
                         self.session.wires.send(port, &bytes);
+                        if let (Some(events), Port::Serial(port)) = (&self.session.events, port) {
+                            events.serial(port, &bytes);
+                        }
                         self.session.script.said(port, &bytes);
                     }
                 }
                 Said::NotBootable(drives) => self.not_bootable = Some(drives),
                 Said::Frame(frame) => {
                     if let Some(link) = &self.session.link {
+                        self.net_bytes.1 += frame.len() as u64;
                         link.send(frame);
                         sent = true;
                     }
                 }
                 Said::LargeFrame(frame) => {
                     if let Some(link) = &self.session.link {
+                        self.net_bytes.1 += frame.len() as u64;
                         link.send_large(frame);
                         sent = true;
                     }

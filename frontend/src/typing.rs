@@ -482,7 +482,7 @@ impl Host {
 }
 
 /// Where a dot is of so many in a row, from 0 to 65535.
-fn share_of(dot: usize, dots: usize) -> u16 {
+pub fn share_of(dot: usize, dots: usize) -> u16 {
     let last = dots.saturating_sub(1).max(1);
     ((dot * 0xFFFF + last / 2) / last).min(0xFFFF) as u16
 }

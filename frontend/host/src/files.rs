@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::FileType;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What is neither a file with sectors nor a folder, in words: opening or reading it may wait for
 /// ever. `None` for files and block devices.
@@ -32,6 +33,66 @@ pub fn make_hole(file: &std::fs::File, start: u64, len: u64) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (file, start, len);
+}
+
+/// Where the platform keeps a user's data.
+pub fn data_folder() -> Option<PathBuf> {
+    let named = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    if cfg!(windows) {
+        return named("LOCALAPPDATA");
+    }
+    if cfg!(target_os = "macos") {
+        return named("HOME").map(|home| home.join("Library/Application Support"));
+    }
+    // XDG Base Directory Specification.
+    named("XDG_DATA_HOME").or_else(|| named("HOME").map(|home| home.join(".local/share")))
+}
+
+/// Makes a folder that only its owner may enter, and those above it.
+///
+/// # Errors
+/// The host refuses.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// What a file takes of the disk, in bytes: holes take nothing, where the host says so.
+pub fn taken_bytes(metadata: &std::fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+    }
+    #[cfg(not(unix))]
+    metadata.len()
+}
+
+/// How many names a file has, where the host says so.
+pub fn names(metadata: &std::fs::Metadata) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        Some(std::os::unix::fs::MetadataExt::nlink(metadata))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        None
+    }
+}
+
+/// Has the names in a folder written to the disk, where the host can.
+pub fn sync_folder(path: &Path) {
+    if cfg!(unix)
+        && let Ok(folder) = std::fs::File::open(path)
+    {
+        let _ = folder.sync_all();
+    }
 }
 
 #[cfg(unix)]

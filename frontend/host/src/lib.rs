@@ -8,7 +8,9 @@
 //! |---|---|---|---|
 //! | `files.rs` | what a file is, names from bytes | by the file's type; any bytes | a file; Unicode |
 //! | `displays.rs` | where windows go | to a server that the environment names | to the system |
+//! | `local.rs` | sockets between processes | Unix sockets | loopback ports |
 //! | `loudspeakers.rs` | what plays sound | Linux: PulseAudio's protocol | none |
+//! | `processes.rs` | a process that outlives who started it | sessions and signals | `std`'s |
 //! | `memory.rs` | the memory that is free | Linux: `/proc/meminfo` | not known |
 //! | `output.rs` | standard output that nobody can block | a copy of its descriptor | `std`'s, with a lock |
 //! | `signals.rs` | Ctrl-C and the like | SIGINT, SIGTERM, SIGHUP | what the `ctrlc` crate has |
@@ -22,9 +24,11 @@
 
 pub mod displays;
 pub mod files;
+pub mod local;
 pub mod loudspeakers;
 pub mod memory;
 pub mod output;
+pub mod processes;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;
