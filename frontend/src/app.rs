@@ -14,6 +14,7 @@ use storage::Below;
 
 use crate::cli::{ClockChoice, DisplayChoice, EngineChoice, RunArgs};
 use crate::control::{self, Events};
+use crate::display::remote::RemoteSpec;
 use crate::display::{self, Display, Host};
 use crate::guard::Guard;
 use crate::hostio::{self, Place, Wires};
@@ -46,6 +47,8 @@ struct Plan {
     sound_spec: Option<SoundSpec>,
     /// Where the control interface listens.
     control: Option<std::path::PathBuf>,
+    /// Where clients of the remote framebuffer protocol connect.
+    remote: Option<RemoteSpec>,
 }
 
 impl Plan {
@@ -55,7 +58,9 @@ impl Plan {
             Some(ClockChoice::Realtime) => Pacing::Realtime,
             Some(ClockChoice::Deterministic) => Pacing::Deterministic,
             // What is at the other end of a network has clocks of its own, as has who holds the controls.
-            None if networked || self.control.is_some() => Pacing::Realtime,
+            None if networked || self.control.is_some() || self.remote.is_some() => {
+                Pacing::Realtime
+            }
             // A person at a serial terminal is as slow as one at a window.
             None if self.display != Display::None || self.stdio && Host::detect().terminal => {
                 Pacing::Realtime
@@ -164,6 +169,10 @@ struct FromHost {
 /// Bad usage or unreadable input: no file was changed then.
 pub fn run(args: RunArgs) -> Result<u8> {
     let managed = args.machine.as_deref().map(Managed::take).transpose()?;
+    if let Some(managed) = &managed {
+        // Before there is another thread, and before an image is open.
+        managed.keep_files();
+    }
     let args = match &managed {
         Some(managed) => managed.options(args),
         None => args,
@@ -210,7 +219,20 @@ pub fn run(args: RunArgs) -> Result<u8> {
         }
         _ => None,
     };
-    let shown = (display != Display::None).then(|| Arc::new(Shown::default()));
+    let remote = plan.remote.clone();
+    let shown = (display != Display::None || remote.is_some()).then(|| Arc::new(Shown::default()));
+    let _screen = match (&remote, &shown) {
+        (Some(spec), Some(shown)) => {
+            display::remote::serve(spec, &title, shown, &signals.0, plan.keyboard)?
+        }
+        _ => None,
+    };
+    if let Some(shown) = shown.as_ref().filter(|_| display != Display::None) {
+        shown.watched(true);
+    }
+    if let Some(managed) = &managed {
+        managed.keep_calls();
+    }
     let (ready_sender, ready) = unbounded();
     let machine = {
         let host = FromHost {
@@ -323,6 +345,7 @@ fn check(args: RunArgs) -> Result<Plan> {
     let choice = args.display.unwrap_or(DisplayChoice::Auto);
     let display = display::choose(choice, Host::detect(), stdio)?;
     let (sound, sound_spec) = choose_sound(&args, display)?;
+    let remote = args.vnc.as_deref().map(RemoteSpec::parse).transpose()?;
     let control = args.control.as_deref();
     let control = control.map(|text| control::parse_place("--control", text));
     let control = control.transpose()?;
@@ -343,6 +366,7 @@ fn check(args: RunArgs) -> Result<Plan> {
         sound,
         sound_spec,
         control,
+        remote,
     })
 }
 

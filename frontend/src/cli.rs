@@ -369,6 +369,13 @@ pub struct RunArgs {
     /// Listen here for commands, as JSON lines: status, pause, resume, power-button, type, screenshot and more
     #[arg(long, value_name = "unix:PATH", help_heading = "Outside")]
     pub control: Option<OsString>,
+    /// Let clients of VNC (RFB 3.8) see and use the machine here; loopback unless HOST is given
+    #[arg(
+        long,
+        value_name = "[HOST:]PORT|unix:PATH[,password-file=FILE]",
+        help_heading = "Outside"
+    )]
+    pub vnc: Option<OsString>,
     /// Stand still at first, until the control interface says resume
     #[arg(long, requires = "held", help_heading = "Outside")]
     pub paused: bool,

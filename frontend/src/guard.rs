@@ -27,7 +27,7 @@ const LEAST: Duration = Duration::from_millis(20);
 const TIMED_OUT_READER: Duration = Duration::from_secs(1);
 const STALLED_READER: Duration = Duration::from_secs(5);
 /// How often the time is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The signals and the timeout of a run.
 #[derive(Clone, Debug)]

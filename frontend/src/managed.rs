@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use emulator::Machine;
+use host::sandbox::Files;
 use manager::machine::Running;
 use manager::process::Ready;
 use manager::snapshots::Freeze;
@@ -61,6 +62,62 @@ impl Managed {
         Below::Within(self.machine.home().root().to_owned())
     }
 
+    /// Gives up all files of the host but the machine's own.
+    pub fn keep_files(&self) {
+        let spec = &self.spec;
+        let own = self.machine.folder().to_owned();
+        let mut files = Files {
+            write: vec![own, "/dev/null".into()],
+            // Name servers, and what the host says of this process and of its memory.
+            read: [
+                "/etc/resolv.conf",
+                "/proc/self",
+                "/proc/meminfo",
+                "/dev/urandom",
+            ]
+            .map(PathBuf::from)
+            .to_vec(),
+        };
+        let images = self.machine.home().images_folder();
+        files.read.push(images);
+        for disk in &spec.disk {
+            match disk.read_only {
+                true => files.read.push(disk.path.clone()),
+                false => files.write.push(disk.path.clone()),
+            }
+        }
+        files
+            .write
+            .extend(spec.floppy.iter().chain(&spec.uefi_vars).cloned());
+        files.read.extend(
+            spec.cdrom
+                .iter()
+                .chain(&spec.kernel)
+                .chain(&spec.vga_rom)
+                .cloned(),
+        );
+        let initrd = spec.initrd.iter().flat_map(|list| list.split(','));
+        files.read.extend(
+            initrd
+                .filter_map(|module| module.split(' ').next())
+                .map(PathBuf::from),
+        );
+        if spec.firmware != "builtin" {
+            files.read.push(PathBuf::from(&spec.firmware));
+        }
+        if let Some(net) = &spec.net {
+            files.read.extend(net.tftp.iter().chain(&net.rom).cloned());
+        }
+        let held = host::sandbox::keep_files(&files);
+        log::info!(target: "sandbox", "files: {}", if held { "the machine's own" } else { "all of the user's" });
+    }
+
+    /// Gives up programs, other processes, and sockets unless the machine has a network.
+    pub fn keep_calls(&self) {
+        let held = host::sandbox::keep_calls(self.spec.net.is_some());
+        log::info!(target: "sandbox", "calls: {}", if held { "those that it needs" } else { "all" });
+    }
+
     /// The options of its run.
     pub fn options(&self, args: RunArgs) -> RunArgs {
         let socket = |path: PathBuf| {
@@ -72,6 +129,7 @@ impl Managed {
             display: Some(DisplayChoice::None),
             clock: Some(ClockChoice::Realtime),
             control: Some(socket(self.machine.control_path())),
+            vnc: Some(socket(self.machine.screen_path())),
             ..args
         }
     }

@@ -1,9 +1,10 @@
 //! Runs a machine from power-on to the end: slices, limits, script, and the edges to the host.
 
+mod rest;
 mod verbs;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crossbeam_channel::{Receiver, never, select};
 use devices::boards::pc::NETWORK_CARD;
 use emulator::{Exit, Leap, Limit, Machine, Pacing};
 use platform::{BlockBackend, Frame, Input, Output, Said};
+use rest::{Rest, SLACK_NS};
 use spec::{Change, Drives};
 
 use crate::control::{Events, Request};
@@ -70,6 +72,7 @@ pub struct Shown {
     kips: AtomicU64,
     ended: AtomicBool,
     has_pointer: AtomicBool,
+    watchers: AtomicUsize,
     last_words: Mutex<Option<String>>,
 }
 
@@ -87,9 +90,16 @@ impl Shown {
     }
 
     /// Whether the guest has switched on a pointer that is told places rather than movements.
-    #[cfg(feature = "window")]
     pub fn has_pointer(&self) -> bool {
         self.has_pointer.load(Ordering::Relaxed)
+    }
+
+    /// Somebody looks at it from now on, or does so no more: without anybody there are no pictures.
+    pub fn watched(&self, is_there: bool) {
+        match is_there {
+            true => self.watchers.fetch_add(1, Ordering::Relaxed),
+            false => self.watchers.fetch_sub(1, Ordering::Relaxed),
+        };
     }
 
     /// Whether the run is over.
@@ -223,6 +233,7 @@ struct Run {
     /// The machine stands still until somebody lets it go on.
     paused: bool,
     throttle: Throttle,
+    rest: Rest,
     /// What the control interface wrote to serial ports, and the guest has not taken.
     serial_in: BTreeMap<u8, VecDeque<u8>>,
     /// Bytes of the network that went into the machine and came out of it.
@@ -251,6 +262,7 @@ pub fn run(machine: Machine, session: Session) -> (Outcome, Machine, Drives, Opt
         lost: Vec::new(),
         paused: false,
         throttle: Throttle::default(),
+        rest: Rest::new(started),
         serial_in: BTreeMap::new(),
         net_bytes: (0, 0),
         next_idle: started,
@@ -471,6 +483,16 @@ impl Run {
             self.machine.idle(SLICE_NS);
             return end;
         };
+        let target_ns = until_ns.unwrap_or(u64::MAX);
+        if self.rest.is_deep(&self.session, &self.typist) && pacer.until(target_ns) > Duration::ZERO
+        {
+            // Nobody notices when: it goes through its timers then, one by one.
+            let wait = pacer.until(now_ns + SLACK_NS);
+            let end = self.sleep_well(wait);
+            let wall_ns = self.pacer.as_ref()?.wall_ns();
+            self.machine.idle(wall_ns.clamp(now_ns, target_ns) - now_ns);
+            return end;
+        }
         // Keys that are being typed wait for the next slice border, what was drawn for the next frame.
         let most_ns = if !self.typist.is_idle() {
             SLICE_NS
@@ -479,12 +501,20 @@ impl Run {
         } else {
             GLANCE_NS
         };
-        let target_ns = until_ns.unwrap_or(u64::MAX).min(now_ns + most_ns);
+        let target_ns = target_ns.min(now_ns + most_ns);
         let wait = pacer.until(target_ns);
-        let end = self.sleep(wait);
+        let end = self.sleep_well(wait);
         let wall_ns = self.pacer.as_ref()?.wall_ns();
         let reached_ns = wall_ns.clamp(now_ns, target_ns);
         self.machine.idle(reached_ns - now_ns);
+        end
+    }
+
+    /// Sleeps as [`sleep`](Self::sleep) does, and notes for how long.
+    fn sleep_well(&mut self, duration: Duration) -> Option<End> {
+        let begun = Instant::now();
+        let end = self.sleep(duration);
+        self.rest.slept(begun, begun.elapsed());
         end
     }
 
@@ -551,6 +581,7 @@ impl Run {
     fn take_frame(&mut self, frame: Option<Vec<u8>>) {
         match frame {
             Some(frame) => {
+                self.rest.disturbed();
                 self.net_bytes.0 += frame.len() as u64;
                 self.machine.input(NETWORK_CARD, Input::Frame(frame));
             }
@@ -699,8 +730,14 @@ impl Run {
 
     fn control(&mut self, control: Control) -> Option<End> {
         match control {
-            Control::Do(command) => command(&mut self.machine),
-            Control::Type(piece) => self.typist.type_keys(&[piece]),
+            Control::Do(command) => {
+                self.rest.disturbed();
+                command(&mut self.machine);
+            }
+            Control::Type(piece) => {
+                self.rest.disturbed();
+                self.typist.type_keys(&[piece]);
+            }
             Control::Ask(request) => return self.answer(request),
             Control::Stop(stop) => {
                 self.stopped.get_or_insert_with(Instant::now);
@@ -794,8 +831,9 @@ impl Run {
             return;
         };
         let now = Instant::now();
-        self.unseen = now < self.next_frame;
-        if !self.unseen {
+        let is_watched = shown.watchers.load(Ordering::Relaxed) > 0;
+        self.unseen = is_watched && now < self.next_frame;
+        if is_watched && !self.unseen {
             self.next_frame = now + FRAME;
             let has_pointer = self.machine.has_pointer();
             shown.has_pointer.store(has_pointer, Ordering::Relaxed);

@@ -31,9 +31,12 @@ impl Throttle {
 
     /// How long to wait now.
     pub fn wait(&mut self) -> Duration {
-        match (self.limit, host::processes::own_cpu_time()) {
-            (Some(limit), Some(used)) => self.wait_at(limit, Instant::now(), used),
-            _ => Duration::ZERO,
+        let Some(limit) = self.limit else {
+            return Duration::ZERO;
+        };
+        match host::processes::own_cpu_time() {
+            Some(used) => self.wait_at(limit, Instant::now(), used),
+            None => Duration::ZERO,
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `processes.rs` | a process that outlives who started it | sessions and signals | `std`'s |
 //! | `memory.rs` | the memory that is free | Linux: `/proc/meminfo` | not known |
 //! | `output.rs` | standard output that nobody can block | a copy of its descriptor | `std`'s, with a lock |
+//! | `sandbox.rs` | giving up what is not needed | Linux: Landlock and seccomp | nothing happens |
 //! | `signals.rs` | Ctrl-C and the like | SIGINT, SIGTERM, SIGHUP | what the `ctrlc` crate has |
 //! | `sockets.rs` | name servers, who has a port | `/etc/resolv.conf`; Linux: `/proc` | not known |
 //! | `terminal.rs` | raw mode, the screen of its own | by `crossterm` | by `crossterm` |
@@ -29,6 +30,7 @@ pub mod loudspeakers;
 pub mod memory;
 pub mod output;
 pub mod processes;
+pub mod sandbox;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;

@@ -39,7 +39,13 @@ pub fn create(path: &Path, bytes: u64) -> Result<()> {
         backing: None,
         cluster_bits: 16,
     };
-    qcow2::create(path, &options).map_err(|error| of_image(path, error))
+    make(path, &options)
+}
+
+/// Makes a layer whose name no tree has: what is there was left by an operation that did not come to its end.
+fn make(path: &Path, options: &Options) -> Result<()> {
+    let _ = fs::remove_file(path);
+    qcow2::create(path, options).map_err(|error| of_image(path, error))
 }
 
 /// Makes a layer of the same size, or of `bytes` where that is more, over the image `below` in the same folder.
@@ -57,8 +63,7 @@ pub fn create_over(folder: &Path, layer: &str, below: &str, bytes: Option<u64>) 
         }),
         cluster_bits: 16,
     };
-    let path = folder.join(layer);
-    qcow2::create(&path, &options).map_err(|error| of_image(&path, error))
+    make(&folder.join(layer), &options)
 }
 
 /// Makes the new layers of frozen disks; where one fails none is left.

@@ -14,7 +14,8 @@
 //! | `catalogue.rs`, `download.rs` | systems to start from, fetched and verified |
 //! | `images.rs` | images that machines start from |
 //! | `media.rs` | what is in the drives |
-//! | `create.rs`, `seed.rs` | new machines, copies, changes of the hardware |
+//! | `order.rs` | what somebody wants, and where that comes from |
+//! | `create.rs`, `seed.rs`, `iso.rs` | new machines, copies, changes of the hardware |
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
@@ -28,6 +29,7 @@ mod iso;
 pub mod layers;
 pub mod machine;
 pub mod media;
+pub mod order;
 pub mod process;
 pub mod random;
 pub mod seed;

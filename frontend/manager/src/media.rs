@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use spec::DriveName;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, OfFile, Result};
+use crate::layers;
 use crate::machine::{Machine, State};
 
 impl Machine {
@@ -42,10 +43,20 @@ impl Machine {
         *place = whole.clone().unwrap_or_else(|| PathBuf::from("none"));
         match self.state() {
             State::Running | State::Paused => {
-                let drive = drive.to_string();
+                let name = drive.to_string();
                 match &whole {
-                    Some(path) => self.call("insert", json!({ "drive": drive, "path": path }))?,
-                    None => self.call("eject", json!({ "drive": drive }))?,
+                    // The process may use files of the machine's folder alone: the image gets a name there.
+                    Some(path) => {
+                        let folder = self.folder().join("media");
+                        host::files::private_folder(&folder).of(&folder, "cannot be made")?;
+                        let here = folder.join(format!("{name}-{}", crate::random::hex::<4>()));
+                        layers::link(path, &here)?;
+                        let put = self.call("insert", json!({ "drive": name, "path": here }));
+                        // It is open, and needs no name any more.
+                        let _ = std::fs::remove_file(&here);
+                        put?
+                    }
+                    None => self.call("eject", json!({ "drive": name }))?,
                 };
             }
             State::Saved => {

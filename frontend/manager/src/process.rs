@@ -115,7 +115,11 @@ impl Machine {
         if how.paused {
             command.arg("--paused");
         }
+        // It may write to its own folder alone.
+        let temporary = self.folder().join("tmp");
+        host::files::private_folder(&temporary).of(&temporary, "cannot be made")?;
         let mut child = command
+            .env("TMPDIR", &temporary)
             .current_dir(self.folder())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -379,7 +383,7 @@ impl Machine {
             tree.write(&self.tree_path())?;
         }
         if was == Some(Resume::Saved) {
-            let _ = self.home().discard(&self.saved_folder());
+            let _ = std::fs::remove_dir_all(self.saved_folder());
         }
         Ok(())
     }
@@ -472,6 +476,10 @@ impl Machine {
             format!("HostKeyAlias={}", self.name()),
         ] {
             words.extend(["-o".into(), option]);
+        }
+        let key = self.home().root().join("ssh_key");
+        if key.exists() {
+            words.extend(["-i".into(), key.display().to_string()]);
         }
         words.extend(["-p".into(), port.to_string(), format!("{user}@127.0.0.1")]);
         Some(words)

@@ -117,6 +117,8 @@ fn open_as(dir: &Path, instead: Option<&MachineSpec>, below: Below) -> Result<Re
     if let Some(instead) = instead {
         spec.disk.clone_from(&instead.disk);
         spec.uefi_vars.clone_from(&instead.uefi_vars);
+        spec.cdrom.clone_from(&instead.cdrom);
+        spec.floppy.clone_from(&instead.floppy);
         // Ports of the host are no part of the guest.
         if let (Some(net), Some(instead)) = (&mut spec.net, &instead.net) {
             net.hostfwd.clone_from(&instead.hostfwd);

@@ -81,6 +81,13 @@ pub fn parse_place(option: &str, text: &std::ffi::OsStr) -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Socket(PathBuf);
 
+impl Socket {
+    /// The one at `path`.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);

@@ -1,5 +1,6 @@
 //! What shows the machine's screen.
 
+pub mod remote;
 pub mod terminal;
 #[cfg(feature = "window")]
 pub mod window;

@@ -209,6 +209,19 @@ pub enum Command {
         /// The image
         file: PathBuf,
     },
+    /// List what `create --from` knows, where it comes from, and what is here already
+    #[command(
+        after_help = "Examples:\n  glassbox catalogue\n  glassbox catalogue --json\n\n$GLASSBOX_HOME/catalogue.toml adds to it: [[image]] with name, title, kind (cloud, disk or installer), url and\nchecksums or checksum."
+    )]
+    Catalogue {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve the web console and its API
+    #[cfg(feature = "console")]
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
     /// Take the image out of a drive
     #[command(after_help = "Examples:\n  glassbox eject web cdrom")]
     Eject {
@@ -273,6 +286,7 @@ Without --from the machine starts with the first --disk empty: put an installer 
 so the installed system starts when it is there.
 
 Examples:
+  glassbox create box --from debian-12 --start                 a Debian that `glassbox ssh box` logs into
   glassbox create box --from debian.qcow2 -m 1G --start        from a disk image, which stays as it is
   glassbox create box --cdrom debian-netinst.iso --disk 20G -m 1G --start
   glassbox create dos --disk 500M -m 32M --cpu pentium --net none";
@@ -291,8 +305,9 @@ Examples:
 pub struct CreateArgs {
     /// Its name
     pub name: String,
-    /// What its first disk starts with: a disk image; an ISO goes into a CD-ROM drive
-    #[arg(long, value_name = "FILE")]
+    /// What its first disk starts with: a name of `glassbox catalogue`, an URL or a disk image; an ISO goes into a
+    /// CD-ROM drive
+    #[arg(long, value_name = "NAME|URL|FILE")]
     pub from: Option<String>,
     /// A disk: SIZE makes one of the machine's own (with --from, how large the first becomes), FILE is used in place;
     /// repeat for more [default: 20G without --from]
@@ -307,13 +322,26 @@ pub struct CreateArgs {
     /// Have `glassbox serve` start it
     #[arg(long)]
     pub autostart: bool,
+    /// Who logs in, where the system asks cloud-init's NoCloud at its first start; without any of these options a
+    /// system of the catalogue gets its usual user
+    #[arg(long, value_name = "NAME", help_heading = "First start")]
+    pub user: Option<String>,
+    /// A public key that lets them in, beside the one that `glassbox ssh` uses; repeat for more
+    #[arg(long, value_name = "FILE", help_heading = "First start")]
+    pub ssh_key: Vec<PathBuf>,
+    /// A file whose first line is the password that lets them in
+    #[arg(long, value_name = "FILE", help_heading = "First start")]
+    pub password_file: Option<PathBuf>,
+    /// Cloud-init's user-data, in place of the above
+    #[arg(long, value_name = "FILE", help_heading = "First start")]
+    pub user_data: Option<PathBuf>,
     /// Start it
     #[arg(long)]
     pub start: bool,
 
-    /// RAM
-    #[arg(short, long, value_name = "SIZE", value_parser = parse_size, default_value = "512M", help_heading = "Machine")]
-    pub memory: u64,
+    /// RAM [default: what the system of the catalogue wants, else 512M]
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size, help_heading = "Machine")]
+    pub memory: Option<u64>,
     /// Processors, 1 to 16
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Machine")]
     pub cpus: usize,
@@ -381,4 +409,29 @@ pub struct CreateArgs {
         help_heading = "Machine"
     )]
     pub append: Option<String>,
+}
+
+#[cfg(feature = "console")]
+const SERVE_EXAMPLES: &str = "\
+It prints the page's address with its token. The API is described at /api/v1/openapi.json; it takes the token as
+`Authorization: Bearer TOKEN`. $GLASSBOX_HOME/token-viewer has a token that may only look. /metrics is for Prometheus.
+
+Examples:
+  glassbox serve
+  glassbox serve --listen 127.0.0.1:8010
+  glassbox serve --listen 0.0.0.0:8006 --host vm.example.org      beyond this host: behind something that has TLS";
+
+/// Options of `glassbox serve`.
+#[cfg(feature = "console")]
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8006")]
+    pub listen: std::net::SocketAddr,
+    /// The file with the token [default: $GLASSBOX_HOME/token, made if it is not there]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A name by which browsers call this host, beside its addresses and localhost; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
 }

@@ -3,23 +3,22 @@
 pub mod args;
 mod console;
 pub mod print;
+#[cfg(feature = "console")]
+mod serve;
 mod watch;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use manager::config::Config;
-use manager::create::{Attach, Content, Create, NewDisk};
+use manager::create::Attach;
+use manager::order::Order;
 use manager::process::{Start, Stopped};
-use manager::{Code, Error, Home, Machine, Result, State};
+use manager::{Code, Error, Home, Machine, Result, State, seed};
 use serde_json::json;
 use spec::{DiskBus, DiskSpec, DriveName, MachineSpec, NetSpec};
 
 use args::{Command, CreateArgs, SnapshotCommand};
-
-/// The first disk's size where nobody says, in bytes: it takes what is written to it.
-const FIRST_DISK: u64 = 20 << 30;
 
 /// Runs a command, and returns the exit status.
 pub fn run(command: Command) -> u8 {
@@ -126,6 +125,9 @@ fn dispatch(command: Command) -> Result<u8> {
             let name = machine.attach(&attach)?;
             say(&format!("{} has the disk {name}", machine.name()))?;
         }
+        Command::Catalogue { json } => print::catalogue(&home, json)?,
+        #[cfg(feature = "console")]
+        Command::Serve(args) => serve::run(&home, &args)?,
         Command::Detach { name, disk } => home.machine(&name)?.detach(&disk)?,
         Command::Insert { name, drive, file } => {
             home.machine(&name)?
@@ -190,12 +192,9 @@ fn create(home: &Home, args: &CreateArgs) -> Result<()> {
     });
     let firmware = match args.firmware.as_str() {
         "builtin" => "builtin".to_owned(),
-        file => manager::config::whole(Path::new(file))
-            .display()
-            .to_string(),
+        file => whole(&file.into()).display().to_string(),
     };
     let mut spec = MachineSpec {
-        memory: args.memory,
         cpus: args.cpus,
         cpu: args.cpu.clone(),
         firmware,
@@ -220,57 +219,59 @@ fn create(home: &Home, args: &CreateArgs) -> Result<()> {
             None => {
                 let mut disk = parse_disk(disk)?;
                 disk.path = manager::config::whole(&disk.path);
+                storage::look(&disk.path).map_err(|error| {
+                    Error::new(Code::NotFound, format!("--disk {error}"), "a size, such as 20G, makes a new one")
+                })?;
                 spec.disk.push(disk);
             }
         }
     }
-    let mut sizes = sizes.into_iter();
-    let mut first = Content::Empty;
-    if let Some(from) = &args.from {
-        let path = Path::new(from);
-        let found = storage::look(path).map_err(|error| {
-            Error::new(
-                Code::NotFound,
-                format!("--from {from}: {error}"),
-                "expected a disk image or an ISO",
-            )
-        })?;
-        match found.format {
-            storage::Format::Iso9660 => spec.cdrom.insert(0, manager::config::whole(path)),
-            _ => first = Content::Stored(home.store_image(path)?),
-        }
+    let mut keys = Vec::new();
+    for file in &args.ssh_key {
+        keys.push(seed::read_line(file, "a public key")?);
     }
-    let empty = first == Content::Empty;
-    let needs_one =
-        !empty || spec.disk.is_empty() && spec.kernel.is_none() && spec.floppy.is_empty();
-    let bytes = sizes.next();
-    let mut disks = Vec::new();
-    if needs_one || bytes.is_some() {
-        let most = if empty { FIRST_DISK } else { 0 };
-        disks.push(NewDisk {
-            content: first,
-            bytes: bytes.unwrap_or(most),
-            bus: DiskBus::Ide,
-        });
-    }
-    disks.extend(sizes.map(|bytes| NewDisk {
-        content: Content::Empty,
-        bytes,
-        bus: DiskBus::Ide,
-    }));
-    let create = Create {
-        config: Config {
-            note: args.note.clone(),
-            autostart: args.autostart,
-            cpu_limit: args.cpu_limit,
-            user: None,
-            machine: spec,
-        },
-        disks,
-        ssh: true,
-        files: Vec::new(),
+    let password = args.password_file.as_ref();
+    let user_data = args.user_data.as_ref();
+    let order = Order {
+        name: args.name.clone(),
+        from: args.from.clone(),
+        spec,
+        memory: args.memory,
+        sizes,
+        note: args.note.clone(),
+        cpu_limit: args.cpu_limit,
+        autostart: args.autostart,
+        user: args.user.clone(),
+        keys,
+        password: password
+            .map(|file| seed::read_line(file, "a password"))
+            .transpose()?,
+        user_data: user_data
+            .map(|file| seed::read_user_data(file))
+            .transpose()?,
+        uploads_only: false,
     };
-    let machine = home.create(&args.name, &create)?;
+    let live = std::io::stderr().is_terminal();
+    let mut shown = String::new();
+    let mut watch = |progress: &manager::download::Progress| {
+        let all = progress
+            .total
+            .map_or(String::new(), |all| format!(" of {}", print::bytes(all)));
+        let line = format!("{}: {}{all}", progress.what, print::bytes(progress.done));
+        if live && line != shown {
+            eprint!("\r{line}   ");
+            shown = line;
+        }
+        true
+    };
+    let ordered = home.order(order, &mut watch);
+    if live && !shown.is_empty() {
+        eprintln!();
+    }
+    let (machine, notes) = ordered?;
+    for note in notes {
+        crate::outlet::say(&format!("glassbox: {note}"));
+    }
     if !args.start {
         return say_made(&machine);
     }

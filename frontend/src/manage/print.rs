@@ -190,6 +190,27 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// `glassbox catalogue`.
+pub fn catalogue(home: &Home, as_json: bool) -> Result<()> {
+    let fetched = home.fetched();
+    let entries = home.catalogue()?;
+    let is_here = |url: &str| fetched.iter().any(|fetched| fetched.url == url);
+    if as_json {
+        let list = entries.iter().map(|entry| {
+            let mut value = serde_json::to_value(entry).unwrap_or_default();
+            value["cached"] = json!(is_here(&entry.url));
+            value
+        });
+        return super::json_line(&list.collect());
+    }
+    let mut rows = vec![["NAME", "WHAT", "HERE", "FROM"].map(String::from).to_vec()];
+    for entry in entries {
+        let here = if is_here(&entry.url) { "yes" } else { "-" };
+        rows.push(vec![entry.name, entry.title, here.into(), entry.url]);
+    }
+    text(&table(&rows))
+}
+
 /// `glassbox snapshot list`.
 pub fn snapshots(machine: &Machine, as_json: bool) -> Result<()> {
     let tree = machine.tree()?;

@@ -50,6 +50,12 @@ const VERBS: &[(&str, Verb)] = &[
 impl Run {
     /// Does what is asked, and answers.
     pub(super) fn answer(&mut self, request: Request) -> Option<End> {
+        if matches!(
+            request.verb.as_str(),
+            "type" | "key" | "mouse" | "serial-write" | "power-button"
+        ) {
+            self.rest.disturbed();
+        }
         let verb = VERBS.iter().find(|(name, _)| *name == request.verb);
         let done = match verb {
             Some((_, act)) => act(self, &request.arguments),

@@ -26,7 +26,10 @@ pub enum Error {
         reason: io::Error,
     },
     /// It is not as its format has it, or has what this build lacks.
-    #[error("{}: expected {} that can be used, found: {reason}", path.display(), format.name())]
+    #[error(
+        "{}: expected {} that can be used, found: {reason}; only if it is a raw disk for all that: --disk \
+         {},format=raw", path.display(), format.name(), path.display().to_string().replace(',', ",,")
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
