@@ -57,7 +57,9 @@ impl Home {
         let list = self.json(&["list", "--json"]);
         let machines = list.as_array().unwrap();
         let machine = machines.iter().find(|machine| machine["name"] == name);
-        machine.map_or("gone".into(), |machine| machine["state"].as_str().unwrap().into())
+        machine.map_or("gone".into(), |machine| {
+            machine["state"].as_str().unwrap().into()
+        })
     }
 
     fn control(&self, name: &str) -> control::Client {
@@ -68,7 +70,9 @@ impl Home {
     /// Tells the counter something, and waits for what it answers.
     fn tell(&self, name: &str, what: &str, answer: &str) -> String {
         let mut client = self.control(name);
-        client.call("subscribe", serde_json::json!({ "events": ["serial"] })).unwrap();
+        client
+            .call("subscribe", serde_json::json!({ "events": ["serial"] }))
+            .unwrap();
         // What it said before is not the answer.
         let mut said = String::new();
         while let Some(event) = client.event(Duration::from_millis(50)).unwrap() {
@@ -78,10 +82,15 @@ impl Home {
             return said;
         }
         let mut said = String::new();
-        client.call("serial-write", serde_json::json!({ "text": what })).unwrap();
+        client
+            .call("serial-write", serde_json::json!({ "text": what }))
+            .unwrap();
         let until = Instant::now() + Duration::from_secs(60);
         while !said.contains(answer) {
-            assert!(Instant::now() < until, "{name} said {said:?}, not {answer:?}");
+            assert!(
+                Instant::now() < until,
+                "{name} said {said:?}, not {answer:?}"
+            );
             if let Some(event) = client.event(Duration::from_millis(100)).unwrap() {
                 said.push_str(&text(&event));
             }
@@ -106,7 +115,10 @@ impl Home {
     /// A counter, started.
     fn counter(&self, name: &str) {
         let image = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/images/counter.img");
-        self.ok(&["create", name, "--from", image, "-m", "8M", "--cpu", "i486", "--net", "none", "--start"]);
+        self.ok(&[
+            "create", name, "--from", image, "-m", "8M", "--cpu", "i486", "--net", "none",
+            "--start",
+        ]);
         self.tell(name, "", "counter");
     }
 }
@@ -142,8 +154,16 @@ fn a_machine_is_made_used_stopped_and_deleted() {
     home.ok(&["pause", "one"]);
     assert_eq!(home.state("one"), "paused");
     home.ok(&["resume", "one"]);
-    home.ok(&["screenshot", "one", home.path().join("x.png").to_str().unwrap()]);
-    assert!(std::fs::read(home.path().join("x.png")).unwrap().starts_with(b"\x89PNG"));
+    home.ok(&[
+        "screenshot",
+        "one",
+        home.path().join("x.png").to_str().unwrap(),
+    ]);
+    assert!(
+        std::fs::read(home.path().join("x.png"))
+            .unwrap()
+            .starts_with(b"\x89PNG")
+    );
     // The disk stays, the memory does not.
     home.ok(&["stop", "one", "--force"]);
     assert_eq!(home.state("one"), "stopped");
@@ -152,7 +172,9 @@ fn a_machine_is_made_used_stopped_and_deleted() {
     home.tell("one", "", "counter");
     assert_eq!(home.counts("one"), (0, 2));
     // A guest that powers off is off.
-    home.control("one").call("serial-write", serde_json::json!({ "text": "o" })).unwrap();
+    home.control("one")
+        .call("serial-write", serde_json::json!({ "text": "o" }))
+        .unwrap();
     let until = Instant::now() + Duration::from_secs(30);
     while home.state("one") != "stopped" {
         assert!(Instant::now() < until);
@@ -162,7 +184,12 @@ fn a_machine_is_made_used_stopped_and_deleted() {
     home.ok(&["delete", "one", "--yes"]);
     assert_eq!(home.state("one"), "gone");
     // What it started from is kept, and a second machine of it costs nothing.
-    assert_eq!(std::fs::read_dir(home.path().join("images")).unwrap().count(), 1);
+    assert_eq!(
+        std::fs::read_dir(home.path().join("images"))
+            .unwrap()
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -185,8 +212,17 @@ fn a_snapshot_brings_memory_and_disk_back_to_one_instant() {
     home.ok(&["snapshot", "restore", "one", "snapshot-1"]);
     assert_eq!(home.counts("one"), (2, 2));
     let list = home.json(&["snapshot", "list", "one", "--json"]);
-    let of = |name: &str| list.as_array().unwrap().iter().find(|snapshot| snapshot["name"] == name).unwrap();
-    assert_eq!((of("b")["parent"].as_str(), of("a")["parent"].as_str()), (Some("a"), None));
+    let of = |name: &str| {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .find(|snapshot| snapshot["name"] == name)
+            .unwrap()
+    };
+    assert_eq!(
+        (of("b")["parent"].as_str(), of("a")["parent"].as_str()),
+        (Some("a"), None)
+    );
     assert_eq!(of("snapshot-1")["current"], true);
     // One in the middle goes; what came after it stays.
     home.ok(&["stop", "one", "--force"]);
@@ -197,7 +233,11 @@ fn a_snapshot_brings_memory_and_disk_back_to_one_instant() {
     home.ok(&["snapshot", "restore", "one", "snapshot-1"]);
     home.ok(&["stop", "one", "--force"]);
     // Without that branch, what is below has one upper layer: both are one then.
-    let layers = || std::fs::read_dir(home.path().join("machines/one/disks")).unwrap().count();
+    let layers = || {
+        std::fs::read_dir(home.path().join("machines/one/disks"))
+            .unwrap()
+            .count()
+    };
     assert_eq!(layers(), 5);
     home.ok(&["snapshot", "delete", "one", "b"]);
     assert_eq!(layers(), 3);
@@ -222,7 +262,10 @@ fn a_suspended_machine_goes_on_and_copies_go_their_own_ways() {
     home.count("one");
     home.ok(&["suspend", "one"]);
     assert_eq!(home.state("one"), "saved");
-    assert!(home.refused(&["set", "one", "memory=16M"], 1).contains("saved"));
+    assert!(
+        home.refused(&["set", "one", "memory=16M"], 1)
+            .contains("saved")
+    );
     home.ok(&["start", "one"]);
     assert_eq!(home.counts("one"), (1, 1));
     // From one that runs.
@@ -252,7 +295,9 @@ fn kill_9_harms_nobody_else_and_the_machine_starts_again() {
     home.count("one");
     home.ok(&["snapshot", "create", "one", "a"]);
     home.count("one");
-    let pid = home.json(&["show", "one", "--json"])["pid"].as_u64().unwrap();
+    let pid = home.json(&["show", "one", "--json"])["pid"]
+        .as_u64()
+        .unwrap();
     // What it wrote was flushed, or is after a second.
     std::thread::sleep(Duration::from_millis(2500));
     host::processes::kill(pid as u32).unwrap();
@@ -356,5 +401,8 @@ fn mistakes_are_told_in_a_line() {
     let port = listener.local_addr().unwrap().port();
     home.ok(&["set", "web", &format!("net=user,hostfwd=tcp:{port}-22")]);
     let said = home.refused(&["start", "web"], 1);
-    assert!(said.contains(&port.to_string()) && said.contains("has it"), "{said}");
+    assert!(
+        said.contains(&port.to_string()) && said.contains("has it"),
+        "{said}"
+    );
 }

@@ -151,7 +151,7 @@ class Overview {
     let card = this.cards.get(machine.name);
     if (!card) {
       card = {
-        picture: el("img", { alt: "", hidden: true }), off: el("span", { class: "off", "aria-hidden": "true" }, "⏻"),
+        picture: el("img", { alt: "", hidden: true }), off: el("span", { class: "off", "aria-hidden": "true" }),
         pill: el("span", { class: "pill" }), facts: el("div", { class: "facts" }), note: el("div", { class: "note" }),
         meter: el("i"), buttons: el("div", { class: "row" }), shown: "",
       };

@@ -220,7 +220,11 @@ fn create(home: &Home, args: &CreateArgs) -> Result<()> {
                 let mut disk = parse_disk(disk)?;
                 disk.path = manager::config::whole(&disk.path);
                 storage::look(&disk.path).map_err(|error| {
-                    Error::new(Code::NotFound, format!("--disk {error}"), "a size, such as 20G, makes a new one")
+                    Error::new(
+                        Code::NotFound,
+                        format!("--disk {error}"),
+                        "a size, such as 20G, makes a new one",
+                    )
                 })?;
                 spec.disk.push(disk);
             }
