@@ -44,6 +44,13 @@ pub enum Command {
     /// Make, convert, look at and resize disk images
     #[command(subcommand)]
     Disk(crate::disk::Command),
+    /// Tell what this host offers, what will be slow, and why
+    #[command(after_help = "Examples:\n  glassbox doctor\n  glassbox doctor --json")]
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List CPU models, devices, display and recompiler back ends of this build
     #[command(after_help = "Examples:\n  glassbox info")]
     Info,

@@ -7,6 +7,7 @@ mod control;
 mod cp437;
 mod disk;
 mod display;
+mod doctor;
 mod guard;
 mod hostio;
 mod info;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Some(Command::Test(args)) => testing::run(&args),
         Some(Command::Manage(command)) => Ok(manage::run(command)),
         Some(Command::Disk(command)) => disk::run(command),
+        Some(Command::Doctor { json }) => doctor::run(json),
         Some(Command::Info) => info::print().map(|()| 0),
     };
     match result {

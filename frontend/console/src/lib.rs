@@ -102,18 +102,14 @@ pub fn serve(home: &Home, options: &Options, ready: impl FnOnce(&str)) -> Result
 
 /// Waits for Ctrl-C, or what a service manager sends.
 async fn told_to_end() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
-            }
-            return;
-        }
+    let told = Arc::new(tokio::sync::Notify::new());
+    let tells = Arc::clone(&told);
+    if host::signals::on_interrupt(move || tells.notify_one()).is_ok() {
+        told.notified().await;
+    } else {
+        // Without such signals it ends as its process does.
+        std::future::pending::<()>().await;
     }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn router(shared: Shared) -> Router {

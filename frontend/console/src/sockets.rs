@@ -1,8 +1,9 @@
 //! Screens and serial terminals over WebSockets.
 //!
 //! A screen is the machine's own server of the remote framebuffer protocol, with each message as it comes; who may only
-//! look has those messages left out that do something. A serial terminal is emulated here: what the guest writes becomes
-//! rows of text with attributes, never markup and never anything that the browser would obey.
+//! look has those messages left out that do something. A serial terminal is emulated here: what the
+//! guest writes becomes rows of text with attributes, never markup and never anything that the
+//! browser would obey.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

@@ -86,6 +86,32 @@ pub fn names(metadata: &std::fs::Metadata) -> Option<u64> {
     }
 }
 
+/// The room that is left on the disk of a folder, or of the first one above it that is there, in bytes, where the host
+/// says so.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let there = folder.ancestors().find(|folder| folder.is_dir())?;
+        let disk = rustix::fs::statvfs(there).ok()?;
+        Some(disk.f_bavail * disk.f_frsize)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
+/// How many files this process may have open, where the host says so.
+pub fn most_open() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// Has the names in a folder written to the disk, where the host can.
 pub fn sync_folder(path: &Path) {
     if cfg!(unix)

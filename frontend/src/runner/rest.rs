@@ -12,8 +12,9 @@ pub(super) const SLACK_NS: u64 = 200_000_000;
 /// For so long it must have had little to do, and nobody may have wanted anything of it.
 const RESTS_AFTER: Duration = Duration::from_secs(2);
 
-/// Whether a machine rests: it had little to do lately, nobody looks at it and nothing came from outside. Such a one need not
-/// wake for each of its timers, which a guest may have hundreds of a second.
+/// Whether a machine rests: it had little to do lately, nobody looks at it and nothing came from
+/// outside. Such a one need not wake for each of its timers, which a guest may have hundreds of a
+/// second.
 pub(super) struct Rest {
     since: Instant,
     slept: Duration,

@@ -1,7 +1,7 @@
 //! A small client against the server.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -75,8 +75,10 @@ impl Guest for Picture {
 fn start(
     guest: &Arc<Picture>,
     password: Option<&'static str>,
-) -> (UnixStream, std::thread::JoinHandle<io::Result<()>>) {
-    let (client, server) = UnixStream::pair().unwrap();
+) -> (TcpStream, std::thread::JoinHandle<io::Result<()>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let server = listener.accept().unwrap().0;
     let guest: Arc<dyn Guest> = Arc::clone(guest) as _;
     let thread = std::thread::spawn(move || {
         let (writer, end) = (server.try_clone().unwrap(), server.try_clone().unwrap());
@@ -87,7 +89,7 @@ fn start(
 }
 
 /// Comes as far as the screen's size.
-fn join(client: &mut UnixStream) -> (u16, u16) {
+fn join(client: &mut TcpStream) -> (u16, u16) {
     assert_eq!(&bytes::<12>(client).unwrap(), b"RFB 003.008\n");
     client.write_all(b"RFB 003.008\n").unwrap();
     assert_eq!(bytes::<2>(client).unwrap(), [1, 1]);
@@ -101,13 +103,13 @@ fn join(client: &mut UnixStream) -> (u16, u16) {
     (be16(&init), be16(&init[2..]))
 }
 
-fn ask(client: &mut UnixStream, incremental: u8) {
+fn ask(client: &mut TcpStream, incremental: u8) {
     client
         .write_all(&[3, incremental, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF])
         .unwrap();
 }
 
-fn set_encodings(client: &mut UnixStream, encodings: &[i32]) {
+fn set_encodings(client: &mut TcpStream, encodings: &[i32]) {
     let mut message = vec![2, 0];
     message.extend((encodings.len() as u16).to_be_bytes());
     encodings
@@ -118,8 +120,8 @@ fn set_encodings(client: &mut UnixStream, encodings: &[i32]) {
 
 /// The head of each rectangle of an update, and its content as `len` tells how long that is.
 fn update(
-    client: &mut UnixStream,
-    mut len: impl FnMut(i32, usize, &mut UnixStream) -> usize,
+    client: &mut TcpStream,
+    mut len: impl FnMut(i32, usize, &mut TcpStream) -> usize,
 ) -> Vec<([u16; 4], i32, Vec<u8>)> {
     let head = bytes::<4>(client).unwrap();
     assert_eq!(head[0], 0);
