@@ -58,7 +58,11 @@ impl Plan {
             Some(ClockChoice::Realtime) => Pacing::Realtime,
             Some(ClockChoice::Deterministic) => Pacing::Deterministic,
             // What is at the other end of a network has clocks of its own, as has who holds the controls.
-            None if networked || self.control.is_some() || self.remote.is_some() => {
+            None if networked
+                || self.control.is_some()
+                || self.remote.is_some()
+                || self.serial.iter().any(Place::is_socket) =>
+            {
                 Pacing::Realtime
             }
             // A person at a serial terminal is as slow as one at a window.
@@ -203,7 +207,16 @@ pub fn run(args: RunArgs) -> Result<u8> {
     guard.tell(&signals.0);
     let (stdin_sender, stdin) = hostio::stdin_queue();
 
-    let events = plan.control.as_ref().map(|_| Arc::new(Events::default()));
+    let has_sockets = plan.serial.iter().any(Place::is_socket);
+    let events = (plan.control.is_some() || has_sockets).then(|| Arc::new(Events::default()));
+    let mut _serial = Vec::new();
+    for (port, place) in plan.serial.iter().enumerate() {
+        if let Some(events) = &events {
+            _serial.extend(control::serial::serve(
+                place, port as u8, &signals.0, events,
+            )?);
+        }
+    }
     if let (Some(events), Some(managed)) = (&events, &managed) {
         managed.log_serial(events)?;
     }

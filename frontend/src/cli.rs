@@ -349,7 +349,8 @@ pub struct RunArgs {
     /// What shows the screen [default: auto]
     #[arg(long, value_name = "KIND", help_heading = "Outside")]
     pub display: Option<DisplayChoice>,
-    /// Serial port: stdio, none or file:PATH; repeat for COM2 and on
+    /// Serial port: stdio, none, file:PATH, or unix:PATH or tcp:[HOST:]PORT for whoever connects; repeat for COM2
+    /// and on
     #[arg(long, value_name = "WHERE", help_heading = "Outside")]
     pub serial: Vec<String>,
     /// Debug console, ports E9h and 402h: stdio or file:PATH

@@ -20,6 +20,10 @@ pub enum Place {
     Stdio,
     /// A file.
     File(PathBuf),
+    /// Whoever connects to this socket.
+    Socket(PathBuf),
+    /// Whoever connects to this port.
+    Port(std::net::SocketAddr),
 }
 
 impl Place {
@@ -37,9 +41,39 @@ impl Place {
                     check_output(option, &path)?;
                     Ok(Self::File(path))
                 }
+                _ if option == "--serial" => Self::parse_socket(option, text),
                 _ => bail!("{option} {text}: expected stdio, none or file:PATH"),
             },
         }
+    }
+}
+
+impl Place {
+    /// Whether clients connect to it.
+    pub fn is_socket(&self) -> bool {
+        matches!(self, Self::Socket(_) | Self::Port(_))
+    }
+
+    /// Reads `unix:PATH` or `tcp:[HOST:]PORT`.
+    fn parse_socket(option: &str, text: &str) -> Result<Self> {
+        let refuse = || {
+            anyhow::anyhow!(
+                "{option} {text}: expected stdio, none, file:PATH, unix:PATH or tcp:[HOST:]PORT"
+            )
+        };
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Socket(path.into()));
+        }
+        let place = text.strip_prefix("tcp:").ok_or_else(refuse)?;
+        let (host, port) = place.rsplit_once(':').unwrap_or(("127.0.0.1", place));
+        let host = match host.trim_matches(['[', ']']) {
+            "localhost" => "127.0.0.1",
+            "" => "0.0.0.0",
+            host => host,
+        };
+        let host = host.parse().map_err(|_| refuse())?;
+        let port = port.parse().map_err(|_| refuse())?;
+        Ok(Self::Port(std::net::SocketAddr::new(host, port)))
     }
 }
 
@@ -121,7 +155,8 @@ impl Sink {
         progress: &Sender<()>,
     ) -> Result<Option<Self>> {
         match place {
-            Place::None => Ok(None),
+            // Sockets hear of it from the events.
+            Place::None | Place::Socket(_) | Place::Port(_) => Ok(None),
             Place::Stdio => Self::new("standard output".to_owned(), To::Stdout, progress),
             Place::File(path) => {
                 let name = format!("{option} file:{}", path.display());
@@ -348,7 +383,10 @@ mod tests {
         assert_eq!(Place::parse("--serial", "none").unwrap(), Place::None);
         assert_eq!(Place::parse("--serial", "stdio").unwrap(), Place::Stdio);
         assert!(Place::parse("--serial", "file:").is_err());
-        assert!(Place::parse("--serial", "tcp:1").is_err());
+        assert!(Place::parse("--serial", "tcp:1").is_ok_and(|place| place.is_socket()));
+        assert!(Place::parse("--serial", "tcp:x").is_err());
+        assert!(Place::parse("--serial", "unix:").is_err());
+        assert!(Place::parse("--debugcon", "tcp:1").is_err());
         let error = Place::parse("--serial", "file:/nowhere/at/all").unwrap_err();
         assert!(error.to_string().contains("make the folder first"));
     }

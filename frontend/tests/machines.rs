@@ -406,3 +406,108 @@ fn mistakes_are_told_in_a_line() {
         "{said}"
     );
 }
+
+/// `glassbox run` with its ports on sockets, steered from outside.
+#[test]
+fn a_run_is_steered_by_its_sockets() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/images/counter.img");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .args([
+            "run",
+            image,
+            "--ephemeral",
+            "--cpu",
+            "i486",
+            "--display",
+            "none",
+            "--paused",
+            "--control",
+        ])
+        .arg(format!("unix:{}", at("control").display()))
+        .arg("--serial")
+        .arg(format!("unix:{}", at("com1").display()))
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut client = loop {
+        match control::Client::connect(&at("control"), Duration::from_secs(10)) {
+            Ok(client) => break client,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let status = |client: &mut control::Client| client.call("status", Value::Null).unwrap();
+    assert_eq!(
+        (
+            &status(&mut client)["state"],
+            &status(&mut client)["instructions"]
+        ),
+        (&"paused".into(), &0.into())
+    );
+    client.call("resume", Value::Null).unwrap();
+    let mut serial = host::local::connect(&at("com1")).unwrap();
+    let heard = |serial: &mut host::local::Stream, word: &str| {
+        let mut said = String::new();
+        let mut byte = [0];
+        while !said.contains(word) {
+            serial.read_exact(&mut byte).unwrap();
+            said.push(byte[0] as char);
+        }
+    };
+    heard(&mut serial, "counter");
+    serial.write_all(b"iip").unwrap();
+    heard(&mut serial, "m=0002 d=0002");
+    // A second client of the port hears what was said.
+    heard(&mut host::local::connect(&at("com1")).unwrap(), "m=0002");
+    // Mistakes are answered, and the connection stays.
+    for (verb, arguments) in [
+        ("nonsense", Value::Null),
+        ("type", Value::Null),
+        ("type", serde_json::json!({ "text": "<insert tape x>" })),
+        (
+            "insert",
+            serde_json::json!({ "drive": "cdrom", "path": "/nowhere" }),
+        ),
+        (
+            "serial-write",
+            serde_json::json!({ "port": 9, "text": "x" }),
+        ),
+        ("snapshot", serde_json::json!({ "name": "x" })),
+    ] {
+        assert!(
+            matches!(
+                client.call(verb, arguments),
+                Err(control::Error::Refused { .. })
+            ),
+            "{verb}"
+        );
+    }
+    let stats = client.call("stats", Value::Null).unwrap();
+    assert_eq!(
+        (&stats["disk_written_bytes"], &stats["net_sent_bytes"]),
+        (&1024.into(), &0.into())
+    );
+    client
+        .call("set", serde_json::json!({ "cpu-limit": 50 }))
+        .unwrap();
+    client
+        .call("save", serde_json::json!({ "dir": at("saved") }))
+        .unwrap();
+    assert!(at("saved/manifest.json").exists());
+    // What is no JSON is answered too.
+    let mut raw = host::local::connect(&at("control")).unwrap();
+    raw.write_all(b"nonsense\n[]\n{\"do\":1}\n").unwrap();
+    let mut said = String::new();
+    while said.matches('\n').count() < 3 {
+        let mut byte = [0];
+        raw.read_exact(&mut byte).unwrap();
+        said.push(byte[0] as char);
+    }
+    assert_eq!(said.matches("bad-request").count(), 3, "{said}");
+    client.call("quit", Value::Null).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!at("control").exists() && !at("com1").exists());
+}

@@ -11,18 +11,18 @@ const KEPT: usize = 64 << 10;
 
 /// A line for a client.
 #[derive(Clone, Debug)]
-pub struct Line(Arc<str>);
+pub struct Line(Arc<[u8]>);
 
 impl Line {
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        &self.0
     }
 }
 
 impl From<String> for Line {
     fn from(line: String) -> Self {
-        Self(line.into())
+        Self(line.into_bytes().into())
     }
 }
 
@@ -31,6 +31,8 @@ impl From<String> for Line {
 pub enum Topic {
     /// What the guest writes to its serial ports.
     Serial,
+    /// The bytes alone that it writes to one of them.
+    Bytes(u8),
     /// The machine stands still, goes on, was reset or ends.
     State,
 }
@@ -50,7 +52,9 @@ impl Topic {
 struct Inner {
     /// Who writes down what the first serial port says.
     log: Option<Sender<Vec<u8>>>,
-    clients: Vec<(Topic, Sender<Line>)>,
+    clients: Vec<(Topic, u64, Sender<Line>)>,
+    /// Counts clients.
+    next: u64,
     said: BTreeMap<u8, VecDeque<u8>>,
 }
 
@@ -68,16 +72,34 @@ impl Events {
         self.lock().log = Some(log);
     }
 
-    /// A client hears of a topic from now on: of serial ports with what they said last.
-    pub fn subscribe(&self, topic: Topic, client: Sender<Line>) {
+    /// A number for a client that comes.
+    pub fn join(&self) -> u64 {
         let mut inner = self.lock();
-        if topic == Topic::Serial {
-            for (port, said) in &inner.said {
-                let said: Vec<u8> = said.iter().copied().collect();
-                let _ = client.try_send(serial_line(*port, &said));
-            }
+        inner.next += 1;
+        inner.next
+    }
+
+    /// A client has gone.
+    pub fn leave(&self, number: u64) {
+        self.lock().clients.retain(|(_, known, _)| *known != number);
+    }
+
+    /// The client of this number hears of a topic from now on: of serial ports with what they said last.
+    pub fn subscribe(&self, topic: Topic, number: u64, client: Sender<Line>) {
+        let mut inner = self.lock();
+        for (port, said) in &inner.said {
+            let said: Vec<u8> = said.iter().copied().collect();
+            let line = match topic {
+                Topic::Serial => serial_line(*port, &said),
+                Topic::Bytes(wanted) if wanted == *port => Line(said.into()),
+                _ => continue,
+            };
+            let _ = client.try_send(line);
         }
-        inner.clients.push((topic, client));
+        let is_known = |(known, of, _): &(Topic, u64, _)| *known == topic && *of == number;
+        if !inner.clients.iter().any(is_known) {
+            inner.clients.push((topic, number, client));
+        }
     }
 
     /// A serial port said something.
@@ -90,11 +112,12 @@ impl Events {
         said.extend(&bytes[bytes.len().saturating_sub(KEPT)..]);
         let over = said.len().saturating_sub(KEPT);
         said.drain(..over);
-        if inner
-            .clients
-            .iter()
-            .any(|(topic, _)| *topic == Topic::Serial)
-        {
+        let has = |topic: Topic| inner.clients.iter().any(|(known, _, _)| *known == topic);
+        let (has_bytes, has_lines) = (has(Topic::Bytes(port)), has(Topic::Serial));
+        if has_bytes {
+            tell(&mut inner, Topic::Bytes(port), &Line(bytes.into()));
+        }
+        if has_lines {
             tell(&mut inner, Topic::Serial, &serial_line(port, bytes));
         }
     }
@@ -120,7 +143,7 @@ fn serial_line(port: u8, bytes: &[u8]) -> Line {
 
 /// Who does not take it is left, and hears of nothing any more.
 fn tell(inner: &mut Inner, topic: Topic, line: &Line) {
-    inner.clients.retain(|(wanted, client)| {
+    inner.clients.retain(|(wanted, _, client)| {
         *wanted != topic
             || !matches!(
                 client.try_send(line.clone()),
@@ -141,7 +164,8 @@ mod tests {
         events.serial(0, &vec![b'x'; 2 * KEPT]);
         events.serial(0, b"end");
         let (client, lines) = bounded(2);
-        events.subscribe(Topic::Serial, client);
+        let number = events.join();
+        events.subscribe(Topic::Serial, number, client);
         let first = lines.recv().unwrap();
         let first: serde_json::Value = serde_json::from_slice(first.as_bytes()).unwrap();
         let said = control::base64::decode(first["base64"].as_str().unwrap()).unwrap();
@@ -151,6 +175,11 @@ mod tests {
         }
         events.state("paused");
         assert_eq!(lines.try_iter().count(), 2);
+        assert!(events.lock().clients.is_empty());
+        // One that has gone is forgotten at once, though nothing is said.
+        let (client, _lines) = bounded(2);
+        events.subscribe(Topic::State, number, client);
+        events.leave(number);
         assert!(events.lock().clients.is_empty());
     }
 }

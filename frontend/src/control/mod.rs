@@ -5,6 +5,7 @@
 //! machine.
 
 mod events;
+pub mod serial;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -150,6 +151,18 @@ pub fn listen(option: &str, path: &Path) -> Result<Listener> {
 
 /// Serves one client until it leaves.
 fn talk(stream: Stream, runner: &Sender<Control>, events: &Events) -> std::io::Result<()> {
+    let number = events.join();
+    let talked = talk_as(number, stream, runner, events);
+    events.leave(number);
+    talked
+}
+
+fn talk_as(
+    number: u64,
+    stream: Stream,
+    runner: &Sender<Control>,
+    events: &Events,
+) -> std::io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut writer = stream.try_clone()?;
     let (out, lines) = bounded::<Line>(MOST_WAITING);
@@ -178,7 +191,7 @@ fn talk(stream: Stream, runner: &Sender<Control>, events: &Events) -> std::io::R
         let (id, answer) = match serde_json::from_slice::<Value>(&line) {
             Ok(request) if request.is_object() => {
                 let id = request["id"].clone();
-                (id, answer(request, &out, runner, events))
+                (id, answer(request, number, &out, runner, events))
             }
             Ok(_) => (
                 Value::Null,
@@ -207,7 +220,13 @@ fn talk(stream: Stream, runner: &Sender<Control>, events: &Events) -> std::io::R
     }
 }
 
-fn answer(request: Value, out: &Sender<Line>, runner: &Sender<Control>, events: &Events) -> Answer {
+fn answer(
+    request: Value,
+    number: u64,
+    out: &Sender<Line>,
+    runner: &Sender<Control>,
+    events: &Events,
+) -> Answer {
     let Some(verb) = request["do"].as_str().map(str::to_owned) else {
         return Err(Refusal::new(
             "bad-request",
@@ -223,7 +242,7 @@ fn answer(request: Value, out: &Sender<Line>, runner: &Sender<Control>, events: 
             })
         });
         for topic in topics.collect::<Result<Vec<_>, _>>()? {
-            events.subscribe(topic, out.clone());
+            events.subscribe(topic, number, out.clone());
         }
         return Ok(json!({}));
     }

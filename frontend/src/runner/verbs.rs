@@ -77,6 +77,8 @@ impl Run {
         // Who asked may have gone.
         let _ = request.reply.send(answer);
         if over {
+            // The answer goes out by another thread, which the end of the process would take along.
+            std::thread::sleep(Duration::from_millis(20));
             self.stopped.get_or_insert_with(std::time::Instant::now);
         }
         over.then(|| end(Cause::Closed))
