@@ -59,7 +59,7 @@ pub enum Command {
 const RUN_EXAMPLES: &str = "\
 IMAGE is told apart by its content. Its own disk is written to; --ephemeral keeps the file as it is.
 A bootable image of up to 2.88 MiB is a floppy disk, unless it has a partition table or its boot sector
-names drive 80h or asks for the BIOS's extended reads; --image-as overrides that. Other formats than raw are refused.
+names drive 80h or asks for the BIOS's extended reads; --image-as overrides that.
 
 Examples:
   glassbox run freedos.img                       a disk image, in a window
@@ -240,12 +240,12 @@ pub struct RunArgs {
     /// Attach IMAGE as this kind of drive, whatever it looks like; other formats are refused all the same
     #[arg(long, value_name = "KIND", help_heading = "Images")]
     pub image_as: Option<DriveKind>,
-    /// A hard disk image, raw or qcow2, with format= whatever it looks like, with readonly never written to,
+    /// A hard disk image: raw, qcow2, VDI, VMDK or VHD; with format= whatever it looks like, with readonly never written to,
     /// with backing=on over whatever image it names, with chs=C/H/S of that geometry; repeat for more. A comma in
     /// FILE is written twice
     #[arg(
         long,
-        value_name = "FILE[,bus=ide|virtio][,format=raw|qcow2][,readonly][,backing=on][,chs=C/H/S]",
+        value_name = "FILE[,bus=ide|virtio][,format=raw|qcow2|…][,readonly][,backing=on][,chs=C/H/S]",
         help_heading = "Images"
     )]
     pub disk: Vec<OsString>,

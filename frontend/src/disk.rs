@@ -35,7 +35,7 @@ pub enum Command {
     },
     /// Copy an image, with all that it lies over, into one of another format
     #[command(
-        after_help = "Examples:\n  glassbox disk convert disk.qcow2 disk.img\n  glassbox disk convert disk.img disk.qcow2 --force"
+        after_help = "Examples:\n  glassbox disk convert disk.vdi disk.qcow2\n  glassbox disk convert disk.qcow2 disk.img\n  glassbox disk convert disk.img disk.qcow2 --force"
     )]
     Convert {
         /// The image
@@ -81,13 +81,30 @@ pub enum FormatChoice {
     Raw,
     /// QEMU's: takes what is written to it, and can lie over another image
     Qcow2,
+    /// VirtualBox's, growing
+    Vdi,
+    /// VMware's, sparse in one file
+    Vmdk,
+    /// Virtual PC's, dynamic
+    Vhd,
 }
 
 /// The format that was asked for, or that a file called so would be expected to have.
 fn format_of(choice: Option<FormatChoice>, path: &Path) -> Format {
-    match (choice, path.extension().and_then(OsStr::to_str)) {
-        (Some(FormatChoice::Raw), _) | (None, Some("img" | "raw")) => Format::Raw,
-        _ => Format::Qcow2,
+    let ending = path.extension().and_then(OsStr::to_str);
+    let choice = choice.unwrap_or(match ending {
+        Some("img" | "raw") => FormatChoice::Raw,
+        Some("vdi") => FormatChoice::Vdi,
+        Some("vmdk") => FormatChoice::Vmdk,
+        Some("vhd") => FormatChoice::Vhd,
+        _ => FormatChoice::Qcow2,
+    });
+    match choice {
+        FormatChoice::Raw => Format::Raw,
+        FormatChoice::Qcow2 => Format::Qcow2,
+        FormatChoice::Vdi => Format::Vdi,
+        FormatChoice::Vmdk => Format::Vmdk,
+        FormatChoice::Vhd => Format::Vhd,
     }
 }
 

@@ -241,16 +241,6 @@ fn file_with(at: usize, content: &[u8]) -> Vec<u8> {
     file
 }
 
-fn vhd() -> Vec<u8> {
-    let mut footer = [0; 512];
-    footer[..8].copy_from_slice(b"conectix");
-    footer[48..56].copy_from_slice(&0xFE00u64.to_be_bytes());
-    footer[63] = 2;
-    let sum: u32 = footer.iter().map(|&byte| u32::from(byte)).sum();
-    footer[64..68].copy_from_slice(&(!sum).to_be_bytes());
-    file_with(0xFE00, &footer)
-}
-
 fn tar(name: &[u8]) -> Vec<u8> {
     let mut file = file_with(0, name);
     file[257..262].copy_from_slice(b"ustar");
@@ -270,17 +260,7 @@ fn containers() -> Vec<Refused> {
         ("b.img", at(0, b"QED\0"), "QED", "b.raw"),
         ("c.qcow", at(0, b"QFI\xFB\0\0\0\x01"), "qcow image", qemu),
         ("d.qed", at(0, b"QED\0"), "QED", qemu),
-        ("e.vdi", at(64, b"\x7F\x10\xDA\xBE"), "VDI", qemu),
-        ("f.vmdk", at(0, b"KDMV"), "VMDK image", qemu),
-        (
-            "g.vmdk",
-            at(0, b"# Disk DescriptorFile\n"),
-            "VMDK descriptor",
-            qemu,
-        ),
         ("h.vmdk", at(0, b"COWD"), "COWD", qemu),
-        ("i.vhd", at(0, b"conectix"), "VHD", "-f vpc"),
-        ("j.vhd", vhd(), "VHD", "-f vpc"),
         ("k.vhdx", at(0, b"vhdxfile"), "VHDX", qemu),
         ("l.hdd", at(0, b"WithouFreSpacExt"), "Parallels", qemu),
         (

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use storage::Format;
 
 /// The options of a disk, for messages.
-const KNOWN: &str = "bus=ide|virtio, format=raw|qcow2, backing=on, chs=C/H/S and readonly";
+const KNOWN: &str =
+    "bus=ide|virtio, format=raw|qcow2|vdi|vmdk|vhd, backing=on, chs=C/H/S and readonly";
 
 /// What a hard disk is connected to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +82,11 @@ impl DiskSpec {
                 ("readonly", "off") => disk.read_only = false,
                 ("format", "raw") => disk.format = Some(Format::Raw),
                 ("format", "qcow2") => disk.format = Some(Format::Qcow2),
+                ("format", "vdi") => disk.format = Some(Format::Vdi),
+                ("format", "vmdk") => disk.format = Some(Format::Vmdk),
+                ("format", "vhd") => disk.format = Some(Format::Vhd),
                 ("format", other) => bail!(
-                    "--disk {option}: expected format=raw or format=qcow2, found `{other}`; convert other formats with \
+                    "--disk {option}: expected format=raw, qcow2, vdi, vmdk or vhd, found `{other}`; convert other formats with \
                      qemu-img convert -O qcow2"
                 ),
                 ("backing", "on") => disk.backing = true,
@@ -185,12 +189,12 @@ mod tests {
             ("a,", "readonly"),
             (
                 "a,cache=none",
-                "bus=ide|virtio, format=raw, chs=C/H/S and readonly",
+                "bus=ide|virtio, format=raw|qcow2|vdi|vmdk|vhd, backing=on",
             ),
             ("a,chs=0/4/17", "chs=306/4/17"),
             ("a,chs=306/17/17", "16 heads"),
             ("a,chs=306/4", "chs=C/H/S"),
-            ("a,format=qcow2", "qemu-img"),
+            ("a,format=qed", "qemu-img"),
             ("a,bus=scsi", "bus=virtio"),
             ("a,bus=ide,bus=virtio", "bus once"),
             ("a,readonly=maybe", "readonly=maybe"),

@@ -347,7 +347,7 @@ fn open_image(
 
 fn identify(path: &Path) -> Result<Image> {
     let content = storage::look(path)?;
-    if content.format == Format::Qcow2 {
+    if content.format.is_disk() && !content.format.is_sectors() {
         return Ok(Image::Disk);
     }
     if !content.format.is_sectors() || content.format == Format::Luks {

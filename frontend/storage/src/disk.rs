@@ -52,8 +52,24 @@ pub fn info(path: &Path) -> Result<Info, Error> {
         cluster_bytes: None,
         snapshots: Vec::new(),
     };
+    let damaged = |reason| Error::Damaged {
+        path: path.to_owned(),
+        format,
+        reason,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    match format {
+        Format::Vdi => info.virtual_bytes = crate::vdi::size(&file).map_err(damaged)?,
+        Format::Vhd => info.virtual_bytes = crate::vhd::size(&file).map_err(damaged)?,
+        Format::Vmdk => info.virtual_bytes = crate::vmdk::size(&file).map_err(damaged)?,
+        Format::VmdkDescriptor => {
+            let extents = crate::vmdk::descriptor(&file).map_err(damaged)?;
+            let sectors: u64 = extents.iter().map(|extent| extent.sectors).sum();
+            info.virtual_bytes = sectors * SECTOR_BYTES as u64;
+        }
+        _ => {}
+    }
     if format == Format::Qcow2 {
-        let file = File::open(path).map_err(unreadable)?;
         let seen = qcow2::look(&file).map_err(|reason| Error::Damaged {
             path: path.to_owned(),
             format,
@@ -81,7 +97,8 @@ fn open(path: &Path, access: Access) -> Result<Box<dyn BlockBackend>, Error> {
         .backend)
 }
 
-/// Copies the image `from`, with all that it lies over, into a new image `to` in one of the formats raw and qcow2. `to`
+/// Copies the image `from`, with all that it lies over, into a new image `to` in one of the formats raw, qcow2, VDI, VMDK
+/// (sparse) and VHD (dynamic). `to`
 /// is there once it is whole; `watch` is told how many bytes are done, of how many.
 ///
 /// # Errors
@@ -121,7 +138,10 @@ pub fn convert(
                 handle.set_len(bytes)?;
                 Box::new(crate::Raw::new(handle, to.to_owned(), bytes, bytes, true))
             }
-            other => return Err(damaged(format!("{} cannot be made", other.name()))),
+            other => {
+                write_empty(&handle, to, bytes, other)?;
+                open_new(handle, to, other)?
+            }
         };
         let mut piece = vec![0; (PIECE as usize) * SECTOR_BYTES];
         let mut lba = 0;
@@ -141,6 +161,30 @@ pub fn convert(
         .map_err(|error| failed(error.error))?;
     host::files::sync_folder(folder);
     Ok(())
+}
+
+/// Writes an empty image of a format that lies over nothing.
+fn write_empty(file: &File, path: &Path, bytes: u64, format: Format) -> io::Result<()> {
+    let bytes = bytes.next_multiple_of(SECTOR_BYTES as u64);
+    match format {
+        Format::Vdi => crate::vdi::write_new(file, bytes),
+        Format::Vhd => crate::vhd::write_new(file, bytes),
+        Format::Vmdk => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            crate::vmdk::write_new(file, bytes, &name)
+        }
+        format => Err(damaged(format!("{} cannot be made", format.name()))),
+    }
+}
+
+/// Opens what [`write_empty`] made.
+fn open_new(file: File, path: &Path, format: Format) -> io::Result<Box<dyn BlockBackend>> {
+    let path = path.to_owned();
+    Ok(match format {
+        Format::Vdi => Box::new(crate::vdi::open(file, path, true)?),
+        Format::Vhd => Box::new(crate::vhd::open(file, path, true)?),
+        _ => Box::new(crate::vmdk::open(file, path, true)?),
+    })
 }
 
 /// Writes what is not zero of a piece, which so far is all zeros on the target.
@@ -274,6 +318,16 @@ pub fn create(
             file.set_len(bytes)
                 .and_then(|()| file.sync_all())
                 .map_err(failed)
+        }
+        Format::Vdi | Format::Vhd | Format::Vmdk if backing.is_none() => {
+            let mut file = fs::OpenOptions::new();
+            file.read(true).write(true).create_new(true);
+            let file = file.open(path).map_err(failed)?;
+            let made = write_empty(&file, path, bytes, format);
+            if made.is_err() {
+                let _ = fs::remove_file(path);
+            }
+            made.map_err(failed)
         }
         format => Err(failed(damaged(format!(
             "{} cannot be made like that",

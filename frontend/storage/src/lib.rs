@@ -12,6 +12,7 @@
 //! | `floppy.rs` | which medium an image of any size is put on, and where floppies end and disks begin |
 //! | `raw.rs` | sectors in a file |
 //! | `qcow2/` | QEMU's format |
+//! | `blocks.rs`, `vdi.rs`, `vhd.rs`, `vmdk.rs` | VirtualBox's, Virtual PC's and VMware's |
 //! | `disk.rs` | what is done with images while no machine has them |
 //! | `overlay.rs` | writes that leave what they lie over alone |
 //! | `open.rs` | opens files and locks them |
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod blocks;
 mod bytes;
 pub mod disk;
 mod error;
@@ -29,6 +31,9 @@ pub mod qcow2;
 pub mod raw;
 mod recognise;
 mod shared;
+mod vdi;
+mod vhd;
+mod vmdk;
 
 pub use error::Error;
 pub use open::{

@@ -163,17 +163,17 @@ impl Opener {
         };
         self.claim(&file, path, request)?;
         lock(&file, path, writes)?;
-        if format == Format::Qcow2 {
+        if !format.is_sectors() {
             let below = match request.backing {
                 true => &Below::Allowed,
                 false => &self.below,
             };
-            let backend = chain(file, path, writes, below, 0)?;
+            let backend = container(file, path, format, writes, below)?;
             let len = backend.sectors() * platform::block::SECTOR_BYTES as u64;
             return Ok(Image {
                 backend: match request.access {
-                    Access::Ephemeral => Box::new(Overlay::new(backend)),
-                    Access::Write | Access::ReadOnly => Box::new(backend),
+                    Access::Ephemeral => Box::new(Overlay::new(crate::Shared::new(backend))),
+                    Access::Write | Access::ReadOnly => backend,
                 },
                 head: Vec::new(),
                 len,
@@ -239,6 +239,70 @@ impl Opener {
         });
         Ok(())
     }
+}
+
+/// The image in `file`, which has a structure of its own.
+fn container(
+    file: File,
+    path: &Path,
+    format: Format,
+    writes: bool,
+    below: &Below,
+) -> Result<Box<dyn BlockBackend>, Error> {
+    let damaged = |reason| Error::Damaged {
+        path: path.to_owned(),
+        format,
+        reason,
+    };
+    let name = path.to_owned();
+    Ok(match format {
+        Format::Qcow2 => Box::new(chain(file, path, writes, below, 0)?),
+        Format::Vdi => Box::new(crate::vdi::open(file, name, writes).map_err(damaged)?),
+        Format::Vhd if crate::vhd::is_fixed(&file).map_err(damaged)? => {
+            // Its footer is not the disk's.
+            let bytes = crate::vhd::size(&file).map_err(damaged)?;
+            Box::new(Raw::new(file, name, bytes, bytes, writes))
+        }
+        Format::Vhd => Box::new(crate::vhd::open(file, name, writes).map_err(damaged)?),
+        Format::Vmdk => Box::new(crate::vmdk::open(file, name, writes).map_err(damaged)?),
+        _ => {
+            let mut parts: Vec<(u64, Option<Box<dyn BlockBackend>>)> = Vec::new();
+            for extent in crate::vmdk::descriptor(&file).map_err(damaged)? {
+                let Some(name) = &extent.name else {
+                    parts.push((extent.sectors, None));
+                    continue;
+                };
+                let path = path.parent().unwrap_or(Path::new("")).join(name);
+                // A link may lead anywhere.
+                if std::fs::symlink_metadata(&path).is_ok_and(|file| file.is_symlink()) {
+                    let reason = std::io::Error::other(format!("{name} is a link"));
+                    return Err(damaged(reason));
+                }
+                let file = open_file(&path, writes)?;
+                lock(&file, &path, writes)?;
+                let part: Box<dyn BlockBackend> = match extent.sparse {
+                    true => Box::new(crate::vmdk::open(file, path, writes).map_err(damaged)?),
+                    false => {
+                        let start = extent.at * 512;
+                        let len = file.metadata().map_err(damaged)?.len();
+                        if start != 0 || len < extent.sectors * 512 {
+                            let reason = std::io::Error::other(format!(
+                                "{name} has {len} bytes from {start} on, not {} sectors",
+                                extent.sectors
+                            ));
+                            return Err(damaged(reason));
+                        }
+                        Box::new(Raw::new(file, path, len, len, writes))
+                    }
+                };
+                parts.push((extent.sectors, Some(part)));
+            }
+            Box::new(crate::vmdk::Joined {
+                parts,
+                writable: writes,
+            })
+        }
+    })
 }
 
 /// The qcow2 image in `file`, with all that it lies over.

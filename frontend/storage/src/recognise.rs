@@ -140,7 +140,11 @@ impl Format {
 
     /// Whether this build can put it into a hard disk's place.
     pub fn is_disk(self) -> bool {
-        self.is_sectors() || self == Self::Qcow2
+        self.is_sectors()
+            || matches!(
+                self,
+                Self::Qcow2 | Self::Vdi | Self::Vhd | Self::Vmdk | Self::VmdkDescriptor
+            )
     }
 }
 
