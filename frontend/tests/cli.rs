@@ -121,7 +121,7 @@ fn bad_options_are_named_with_what_to_do() {
     run(&["--send", "no arrow"], &["--send", "REGEX=>TEXT"]);
     run(&["--send", "a=><nokey>"], &["nokey", "<enter>"]);
     run(&["--send", "a=><mouse 1>"], &["<mouse 1>", "<mouse DX DY>"]);
-    run(&["--serial", "tcp:1"], &["--serial tcp:1", "file:PATH"]);
+    run(&["--serial", "tcp:x"], &["--serial tcp:x", "file:PATH"]);
     run(&["--serial", "stdio", "--serial", "stdio"], &["once"]);
     run(&["--gdb", "1234"], &["--gdb", "not yet available"]);
     run(&["--timeout", "0"], &["--timeout", "above 0"]);
