@@ -240,9 +240,9 @@ pub struct RunArgs {
     /// Attach IMAGE as this kind of drive, whatever it looks like; other formats are refused all the same
     #[arg(long, value_name = "KIND", help_heading = "Images")]
     pub image_as: Option<DriveKind>,
-    /// A hard disk image: raw, qcow2, VDI, VMDK or VHD; with format= whatever it looks like, with readonly never written to,
-    /// with backing=on over whatever image it names, with chs=C/H/S of that geometry; repeat for more. A comma in
-    /// FILE is written twice
+    /// A hard disk image: raw, qcow2, VDI, VMDK or VHD; with format= whatever it looks like, with
+    /// readonly never written to, with backing=on over whatever image it names, with chs=C/H/S of
+    /// that geometry; repeat for more. A comma in FILE is written twice
     #[arg(
         long,
         value_name = "FILE[,bus=ide|virtio][,format=raw|qcow2|…][,readonly][,backing=on][,chs=C/H/S]",

@@ -97,9 +97,9 @@ fn open(path: &Path, access: Access) -> Result<Box<dyn BlockBackend>, Error> {
         .backend)
 }
 
-/// Copies the image `from`, with all that it lies over, into a new image `to` in one of the formats raw, qcow2, VDI, VMDK
-/// (sparse) and VHD (dynamic). `to`
-/// is there once it is whole; `watch` is told how many bytes are done, of how many.
+/// Copies the image `from`, with all that it lies over, into a new image `to` in one of the formats
+/// raw, qcow2, VDI, VMDK (sparse) and VHD (dynamic). `to` is there once it is whole; `watch` is
+/// told how many bytes are done, of how many.
 ///
 /// # Errors
 /// `from` cannot be read or is in use, or the host refuses: nothing is left at `to` then.

@@ -204,8 +204,8 @@ impl Table for Vhd {
         let start = self.end;
         let sector = u32::try_from(start / 512).map_err(|_| io::ErrorKind::StorageFull)?;
         let end = start + self.bitmap + self.block;
-        // The footer first: the file ends in one at each moment, but for while the block takes the place of the old one,
-        // when the copy at the start holds.
+        // The footer first: the file ends in one at each moment, but for while the block takes the
+        // place of the old one, when the copy at the start holds.
         write_at(file, end, &self.footer)?;
         let bits = vec![0xFF; self.bitmap as usize];
         write_at(file, start, &bits)?;
